@@ -1,0 +1,2 @@
+//! The CNI plugin: wires one pod.
+fn main() {}

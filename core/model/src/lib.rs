@@ -1,0 +1,1 @@
+//! Addresses, prefixes, ENIs, instance limits and names: the words everything else speaks.

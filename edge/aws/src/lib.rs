@@ -1,0 +1,1 @@
+//! EC2's Query API and the instance metadata service: shapes, clients, errors.

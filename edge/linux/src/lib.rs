@@ -1,0 +1,1 @@
+//! The Linux kernel: rtnetlink, nf_tables, namespaces, sysctls.
