@@ -1,1 +1,32 @@
 //! The one state machine of a node: inputs in, effects out.
+//!
+//! ```text
+//!   gRPC, EC2, kernel, timers --Input--> Agent::handle(now, input) --Effect--> EC2, kernel, checkpoint, replies
+//!                                 ^                                    |
+//!                                 +---- every effect's result ---------+
+//! ```
+//!
+//! The agent composes the pool's planner ([`vpc_ipam`]) and the host's ([`vpc_hostnet`]). It never asks what time it is, never
+//! waits and never touches anything: a test of a thirty-second cool-down takes a microsecond, and a simulator can run a year.
+//!
+//! A pod's address is promised only after the promise is on disk: an ADD is answered when the checkpoint that holds its
+//! assignment has been written ([`Effect::WriteCheckpoint`], then [`Input::CheckpointWritten`]).
+
+mod agent;
+mod audit;
+mod checkpoint;
+mod cloud;
+mod config;
+mod eni;
+mod host;
+mod message;
+mod refusal;
+mod sandbox;
+
+pub use agent::Agent;
+pub use audit::Fault;
+pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
+pub use cloud::{CloudAnswer, CloudCall, CloudFailure, EniTruth, FailureClass, OpId};
+pub use config::{Config, NodeFacts, ObservedEni};
+pub use message::{AddReply, AddRequest, DelReply, Effect, Generation, Input, Level, Notice, Outcome, Ticket, Wake};
+pub use refusal::Refusal;

@@ -10,17 +10,18 @@
 mod alias;
 mod classic;
 mod desired;
+mod filter;
 mod paper;
 mod plan;
 mod state;
 mod wiring;
 
 pub use alias::{LinkAlias, ParseAliasError};
-pub use desired::{Desired, DesiredLink, EniOnHost, HostView, PodOnHost, desired};
+pub use desired::{Claims, Desired, DesiredError, DesiredLink, EniOnHost, HostView, PodOnHost, desired};
 pub use paper::{PaperHost, PaperPod, PaperRefusal};
 pub use plan::plan;
 pub use state::{
-    Filter, FilterSeen, HostLayout, HostOp, HostSettings, HostState, Link, LinkKind, Mark, Neighbour, Route, RouteScope, Rule,
-    RpFilter, SnatRandom, priority,
+    Filter, FilterSeen, HostLayout, HostOp, HostSettings, HostState, Link, LinkKind, Mark, Neighbour, Route,
+    RouteScope, RpFilter, Rule, SnatRandom, priority,
 };
 pub use wiring::{POD_GATEWAY, PodOp, PodWiring, VethPair, Wiring, unwiring, wiring};

@@ -277,7 +277,9 @@ impl HostState {
     /// The link with that hardware address. Pods' veths are not considered: an ENI is never one of ours.
     #[must_use]
     pub fn eni_link(&self, mac: Mac, prefix: &VethPrefix) -> Option<&Link> {
-        let pods = |link: &&Link| link.kind == LinkKind::Veth && link.alias.is_some() && link.name.as_str().starts_with(prefix.as_str());
+        let pods = |link: &&Link| {
+            link.kind == LinkKind::Veth && link.alias.is_some() && link.name.as_str().starts_with(prefix.as_str())
+        };
         self.links.iter().find(|link| link.mac == mac && !pods(link))
     }
 }
@@ -351,9 +353,15 @@ impl HostOp {
     #[must_use]
     pub fn subject(&self) -> String {
         match self {
-            Self::SetLink { link, .. } | Self::SetRpFilter { link, .. } | Self::DeleteLink { link } => format!("link {link}"),
-            Self::AddAddress { link, address, .. } | Self::RemoveAddress { link, address } => format!("address {address} on {link}"),
-            Self::ReplaceRoute(route) | Self::RemoveRoute(route) => format!("route {} in table {}", route.to, route.table),
+            Self::SetLink { link, .. } | Self::SetRpFilter { link, .. } | Self::DeleteLink { link } => {
+                format!("link {link}")
+            }
+            Self::AddAddress { link, address, .. } | Self::RemoveAddress { link, address } => {
+                format!("address {address} on {link}")
+            }
+            Self::ReplaceRoute(route) | Self::RemoveRoute(route) => {
+                format!("route {} in table {}", route.to, route.table)
+            }
             Self::AddRule(rule) | Self::RemoveRule(rule) => format!("rule {}", rule.priority),
             Self::PinNeighbour(n) | Self::RemoveNeighbour(n) => format!("neighbour {} on {}", n.address, n.link),
             Self::SetSysctl { key, .. } => format!("sysctl {key}"),

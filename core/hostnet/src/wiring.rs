@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use vpc_model::{LinkName, Mac, RouteTable};
 
+use crate::classic::{host, layout as layout_of};
 use crate::{HostLayout, HostOp, Neighbour, Route};
 
 /// The next hop of every pod: a link-local address that exists nowhere but as a pinned neighbour in the pod.
@@ -76,4 +78,57 @@ pub struct Wiring {
     pub pod: Vec<PodOp>,
     /// Steps in the host's namespace.
     pub host: Vec<HostOp>,
+}
+
+/// The steps that tie a pod to its host.
+///
+/// In the pod: `lo` and the link up, the next hop ([`POD_GATEWAY`]) on the link, the default route through it, the address, and the
+/// next hop pinned to the host end's hardware address: nothing ever answers ARP for it. On the host: the pod pinned to its hardware
+/// address, its route, its rules; the rules last, so that none leads where no route is.
+#[must_use]
+pub fn wiring(pod: &PodWiring) -> Wiring {
+    Wiring { veth: veth(pod), pod: pod_side(pod), host: host_side(pod) }
+}
+
+/// The steps that untie a pod's address from the host: its rules. The route, the neighbour and the pod's side go with the veth pair,
+/// which the kernel takes down with the namespace (or [`HostOp::DeleteLink`] before).
+///
+/// `table` is the table the pod was wired with. What a rule into another table may have left, the daemon's plan removes once the
+/// address is known to be nobody's ([`crate::HostView::released`]).
+#[must_use]
+pub fn unwiring(layout: HostLayout, address: Ipv4Addr, table: RouteTable) -> Vec<HostOp> {
+    layout_of(layout).pod_rules(address, table).into_iter().map(HostOp::RemoveRule).collect()
+}
+
+fn veth(pod: &PodWiring) -> VethPair {
+    VethPair {
+        host_link: pod.host_link.clone(),
+        host_mac: pod.host_mac,
+        pod_link: pod.pod_link.clone(),
+        pod_mac: pod.pod_mac,
+        mtu: pod.mtu,
+        alias: pod.alias.clone(),
+    }
+}
+
+fn pod_side(pod: &PodWiring) -> Vec<PodOp> {
+    let link = || pod.pod_link.clone();
+    let gateway = host(POD_GATEWAY);
+    let loopback = "lo".parse().ok().map(PodOp::Up);
+    let steps = [
+        PodOp::Up(link()),
+        PodOp::AddRoute(Route::on_link(RouteTable::MAIN, gateway, link())),
+        PodOp::AddRoute(Route::through(RouteTable::MAIN, Ipv4Net::default(), POD_GATEWAY, link())),
+        PodOp::AddAddress { link: link(), address: pod.address },
+        PodOp::PinNeighbour(Neighbour { link: link(), address: POD_GATEWAY, mac: pod.host_mac }),
+    ];
+    loopback.into_iter().chain(steps).collect()
+}
+
+fn host_side(pod: &PodWiring) -> Vec<HostOp> {
+    let layout = layout_of(pod.layout);
+    let neighbour = Neighbour { link: pod.host_link.clone(), address: pod.address, mac: pod.pod_mac };
+    let route = layout.pod_route(pod.address, &pod.host_link);
+    let rules = layout.pod_rules(pod.address, pod.table).into_iter().map(HostOp::AddRule);
+    [HostOp::PinNeighbour(neighbour), HostOp::ReplaceRoute(route)].into_iter().chain(rules).collect()
 }

@@ -1,1 +1,18 @@
 //! What the node holds and what it should hold: the address pool and its planner.
+//!
+//! ```text
+//!   ADD --take--> Pool <--adopt, admit-- answers of EC2        Pool + Target + Demand --plan--> [Action]
+//!   DEL --release-> (rests for the cool-down)
+//! ```
+//!
+//! [`Pool`] keeps the books; [`plan`] decides what to fetch or give back. Neither asks for the time or touches anything.
+
+mod plan;
+mod pool;
+mod target;
+
+pub use plan::{Action, Demand, Pending, plan};
+pub use pool::{
+    Allocation, EniFacts, EniUse, Held, Pool, PoolEni, PoolError, Released, Stats, Taken, Use, Violation,
+};
+pub use target::{Target, WarmTarget};

@@ -1,0 +1,365 @@
+//! The agent: its state, the door, and what follows from every input.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
+
+use vpc_ipam::{EniUse, Held, Pool, PoolEni};
+use vpc_model::{DeviceIndex, EniId, InstanceId, Ipv4Net, SandboxKey, Time, WallTime};
+
+use crate::checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
+use crate::config::{Config, NodeFacts};
+use crate::eni::Cloud;
+use crate::host::Host;
+use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
+use crate::sandbox::Waiter;
+
+/// The state machine of one node.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub(crate) config: Config,
+    pub(crate) instance: InstanceId,
+    pub(crate) pool: Pool,
+    pub(crate) vpc_cidrs: Vec<Ipv4Net>,
+    /// Positions taken by ENIs that are not ours.
+    pub(crate) foreign: Vec<DeviceIndex>,
+    pub(crate) cloud: Cloud,
+    pub(crate) host: Host,
+    pub(crate) disk: Disk,
+    pub(crate) waiters: VecDeque<Waiter>,
+    /// Restored leases whose sandbox has not been seen yet.
+    pub(crate) suspects: BTreeSet<SandboxKey>,
+    /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
+    pub(crate) podless: BTreeSet<Ipv4Addr>,
+    pub(crate) terminating: bool,
+    pub(crate) said_ready: bool,
+    /// The calendar at `origin`.
+    wall: WallTime,
+    origin: Time,
+    pub(crate) out: Vec<Effect>,
+}
+
+/// What has to be on disk, and who waits for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    /// Newest state of the books.
+    current: Generation,
+    /// Newest state on disk.
+    written: Generation,
+    /// The write under way.
+    writing: Option<Generation>,
+    /// Not to be tried before.
+    paused_until: Option<Time>,
+    /// Answers that hold once their generation is on disk.
+    pub(crate) replies: Vec<(Generation, Ticket, Outcome)>,
+}
+
+impl Disk {
+    /// The generation the newest state of the books goes to disk with; `None` if it is there.
+    pub(crate) fn not_yet_written(&self) -> Option<Generation> {
+        (self.written < self.current).then_some(self.current)
+    }
+
+    /// What is on disk.
+    pub(crate) fn written(&self) -> Generation {
+        self.written
+    }
+}
+
+impl Agent {
+    /// Begins with what settings, metadata, EC2 and the checkpoint say; hands out the first effects.
+    #[must_use]
+    pub fn start(now: Time, config: Config, facts: NodeFacts, checkpoint: &Checkpoint) -> (Self, Vec<Effect>) {
+        let mut agent = Self {
+            pool: Pool::default(),
+            vpc_cidrs: facts.vpc_cidrs,
+            foreign: facts.enis.iter().filter(|eni| !eni.managed).map(|eni| eni.facts.device).collect(),
+            cloud: Cloud::default(),
+            host: Host::new(),
+            disk: Disk::default(),
+            waiters: VecDeque::new(),
+            suspects: BTreeSet::new(),
+            podless: BTreeSet::new(),
+            terminating: false,
+            said_ready: false,
+            wall: facts.wall,
+            origin: now,
+            out: Vec::new(),
+            instance: facts.instance,
+            config,
+        };
+        for eni in facts.enis.into_iter().filter(|eni| eni.managed) {
+            let usage = EniUse::SettingUp;
+            let slots = eni.slots.into_iter().collect();
+            let adopted = PoolEni { facts: eni.facts, attachment: eni.attachment, since: now, usage, slots };
+            if let Err(error) = agent.pool.adopt(adopted) {
+                agent.say(Notice::Disagreement { what: format!("at start: {error}") });
+            }
+        }
+        agent.recall_enis(now, &checkpoint.enis);
+        agent.recall_leases(now, &checkpoint.leases);
+        agent.recall_rests(now, &checkpoint.rests);
+        agent.touch_disk();
+        agent.settle(now);
+        let effects = std::mem::take(&mut agent.out);
+        (agent, effects)
+    }
+
+    /// Takes in one fact; hands out what should now happen.
+    #[must_use]
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Add { ticket, request } => self.add(now, ticket, request),
+            Input::AddAbandoned { ticket } => self.abandon(now, ticket),
+            Input::Del { ticket, key } => self.del(now, ticket, &key),
+            Input::CloudDone { op, result } => self.cloud_done(now, op, result),
+            Input::HostObserved { op, result } => self.host_observed(now, op, result),
+            Input::HostApplied { op, result } => self.host_applied(now, op, result),
+            Input::HostChanged => self.host_changed(now),
+            Input::CheckpointWritten { generation, result } => self.checkpoint_written(now, generation, result),
+            Input::VpcCidrs(cidrs) => self.vpc_cidrs_are(cidrs),
+            Input::Terminate => self.terminating = true,
+            Input::Tick => {}
+        }
+        self.settle(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// When to call [`Self::handle`] with [`Input::Tick`] if nothing happens before, and what for.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<(Time, Wake)> {
+        let adds = self.waiters.iter().map(|waiter| (waiter.deadline, Wake::AddDeadline));
+        let rests = self.pool.next_rest_end().map(|at| (at, Wake::RestEnds));
+        let disk = self.disk.paused_until.map(|at| (at, Wake::RetryDue));
+        let age = self.pool.enis().filter(|eni| !eni.facts.is_primary() && eni.usage == EniUse::Ready);
+        // Only the moment at which an ENI becomes old enough matters; after that, only events change the plan.
+        let age = age.map(|eni| eni.since + self.config.target.min_eni_age).filter(|at| *at > self.cloud.planned_at);
+        adds.chain(rests)
+            .chain(disk)
+            .chain(age.map(|at| (at, Wake::EniOldEnough)))
+            .chain(self.cloud.deadlines())
+            .chain(self.host.deadlines())
+            .chain(self.suspect_deadlines())
+            .min()
+    }
+
+    /// The pool, for those who look.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The instance the agent works for.
+    #[must_use]
+    pub fn instance(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    /// Pods that wait for an address.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Everything that must survive a restart, as of now.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        let lease = |held: &Held| Lease {
+            key: held.key.clone(),
+            pod: held.pod.clone(),
+            address: held.allocation.address,
+            allocation: Some(held.allocation),
+            since: self.calendar(held.since),
+        };
+        Checkpoint {
+            leases: self.pool.held().map(lease).collect(),
+            rests: self
+                .pool
+                .cooling()
+                .map(|(address, since, _)| Rest { address, released: self.calendar(since) })
+                .collect(),
+            enis: self
+                .pool
+                .enis()
+                .map(|eni| CheckpointEni {
+                    facts: eni.facts.clone(),
+                    attachment: eni.attachment.clone(),
+                    slots: eni.slots.iter().copied().collect(),
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn say(&mut self, notice: Notice) {
+        self.out.push(Effect::Say(notice));
+    }
+
+    pub(crate) fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.out.push(Effect::Reply { ticket, outcome });
+    }
+
+    /// The books have changed: what follows is promised only when this is on disk.
+    pub(crate) fn touch_disk(&mut self) -> Generation {
+        // A generation that is being written has left already; the change belongs to the next.
+        if self.disk.writing == Some(self.disk.current) || self.disk.written == self.disk.current {
+            self.disk.current.0 += 1;
+        }
+        self.disk.current
+    }
+
+    /// What follows from the new state, in the order that helps pods first.
+    fn settle(&mut self, now: Time) {
+        self.pool.end_rests(now);
+        self.serve_waiters(now);
+        self.expire_waiters(now);
+        self.cloud_retries(now);
+        self.plan_pool(now);
+        self.release_steps(now);
+        self.host_pass(now);
+        self.write_checkpoint(now);
+        self.say_ready();
+    }
+
+    fn say_ready(&mut self) {
+        let something_to_serve = self.pool.stats().ready > 0 || self.pool.held().next().is_some();
+        let nothing_to_wait_for = !self.cloud.is_fetching();
+        if !self.said_ready && self.host.is_set() && (something_to_serve || nothing_to_wait_for) {
+            self.said_ready = true;
+            self.out.push(Effect::Ready);
+        }
+    }
+
+    fn write_checkpoint(&mut self, now: Time) {
+        let paused = self.disk.paused_until.is_some_and(|until| until > now);
+        if self.disk.writing.is_none() && self.disk.written < self.disk.current && !paused {
+            self.disk.paused_until = None;
+            self.disk.writing = Some(self.disk.current);
+            let checkpoint = self.checkpoint();
+            self.out.push(Effect::WriteCheckpoint { generation: self.disk.current, checkpoint });
+        }
+    }
+
+    fn checkpoint_written(&mut self, now: Time, generation: Generation, result: Result<(), String>) {
+        if self.disk.writing != Some(generation) {
+            return;
+        }
+        self.disk.writing = None;
+        let due = |entry: &(Generation, Ticket, Outcome)| entry.0 <= generation;
+        let (held, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.disk.replies).into_iter().partition(due);
+        self.disk.replies = later;
+        match result {
+            Ok(()) => {
+                self.disk.written = generation;
+                for (_, ticket, outcome) in held {
+                    self.reply(ticket, outcome);
+                }
+            }
+            Err(error) => {
+                self.disk.paused_until = Some(now + Self::DISK_PAUSE);
+                self.say(Notice::CheckpointFailed { error: error.clone() });
+                for (_, ticket, outcome) in held {
+                    self.unpromise(now, ticket, outcome, &error);
+                }
+                self.touch_disk();
+            }
+        }
+    }
+
+    fn vpc_cidrs_are(&mut self, cidrs: Vec<Ipv4Net>) {
+        // An empty answer is an odd answer: a VPC has at least one CIDR. Keep what is known.
+        if !cidrs.is_empty() && cidrs != self.vpc_cidrs {
+            self.vpc_cidrs = cidrs;
+            self.host.is_dirty();
+        }
+    }
+
+    /// ENIs the checkpoint knows and the metadata did not show are kept, without new pods, until EC2 has been asked.
+    fn recall_enis(&mut self, now: Time, enis: &[CheckpointEni]) {
+        for eni in enis {
+            let id = &eni.facts.id;
+            match self.pool.eni(id) {
+                Some(known) if eni.slots.iter().all(|slot| known.slots.contains(slot)) => {}
+                Some(_) => self.refresh_eni(now, id),
+                None if self.foreign.contains(&eni.facts.device) => {}
+                None => {
+                    let doubtful = PoolEni {
+                        facts: eni.facts.clone(),
+                        attachment: eni.attachment.clone(),
+                        since: now,
+                        usage: EniUse::Doubtful,
+                        slots: eni.slots.iter().copied().collect(),
+                    };
+                    let what = format!("{id} is in the checkpoint but not in the metadata; its pods stay, EC2 is asked");
+                    if self.pool.adopt(doubtful).is_ok() {
+                        self.say(Notice::Disagreement { what });
+                        self.refresh_eni(now, id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn recall_leases(&mut self, now: Time, leases: &[Lease]) {
+        for lease in leases {
+            let on_eni = self.pool.enis().find(|eni| eni.slots.iter().any(|slot| slot.contains(lease.address)));
+            let place = on_eni.map(|eni| vpc_ipam::Allocation {
+                address: lease.address,
+                device: eni.facts.device,
+                table: eni.facts.table(),
+            });
+            let main = vpc_ipam::Allocation {
+                address: lease.address,
+                device: DeviceIndex(0),
+                table: vpc_model::RouteTable::MAIN,
+            };
+            let held = Held {
+                key: lease.key.clone(),
+                pod: lease.pod.clone(),
+                allocation: place.or(lease.allocation).unwrap_or(main),
+                since: self.moment(now, lease.since),
+            };
+            match self.pool.restore(held) {
+                Ok(()) => {
+                    self.suspects.insert(lease.key.clone());
+                    if place.is_none() {
+                        self.say(Notice::Unbacked { key: lease.key.clone(), address: lease.address });
+                    }
+                }
+                Err(error) => self.say(Notice::Disagreement { what: format!("checkpoint: {error}") }),
+            }
+        }
+    }
+
+    fn recall_rests(&mut self, now: Time, rests: &[Rest]) {
+        for rest in rests {
+            let since = self.moment(now, rest.released);
+            let until = since + self.config.target.cool_down;
+            if until > now {
+                self.pool.restore_cooling(rest.address, since, until);
+            }
+        }
+    }
+
+    /// A calendar time as a moment. One in the future (a clock was set back) counts as now: everything rests its full time.
+    fn moment(&self, now: Time, wall: WallTime) -> Time {
+        self.wall.since(wall).map_or(now, |age| now - age)
+    }
+
+    fn calendar(&self, at: Time) -> WallTime {
+        if at >= self.origin {
+            self.wall + at.since(self.origin)
+        } else {
+            let before = i64::try_from(self.origin.since(at).0).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            WallTime(self.wall.0.saturating_sub(before))
+        }
+    }
+
+    /// Whether an address belongs to a pod now.
+    pub(crate) fn holds(&self, address: Ipv4Addr) -> bool {
+        self.pool.held().any(|held| held.allocation.address == address)
+    }
+
+    /// Whether an address of an ENI is in use or rests.
+    pub(crate) fn busy(&self, eni: &EniId) -> bool {
+        self.pool.on(eni).is_some_and(|(held, cooling)| held + cooling > 0)
+    }
+}

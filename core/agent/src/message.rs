@@ -1,0 +1,320 @@
+//! What goes in and what comes out.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use vpc_hostnet::{HostOp, HostState};
+use vpc_ipam::Allocation;
+use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey};
+
+use crate::{Checkpoint, CloudAnswer, CloudCall, CloudFailure, OpId, Refusal};
+
+/// One caller that waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// The number of a checkpoint: a later one holds everything an earlier one did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+/// A pod that wants an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddRequest {
+    /// Whose address it will be.
+    pub key: SandboxKey,
+    /// Its pod.
+    pub pod: PodRef,
+}
+
+/// What the agent is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A pod wants an address.
+    Add {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// What is asked.
+        request: AddRequest,
+    },
+    /// The caller of an ADD has gone before it was answered.
+    AddAbandoned {
+        /// Which.
+        ticket: Ticket,
+    },
+    /// A sandbox has ended.
+    Del {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// Which sandbox.
+        key: SandboxKey,
+    },
+    /// The cloud has answered.
+    CloudDone {
+        /// Which call.
+        op: OpId,
+        /// What it said.
+        result: Result<CloudAnswer, CloudFailure>,
+    },
+    /// The host has been looked at.
+    HostObserved {
+        /// Which look.
+        op: OpId,
+        /// What was seen, or why it could not be.
+        result: Result<HostState, String>,
+    },
+    /// The host has been changed.
+    HostApplied {
+        /// Which change.
+        op: OpId,
+        /// Whether all of it was done; else what was not.
+        result: Result<(), String>,
+    },
+    /// Something changed on the host by itself (a link appeared, rules were flushed).
+    HostChanged,
+    /// A checkpoint is on disk, or could not be written.
+    CheckpointWritten {
+        /// Which.
+        generation: Generation,
+        /// Whether.
+        result: Result<(), String>,
+    },
+    /// The CIDRs of the VPC as the metadata list them.
+    VpcCidrs(Vec<Ipv4Net>),
+    /// The process is asked to end: no new addresses are promised.
+    Terminate,
+    /// Time has passed ([`crate::Agent::next_deadline`]).
+    Tick,
+}
+
+/// Answer to an ADD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddReply {
+    /// The address and where it is.
+    pub allocation: Allocation,
+    /// Source NAT is done elsewhere.
+    pub external_snat: bool,
+    /// CIDRs of the VPC; with source NAT on, the exclusions after them.
+    pub vpc_cidrs: Vec<Ipv4Net>,
+}
+
+/// Answer to a DEL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DelReply {
+    /// The sandbox had this address; it rests now.
+    Released(Allocation),
+    /// The agent knows no such sandbox.
+    UnknownPod,
+}
+
+/// The answer to one ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An ADD got its address.
+    Added(AddReply),
+    /// A DEL is done.
+    Deleted(DelReply),
+    /// An ADD gets none, and why.
+    Refused(Refusal),
+}
+
+/// What should now happen in the world.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Answer a caller.
+    Reply {
+        /// Whom.
+        ticket: Ticket,
+        /// What.
+        outcome: Outcome,
+    },
+    /// Ask the cloud; its answer comes back as [`Input::CloudDone`].
+    Cloud {
+        /// Number of the call.
+        op: OpId,
+        /// What to ask.
+        call: CloudCall,
+    },
+    /// Look at the host; comes back as [`Input::HostObserved`].
+    ObserveHost {
+        /// Number of the look.
+        op: OpId,
+    },
+    /// Change the host, in this order; comes back as [`Input::HostApplied`].
+    ApplyHost {
+        /// Number of the change.
+        op: OpId,
+        /// What to do.
+        ops: Vec<HostOp>,
+    },
+    /// Write the checkpoint; comes back as [`Input::CheckpointWritten`]. At most one is under way.
+    WriteCheckpoint {
+        /// Its number.
+        generation: Generation,
+        /// What it holds.
+        checkpoint: Checkpoint,
+    },
+    /// The node can serve pods: tell the container runtime (write the conflist). Said once.
+    Ready,
+    /// Tell people.
+    Say(Notice),
+}
+
+/// How much a notice matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For those who follow along.
+    Debug,
+    /// The ordinary course of things.
+    Info,
+    /// Not as it should be; the agent copes.
+    Warn,
+    /// Someone should look.
+    Error,
+}
+
+/// Something worth telling people, as a value; its words are its `Display`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The pool asked for addresses.
+    Growing {
+        /// What was asked, in words.
+        what: String,
+        /// Pods that wait.
+        waiting: usize,
+    },
+    /// Addresses have come.
+    Grown {
+        /// ENI they are on.
+        eni: EniId,
+        /// How many.
+        count: usize,
+    },
+    /// An ENI can carry pods.
+    EniReady {
+        /// Which.
+        eni: EniId,
+        /// Its hardware address.
+        mac: Mac,
+    },
+    /// An ENI is given back.
+    EniReleased {
+        /// Which.
+        eni: EniId,
+    },
+    /// An ENI stays although it was to be given back.
+    EniKept {
+        /// Which.
+        eni: EniId,
+        /// Why.
+        why: String,
+    },
+    /// A call to the cloud failed.
+    CloudFailed {
+        /// What was asked, in words.
+        what: String,
+        /// What came back.
+        failure: CloudFailure,
+        /// When it is tried again, in milliseconds.
+        retry_in: Option<u64>,
+    },
+    /// The host could not be looked at or changed.
+    HostFailed {
+        /// What was said.
+        error: String,
+    },
+    /// The host was changed by the agent outside a pod's ADD or DEL.
+    HostRepaired {
+        /// Objects that were changed.
+        subjects: Vec<String>,
+    },
+    /// The checkpoint could not be written.
+    CheckpointFailed {
+        /// What was said.
+        error: String,
+    },
+    /// A lease without a sandbox was found and ended.
+    LeasePruned {
+        /// Whose.
+        key: SandboxKey,
+        /// Its address.
+        address: Ipv4Addr,
+        /// How it was known.
+        why: &'static str,
+    },
+    /// A restored lease's address is on no ENI that is known; it is kept.
+    Unbacked {
+        /// Whose.
+        key: SandboxKey,
+        /// Its address.
+        address: Ipv4Addr,
+    },
+    /// What EC2, the kernel and the books say does not agree; nothing was taken away.
+    Disagreement {
+        /// About what, in words.
+        what: String,
+    },
+    /// An ADD was refused.
+    Refused {
+        /// Whose.
+        key: SandboxKey,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+impl Notice {
+    /// How much it matters.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
+            Self::HostRepaired { .. } | Self::LeasePruned { .. } => Level::Info,
+            Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => Level::Warn,
+            Self::CloudFailed { .. } | Self::HostFailed { .. } | Self::CheckpointFailed { .. } => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Growing { what, waiting } => write!(f, "{what} ({waiting} pods wait)"),
+            Self::Grown { eni, count } => write!(f, "{count} addresses came to {eni}"),
+            Self::EniReady { eni, mac } => write!(f, "{eni} ({mac}) can carry pods"),
+            Self::EniReleased { eni } => write!(f, "{eni} was given back"),
+            Self::EniKept { eni, why } => write!(f, "{eni} stays: {why}"),
+            Self::CloudFailed { what, failure, retry_in: Some(ms) } => {
+                write!(f, "{what} failed: {failure}; tried again in {:.1} s", *ms as f64 / 1000.0)
+            }
+            Self::CloudFailed { what, failure, retry_in: None } => write!(f, "{what} failed: {failure}"),
+            Self::HostFailed { error } => write!(f, "host network: {error}"),
+            Self::HostRepaired { subjects } => write!(f, "host network set: {}", subjects.join(", ")),
+            Self::CheckpointFailed { error } => write!(f, "the checkpoint could not be written: {error}"),
+            Self::LeasePruned { key, address, why } => write!(f, "lease of {address} to {key} ended: {why}"),
+            Self::Unbacked { key, address } => {
+                write!(f, "{address} belongs to {key} but is on no ENI that is known; it is kept")
+            }
+            Self::Disagreement { what } => f.write_str(what),
+            Self::Refused { key, refusal } => write!(f, "no address for {key}: {refusal}"),
+        }
+    }
+}
+
+/// What the next deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wake {
+    /// A waiting ADD must be answered.
+    AddDeadline,
+    /// An address has rested.
+    RestEnds,
+    /// Something that failed may be tried again.
+    RetryDue,
+    /// The link of an attached ENI is looked for again.
+    LookForLink,
+    /// A restored lease is old enough to be judged.
+    JudgeLease,
+    /// An idle ENI is old enough to be given back.
+    EniOldEnough,
+    /// The host is compared with what it should be.
+    Audit,
+}

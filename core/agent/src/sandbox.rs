@@ -1,0 +1,180 @@
+//! ADD and DEL: the pod's path.
+//!
+//! An ADD takes a warm address, or waits, bounded, for the one it causes to be fetched. A DEL never waits for the cloud.
+
+use vpc_ipam::{Allocation, Taken};
+use vpc_model::{Millis, SandboxKey, Time};
+
+use crate::agent::Agent;
+use crate::message::{AddReply, AddRequest, DelReply, Notice, Outcome, Ticket, Wake};
+use crate::refusal::Refusal;
+
+/// An ADD that waits for an address.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiter {
+    pub(crate) ticket: Ticket,
+    pub(crate) request: AddRequest,
+    pub(crate) since: Time,
+    pub(crate) deadline: Time,
+}
+
+impl Agent {
+    /// A plugin gives an ADD up after 60 s; a restored lease without a link is judged only when no plugin can still be at work.
+    pub(crate) const PLUGIN_GONE: Millis = Millis::seconds(65);
+    /// How long a checkpoint that could not be written is left alone.
+    pub(crate) const DISK_PAUSE: Millis = Millis::seconds(1);
+
+    pub(crate) fn add(&mut self, now: Time, ticket: Ticket, request: AddRequest) {
+        if self.terminating {
+            return self.refuse(ticket, &request.key, Refusal::ShuttingDown);
+        }
+        // A second ADD for a sandbox that waits already takes the first one's place: its caller has given up.
+        if let Some(at) = self.waiters.iter().position(|waiter| waiter.request.key == request.key)
+            && let Some(old) = self.waiters.remove(at)
+        {
+            self.refuse(old.ticket, &old.request.key, Refusal::Cancelled);
+        }
+        if let Some(held) = self.pool.of(&request.key) {
+            let allocation = held.allocation;
+            return self.promise(ticket, allocation);
+        }
+        let deadline = now + self.config.add_wait;
+        self.waiters.push_back(Waiter { ticket, request, since: now, deadline });
+    }
+
+    pub(crate) fn abandon(&mut self, now: Time, ticket: Ticket) {
+        self.waiters.retain(|waiter| waiter.ticket != ticket);
+        // Assigned but not answered: nobody will use it, and nobody will delete it.
+        let at = self.disk.replies.iter().position(|(_, other, _)| *other == ticket);
+        if let Some(at) = at
+            && let (_, _, Outcome::Added(reply)) = self.disk.replies.remove(at)
+        {
+            self.take_back(now, reply.allocation);
+        }
+    }
+
+    pub(crate) fn del(&mut self, now: Time, ticket: Ticket, key: &SandboxKey) {
+        if let Some(at) = self.waiters.iter().position(|waiter| waiter.request.key == *key)
+            && let Some(waiter) = self.waiters.remove(at)
+        {
+            self.refuse(waiter.ticket, key, Refusal::Cancelled);
+        }
+        self.suspects.remove(key);
+        match self.pool.release(key, now, self.config.target.cool_down) {
+            Some(released) => {
+                let allocation = released.held.allocation;
+                self.podless.insert(allocation.address);
+                let generation = self.touch_disk();
+                self.disk.replies.push((generation, ticket, Outcome::Deleted(DelReply::Released(allocation))));
+            }
+            None => self.reply(ticket, Outcome::Deleted(DelReply::UnknownPod)),
+        }
+    }
+
+    /// Gives free addresses to those who wait, first come first served.
+    pub(crate) fn serve_waiters(&mut self, now: Time) {
+        if self.terminating {
+            for waiter in std::mem::take(&mut self.waiters) {
+                self.refuse(waiter.ticket, &waiter.request.key, Refusal::ShuttingDown);
+            }
+        }
+        let barred = self.host.removing().cloned().unwrap_or_default();
+        while let Some(waiter) = self.waiters.pop_front() {
+            match self.pool.take(&waiter.request.key, &waiter.request.pod, now, &barred) {
+                Taken::Already(allocation) => self.promise(waiter.ticket, allocation),
+                Taken::Fresh(allocation) => {
+                    self.podless.remove(&allocation.address);
+                    self.touch_disk();
+                    self.promise(waiter.ticket, allocation);
+                }
+                Taken::None => return self.waiters.push_front(waiter),
+            }
+        }
+    }
+
+    pub(crate) fn expire_waiters(&mut self, now: Time) {
+        let over: Vec<Waiter> = self.waiters.iter().filter(|waiter| waiter.deadline <= now).cloned().collect();
+        if over.is_empty() {
+            return;
+        }
+        let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
+        self.waiters.retain(|waiter| waiter.deadline > now);
+        for waiter in over {
+            let refusal = self.why_none(now, waiting, now.since(waiter.since));
+            self.refuse(waiter.ticket, &waiter.request.key, refusal);
+        }
+    }
+
+    /// A promise that could not be put on disk is taken back; a release that could not holds all the same (after a restart the
+    /// lease would be found without a sandbox, and end then).
+    pub(crate) fn unpromise(&mut self, now: Time, ticket: Ticket, outcome: Outcome, error: &str) {
+        match outcome {
+            Outcome::Added(reply) => {
+                let key = self.take_back(now, reply.allocation);
+                let refusal = Refusal::Checkpoint { error: error.to_owned() };
+                match key {
+                    Some(key) => self.refuse(ticket, &key, refusal),
+                    None => self.reply(ticket, Outcome::Refused(refusal)),
+                }
+            }
+            Outcome::Deleted(_) | Outcome::Refused(_) => self.reply(ticket, outcome),
+        }
+    }
+
+    pub(crate) fn suspect_deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
+        let since = self.suspects.iter().filter_map(|key| self.pool.of(key)).map(|held| held.since);
+        since.map(|since| (since + Self::PLUGIN_GONE, Wake::JudgeLease)).filter(|(at, _)| *at > self.host.looked_at)
+    }
+
+    /// Releases what an ADD was about to be given.
+    fn take_back(&mut self, now: Time, allocation: Allocation) -> Option<SandboxKey> {
+        let held = self.pool.held().find(|held| held.allocation == allocation)?;
+        let key = held.key.clone();
+        self.pool.release(&key, now, self.config.target.cool_down);
+        self.touch_disk();
+        Some(key)
+    }
+
+    /// Answers an ADD as soon as its assignment is on disk.
+    fn promise(&mut self, ticket: Ticket, allocation: Allocation) {
+        let mut vpc_cidrs = self.vpc_cidrs.clone();
+        let external_snat = self.config.host.external_snat;
+        if !external_snat {
+            vpc_cidrs.extend(&self.config.host.exclude_snat);
+        }
+        let outcome = Outcome::Added(AddReply { allocation, external_snat, vpc_cidrs });
+        // An assignment that was recorded long ago needs no new write; one that is on its way waits for it.
+        match self.disk.not_yet_written() {
+            Some(generation) => self.disk.replies.push((generation, ticket, outcome)),
+            None => self.reply(ticket, outcome),
+        }
+    }
+
+    fn refuse(&mut self, ticket: Ticket, key: &SandboxKey, refusal: Refusal) {
+        self.say(Notice::Refused { key: key.clone(), refusal: refusal.clone() });
+        self.reply(ticket, Outcome::Refused(refusal));
+    }
+
+    fn why_none(&self, now: Time, waiting: u32, waited: Millis) -> Refusal {
+        let stats = self.pool.stats();
+        if let Some(error) = self.host.error() {
+            return Refusal::Host { error: error.to_owned() };
+        }
+        if let Some((failure, until)) = self.cloud.failure(now) {
+            return Refusal::Cloud { failure: failure.clone(), retry_in: until.since(now), waited };
+        }
+        let coming = self.cloud.coming() + stats.setting_up;
+        if coming > 0 || !self.host.is_set() {
+            return Refusal::Warming { coming, waiting, waited };
+        }
+        Refusal::Full {
+            enis: stats.enis,
+            max_enis: self.config.target.max_enis,
+            total: stats.total,
+            held: stats.held,
+            cooling: stats.cooling,
+            next_free_in: self.pool.next_rest_end().map(|at| at.since(now)),
+            waited,
+        }
+    }
+}

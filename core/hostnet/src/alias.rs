@@ -1,0 +1,202 @@
+//! The text a host veth carries (`IFLA_IFALIAS`): whose it is.
+//!
+//! ```text
+//!   vpc-cni/1 aws-cni 3f0c…9a default/web-0             network, container id, namespace/pod
+//!   vpc-cni/1~1b9e03aa55c0ffee0123 aws-cni 3f0c…9a default/a-name-as-long-as-names-g
+//! ```
+//!
+//! The kernel takes 255 bytes. Where the full text is longer, the second form is written: each field is cut to its share and a
+//! digest of the full text stands behind the version. So a reader knows that he sees heads only, and two owners still never share
+//! a text. A [`LinkAlias`] always *is* what was written: comparing one made from an owner with one read from the kernel is exact,
+//! cut or not.
+//!
+//! Bytes other than letters, digits, `.`, `_` and `-` are written as `%XX`, since not every caller of a plugin is a kubelet.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+
+use sha1::{Digest, Sha1};
+use vpc_model::{PodRef, SandboxKey};
+
+/// Longest alias in bytes (`IFALIASZ` less the terminating zero).
+const MAX: usize = 255;
+/// What every alias of ours begins with, whatever its version.
+const SIGN: &str = "vpc-cni/";
+/// The version written.
+const VERSION: &str = "1";
+/// Hexadecimal digits of the digest in a shortened text: 80 bits.
+const DIGEST: usize = 20;
+/// Shares of a shortened text, in bytes as written. A container id of a runtime (64) and a Kubernetes namespace (63) are never cut.
+const NETWORK_SHARE: usize = 40;
+const CONTAINER_SHARE: usize = 64;
+const NAMESPACE_SHARE: usize = 63;
+
+/// Whom a host veth belongs to, as its alias says it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkAlias {
+    network: String,
+    container: String,
+    pod: PodRef,
+    /// Of the full text, where that was too long.
+    digest: Option<String>,
+}
+
+impl LinkAlias {
+    /// The alias of a sandbox's host veth: `network` is the name of the CNI configuration list, `container` is `CNI_CONTAINERID`.
+    #[must_use]
+    pub fn new(network: &str, container: &str, pod: &PodRef) -> Self {
+        let whole = Self { network: network.into(), container: container.into(), pod: pod.clone(), digest: None };
+        let text = whole.to_string();
+        if text.len() <= MAX { whole } else { whole.shortened(&text) }
+    }
+
+    /// The alias of a sandbox known by its key.
+    #[must_use]
+    pub fn of(sandbox: &SandboxKey, pod: &PodRef) -> Self {
+        Self::new(&sandbox.network, &sandbox.container, pod)
+    }
+
+    /// Name of the CNI configuration list.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// `CNI_CONTAINERID`.
+    #[must_use]
+    pub fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// The pod.
+    #[must_use]
+    pub fn pod(&self) -> &PodRef {
+        &self.pod
+    }
+
+    /// The owner did not fit: the fields are heads of what they name (the container id of any known runtime is still whole).
+    /// Whether it is a certain owner's is told by comparing with [`LinkAlias::new`] of that owner.
+    #[must_use]
+    pub fn is_shortened(&self) -> bool {
+        self.digest.is_some()
+    }
+
+    fn shortened(&self, text: &str) -> Self {
+        let digest: String =
+            Sha1::digest(text.as_bytes()).iter().take(DIGEST / 2).map(|b| format!("{b:02x}")).collect();
+        let network = head(&self.network, NETWORK_SHARE);
+        let container = head(&self.container, CONTAINER_SHARE);
+        let namespace = head(&self.pod.namespace, NAMESPACE_SHARE);
+        let pod = PodRef { namespace, name: String::new() };
+        let mut short = Self { network, container, pod, digest: Some(digest) };
+        short.pod.name = head(&self.pod.name, MAX - short.to_string().len());
+        short
+    }
+}
+
+impl fmt::Display for LinkAlias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SIGN}{VERSION}")?;
+        if let Some(digest) = &self.digest {
+            write!(f, "~{digest}")?;
+        }
+        let (namespace, name) = (escape(&self.pod.namespace), escape(&self.pod.name));
+        write!(f, " {} {} {namespace}/{name}", escape(&self.network), escape(&self.container))
+    }
+}
+
+/// A link's alias that does not name an owner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseAliasError {
+    /// Somebody else's link, or one made by the reference, which writes no alias.
+    #[error("`{0}` is not an alias of ours: those begin with `vpc-cni/`")]
+    Foreign(String),
+    /// Written by another version of ours.
+    #[error("the alias `{0}` is of a version this program does not know: it reads version 1")]
+    Version(String),
+    /// Ours by its beginning, and damaged.
+    #[error(
+        "the alias `{0}` is damaged: expected `vpc-cni/1 <network> <container id> <namespace>/<pod>`, at most 255 bytes"
+    )]
+    Damaged(String),
+}
+
+impl FromStr for LinkAlias {
+    type Err = ParseAliasError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAliasError> {
+        let Some(rest) = text.strip_prefix(SIGN) else { return Err(ParseAliasError::Foreign(text.into())) };
+        let damaged = || ParseAliasError::Damaged(text.into());
+        let (head, owner) = rest.split_once(' ').ok_or_else(damaged)?;
+        let (version, digest) = head.split_once('~').map_or((head, None), |(version, digest)| (version, Some(digest)));
+        if version != VERSION {
+            return Err(ParseAliasError::Version(text.into()));
+        }
+        let alias = fields(owner, digest).ok_or_else(damaged)?;
+        // One owner, one text: what we would not write that way, we did not write.
+        if text.len() <= MAX && alias.to_string() == text { Ok(alias) } else { Err(damaged()) }
+    }
+}
+
+fn fields(owner: &str, digest: Option<&str>) -> Option<LinkAlias> {
+    let (network, rest) = owner.split_once(' ')?;
+    let (container, pod) = rest.split_once(' ')?;
+    let (namespace, name) = pod.split_once('/')?;
+    let pod = PodRef { namespace: unescape(namespace)?, name: unescape(name)? };
+    let digest = match digest {
+        Some(text) if text.len() == DIGEST && text.bytes().all(is_digit) => Some(text.to_owned()),
+        Some(_) => return None,
+        None => None,
+    };
+    Some(LinkAlias { network: unescape(network)?, container: unescape(container)?, pod, digest })
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+fn escape(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if is_plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string can not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let (high, low) = (char::from(bytes.next()?).to_digit(16)?, char::from(bytes.next()?).to_digit(16)?);
+                out.push(u8::try_from(high * 16 + low).ok()?);
+            }
+            plain if is_plain(plain) => out.push(plain),
+            _ => return None,
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// As many whole characters of the text's beginning as fit `share` bytes when written.
+fn head(text: &str, share: usize) -> String {
+    let mut left = share;
+    text.chars()
+        .take_while(|c| {
+            let bytes = c.len_utf8();
+            let cost = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { 1 } else { 3 * bytes };
+            let fits = cost <= left;
+            left = left.saturating_sub(if fits { cost } else { left });
+            fits
+        })
+        .collect()
+}

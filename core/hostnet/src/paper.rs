@@ -1,0 +1,4 @@
+//! placeholder
+pub struct PaperHost;
+pub struct PaperPod;
+pub struct PaperRefusal;

@@ -1,0 +1,194 @@
+//! The difference of desired and observed, as operations.
+//!
+//! The order is the safety: links, addresses, routes, rules, packet filter, and only then removals, so that at no step a pod lacks
+//! what it had or will have. What is right is never touched, not even to be put back a moment later.
+//!
+//! Removed is only what bears our signature *and* is known to be wrong:
+//!
+//! | object | ours by | wrong when |
+//! |---|---|---|
+//! | rules 512, 1536 | the layout's shape | of a routed pod and not desired; or of a released address |
+//! | route /32 in main | on a veth of ours | of a routed pod and on another link; or of a released address |
+//! | pinned neighbour | on a veth of ours | same |
+//! | rule 1024 | `fwmark M/M lookup main` | not desired |
+//! | rule 1535 | `to <cidr> lookup main` | not desired |
+//! | rule 32765 | `from <address> lookup <ENI table>` | of an ENI of ours into another table; or of a VPC address that neither an ENI of the node nor any link has, into a table that is ours or empty |
+//! | address | on a link of a secondary ENI | not its primary one, not link-local |
+//! | connected route in main | of a secondary ENI's own address | always |
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use vpc_model::RouteTable;
+
+use crate::classic::{layout, single};
+use crate::{Desired, DesiredLink, HostOp, HostState, Link, LinkKind, Neighbour, Route, RpFilter, Rule, priority};
+
+/// The operations that make the observed host the desired one, in the order in which they are to be applied; none if it is.
+#[must_use]
+pub fn plan(desired: &Desired, observed: &HostState) -> Vec<HostOp> {
+    let planner = Planner { desired, observed };
+    let mut ops = Vec::new();
+    planner.links(&mut ops);
+    planner.add_routes(&mut ops);
+    planner.add_rules(&mut ops);
+    planner.filter(&mut ops);
+    planner.remove_rules(&mut ops);
+    planner.remove_routes(&mut ops);
+    planner.remove_neighbours(&mut ops);
+    planner.remove_addresses(&mut ops);
+    ops
+}
+
+struct Planner<'a> {
+    desired: &'a Desired,
+    observed: &'a HostState,
+}
+
+impl Planner<'_> {
+    /// Reverse path filter first: from the moment another rule stands, packets may come back by another link.
+    fn links(&self, ops: &mut Vec<HostOp>) {
+        for (want, seen) in self.pairs() {
+            if let Some(mode) = want.rp_filter.filter(|mode| seen.rp_filter != Some(*mode)) {
+                ops.push(HostOp::SetRpFilter { link: want.name.clone(), mode });
+            }
+        }
+        for (want, seen) in self.pairs() {
+            let mtu = want.mtu.filter(|mtu| *mtu != seen.mtu);
+            if mtu.is_some() || !seen.up {
+                ops.push(HostOp::SetLink { link: want.name.clone(), mtu, up: true });
+            }
+            if let Some(address) = want.address.filter(|address| !seen.addresses.contains(address)) {
+                ops.push(HostOp::AddAddress { link: want.name.clone(), address, no_prefix_route: true });
+            }
+        }
+    }
+
+    fn add_routes(&self, ops: &mut Vec<HostOp>) {
+        let pins = self.desired.neighbours.iter().filter(|n| !self.observed.neighbours.contains(n));
+        ops.extend(pins.cloned().map(HostOp::PinNeighbour));
+        let routes = self.desired.routes.iter().filter(|route| !self.observed.routes.contains(route));
+        ops.extend(routes.cloned().map(HostOp::ReplaceRoute));
+    }
+
+    fn add_rules(&self, ops: &mut Vec<HostOp>) {
+        let rules = self.desired.rules.iter().filter(|rule| !self.observed.rules.contains(rule));
+        ops.extend(rules.cloned().map(HostOp::AddRule));
+    }
+
+    /// After the rule for the mark, before its predecessor goes: nothing is marked that no rule knows.
+    fn filter(&self, ops: &mut Vec<HostOp>) {
+        let print = self.desired.filter.fingerprint();
+        let stands = |seen: &crate::FilterSeen| seen.intact && seen.fingerprint.as_ref() == Some(&print);
+        if !self.observed.filter.as_ref().is_some_and(stands) {
+            ops.push(HostOp::ReplaceFilter(self.desired.filter.clone()));
+        }
+    }
+
+    fn remove_rules(&self, ops: &mut Vec<HostOp>) {
+        let stale = self.observed.rules.iter().filter(|rule| !self.desired.rules.contains(rule) && self.is_stale(rule));
+        ops.extend(stale.cloned().map(HostOp::RemoveRule));
+    }
+
+    fn is_stale(&self, rule: &Rule) -> bool {
+        let plain = rule.iif.is_none() && rule.table == RouteTable::MAIN;
+        match rule {
+            Rule { priority: priority::TO_POD | priority::FROM_POD, .. } => {
+                layout(self.desired.settings.layout).pod_of_rule(rule).is_some_and(|pod| self.is_settled(pod))
+            }
+            Rule { priority: priority::MARKED, from: None, to: None, mark: Some(mark), .. } => {
+                plain && mark.value == mark.mask
+            }
+            Rule { priority: priority::EXTERNAL_SERVICE, from: None, to: Some(_), mark: None, .. } => plain,
+            Rule { priority: priority::FROM_ENI, from: Some(from), to: None, mark: None, iif: None, table } => {
+                single(*from).is_some_and(|address| self.is_stale_eni_rule(address, *table))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_stale_eni_rule(&self, address: Ipv4Addr, table: RouteTable) -> bool {
+        let claims = &self.desired.claims;
+        if claims.enis.contains_key(&address) {
+            return is_eni_table(table);
+        }
+        let elsewhere =
+            claims.eni_addresses.contains(&address) || !claims.vpc_cidrs.iter().any(|net| net.contains(&address));
+        let on_host = self.observed.links.iter().flat_map(|link| &link.addresses).any(|net| net.addr() == address);
+        let ours = claims.enis.values().any(|ours| *ours == table);
+        let empty = !self.observed.routes.iter().any(|route| route.table == table);
+        is_eni_table(table) && !elsewhere && !on_host && (ours || empty)
+    }
+
+    fn remove_routes(&self, ops: &mut Vec<HostOp>) {
+        let layout = layout(self.desired.settings.layout);
+        let stale = self.observed.routes.iter().filter(|route| {
+            let settled = layout.pod_of_route(route).is_some_and(|pod| self.is_settled(pod));
+            // One that a desired route replaces is gone by then.
+            let replaced =
+                |want: &Route| want.table == route.table && want.to == route.to && !self.observed.routes.contains(want);
+            let wrong = !self.desired.routes.iter().any(|want| want == *route || replaced(want));
+            settled && wrong && self.is_pod_link(&route.link)
+        });
+        ops.extend(stale.cloned().map(HostOp::RemoveRoute));
+    }
+
+    fn remove_neighbours(&self, ops: &mut Vec<HostOp>) {
+        let stale = self.observed.neighbours.iter().filter(|seen| {
+            let same = |want: &Neighbour| want.link == seen.link && want.address == seen.address;
+            // A routed pod of unknown hardware address keeps what is pinned on its own link.
+            let own = self.desired.routes.iter().any(|r| r.link == seen.link && single(r.to) == Some(seen.address));
+            let wrong = !own && !self.desired.neighbours.iter().any(same);
+            self.is_settled(seen.address) && wrong && self.is_pod_link(&seen.link)
+        });
+        ops.extend(stale.cloned().map(HostOp::RemoveNeighbour));
+    }
+
+    /// Strips the links of secondary ENIs of addresses an operating system gave them, and main of their connected routes.
+    fn remove_addresses(&self, ops: &mut Vec<HostOp>) {
+        for (want, seen) in self.pairs() {
+            let Some(address) = want.address else { continue };
+            let strange: Vec<Ipv4Net> =
+                seen.addresses.iter().filter(|a| **a != address && !a.addr().is_link_local()).copied().collect();
+            let elder = strange.iter().any(|other| other.trunc() == address.trunc());
+            if elder {
+                // Else the kernel takes our address away together with the one it came to after in the same subnet.
+                let key = format!("net/ipv4/conf/{}/promote_secondaries", want.name);
+                ops.push(HostOp::SetSysctl { key, value: "1".into() });
+            }
+            let link = || want.name.clone();
+            ops.extend(strange.into_iter().map(|address| HostOp::RemoveAddress { link: link(), address }));
+            let connected = connected(seen, address);
+            let appears = elder || (!seen.up && seen.addresses.contains(&address));
+            if appears || self.observed.routes.contains(&connected) {
+                ops.push(HostOp::RemoveRoute(connected));
+            }
+        }
+    }
+
+    /// The desired links that exist, with what was seen of them.
+    fn pairs(&self) -> impl Iterator<Item = (&DesiredLink, &Link)> {
+        self.desired.links.iter().filter_map(|want| Some((want, self.observed.link(&want.name)?)))
+    }
+
+    /// Whether all there is to know about routes and rules of this address is known.
+    fn is_settled(&self, address: Ipv4Addr) -> bool {
+        let claims = &self.desired.claims;
+        claims.routed.contains(&address) || claims.released.contains(&address)
+    }
+
+    fn is_pod_link(&self, name: &vpc_model::LinkName) -> bool {
+        let prefixed = name.as_str().starts_with(self.desired.settings.veth_prefix.as_str());
+        prefixed && self.observed.link(name).is_some_and(|link| link.kind == LinkKind::Veth)
+    }
+}
+
+/// The route the kernel makes for an address by itself.
+fn connected(link: &Link, address: Ipv4Net) -> Route {
+    Route { source: Some(address.addr()), ..Route::on_link(RouteTable::MAIN, address.trunc(), link.name.clone()) }
+}
+
+/// Whether [`RouteTable::of_eni`] makes such numbers for ENIs other than the primary one.
+fn is_eni_table(table: RouteTable) -> bool {
+    matches!(table.0, 2..=99 | 10_100..=19_999)
+}
