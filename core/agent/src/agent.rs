@@ -138,7 +138,7 @@ impl Agent {
             .chain(age.map(|at| (at, Wake::EniOldEnough)))
             .chain(self.cloud.deadlines())
             .chain(self.host.deadlines())
-            .chain(self.suspect_deadlines())
+            .chain(self.suspect_deadlines().filter(|_| self.host.is_idle()))
             .min()
     }
 

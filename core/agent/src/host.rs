@@ -79,6 +79,11 @@ impl Host {
         }
     }
 
+    /// Whether no pass is under way: deadlines that would start one count only then.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Idle)
+    }
+
     /// Takes an ENI's routes and rules off with the next pass.
     pub(crate) fn clear(&mut self, eni: &EniId) {
         self.clearing.insert(eni.clone(), false);
@@ -92,8 +97,7 @@ impl Host {
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         let wake = if self.missing.is_empty() { Wake::Audit } else { Wake::LookForLink };
-        let idle = matches!(self.step, Step::Idle);
-        self.next_look.filter(|_| idle).map(|at| (at, wake)).into_iter()
+        self.next_look.filter(|_| self.is_idle()).map(|at| (at, wake)).into_iter()
     }
 }
 
@@ -120,7 +124,7 @@ impl Agent {
         let due = self.host.next_look.is_some_and(|at| at <= now);
         // A failed pass is repeated after its pause, not at once.
         let ready = self.host.error.is_none() || due;
-        if matches!(self.host.step, Step::Idle) && ready && (self.host.dirty || due || judge) {
+        if self.host.is_idle() && ready && (self.host.dirty || due || judge) {
             self.host.dirty = false;
             self.host.next_look = None;
             let op = self.cloud.next_op();

@@ -51,7 +51,7 @@ impl Layout for Classic {
         }
         match (rule.priority, rule.from, rule.to) {
             (priority::TO_POD, None, Some(to)) if rule.table == RouteTable::MAIN => single(to),
-            // Daemons before 1.6 wrote one of these for each VPC CIDR (`from <pod> to <cidr>`).
+            // Old daemons wrote one of these for each VPC CIDR (`from <pod> to <cidr>`).
             (priority::FROM_POD, Some(from), _) => single(from),
             _ => None,
         }

@@ -71,8 +71,9 @@ pub struct HostView {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// Pods that have an address. With two entries for one address, the first counts.
     pub pods: Vec<PodOnHost>,
-    /// Addresses proven to belong to no pod, nor about to be given to one: rules, routes and neighbours of theirs may go.
-    /// What stands for any other unknown address stays, since a plugin may be about to finish it.
+    /// Addresses proven to belong to no pod, nor about to be given to one: rules, routes and neighbours of theirs may go. So may
+    /// the rule 32765 of an ENI about to be detached, if its primary address is put here and the ENI is in the view no more.
+    /// What stands for any other unknown address stays, since a plugin may be about to finish it. Pods and ENIs of the view win.
     pub released: BTreeSet<Ipv4Addr>,
     /// Settings.
     pub settings: HostSettings,
@@ -222,11 +223,14 @@ fn primary_link(link: &Link, settings: &HostSettings) -> DesiredLink {
 
 fn claims(view: &HostView) -> Claims {
     let enis = view.secondary.iter().chain([&view.primary]);
+    let eni_addresses: BTreeSet<Ipv4Addr> = enis.map(|eni| eni.primary_address).collect();
+    let pods: BTreeSet<Ipv4Addr> = view.pods.iter().map(|pod| pod.address).collect();
+    let nobodys = |address: &&Ipv4Addr| !pods.contains(*address) && !eni_addresses.contains(*address);
     Claims {
         routed: BTreeSet::new(),
-        released: view.released.clone(),
+        released: view.released.iter().filter(nobodys).copied().collect(),
         enis: BTreeMap::new(),
-        eni_addresses: enis.map(|eni| eni.primary_address).collect(),
+        eni_addresses,
         vpc_cidrs: view.vpc_cidrs.clone(),
     }
 }

@@ -18,7 +18,7 @@ mod wiring;
 
 pub use alias::{LinkAlias, ParseAliasError};
 pub use desired::{Claims, Desired, DesiredError, DesiredLink, EniOnHost, HostView, PodOnHost, desired};
-pub use paper::{PaperHost, PaperPod, PaperRefusal};
+pub use paper::{PaperEnd, PaperHost, PaperLoss, PaperPath, PaperPod, PaperRefusal, PaperTurn};
 pub use plan::plan;
 pub use state::{
     Filter, FilterSeen, HostLayout, HostOp, HostSettings, HostState, Link, LinkKind, Mark, Neighbour, Route,

@@ -12,17 +12,17 @@
 //! | pinned neighbour | on a veth of ours | same |
 //! | rule 1024 | `fwmark M/M lookup main` | not desired |
 //! | rule 1535 | `to <cidr> lookup main` | not desired |
-//! | rule 32765 | `from <address> lookup <ENI table>` | of an ENI of ours into another table; or of a VPC address that neither an ENI of the node nor any link has, into a table that is ours or empty |
+//! | rule 32765 | `from <address> lookup <ENI table>` | of an ENI of ours into another table; of a released address; or of a VPC address that neither an ENI of the node nor any link has, into a table that is ours or empty |
 //! | address | on a link of a secondary ENI | not its primary one, not link-local |
 //! | connected route in main | of a secondary ENI's own address | always |
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use vpc_model::RouteTable;
+use vpc_model::{LinkName, RouteTable};
 
 use crate::classic::{layout, single};
-use crate::{Desired, DesiredLink, HostOp, HostState, Link, LinkKind, Neighbour, Route, RpFilter, Rule, priority};
+use crate::{Desired, DesiredLink, HostOp, HostState, Link, LinkAlias, LinkKind, Neighbour, Route, Rule, priority};
 
 /// The operations that make the observed host the desired one, in the order in which they are to be applied; none if it is.
 #[must_use]
@@ -109,28 +109,34 @@ impl Planner<'_> {
 
     fn is_stale_eni_rule(&self, address: Ipv4Addr, table: RouteTable) -> bool {
         let claims = &self.desired.claims;
-        if claims.enis.contains_key(&address) {
-            return is_eni_table(table);
+        if !is_eni_table(table) {
+            return false;
         }
-        let elsewhere =
-            claims.eni_addresses.contains(&address) || !claims.vpc_cidrs.iter().any(|net| net.contains(&address));
+        if claims.eni_addresses.contains(&address) {
+            return claims.enis.contains_key(&address);
+        }
+        let in_vpc = claims.vpc_cidrs.iter().any(|net| net.contains(&address));
         let on_host = self.observed.links.iter().flat_map(|link| &link.addresses).any(|net| net.addr() == address);
         let ours = claims.enis.values().any(|ours| *ours == table);
         let empty = !self.observed.routes.iter().any(|route| route.table == table);
-        is_eni_table(table) && !elsewhere && !on_host && (ours || empty)
+        claims.released.contains(&address) || (in_vpc && !on_host && (ours || empty))
     }
 
     fn remove_routes(&self, ops: &mut Vec<HostOp>) {
         let layout = layout(self.desired.settings.layout);
         let stale = self.observed.routes.iter().filter(|route| {
             let settled = layout.pod_of_route(route).is_some_and(|pod| self.is_settled(pod));
-            // One that a desired route replaces is gone by then.
-            let replaced =
-                |want: &Route| want.table == route.table && want.to == route.to && !self.observed.routes.contains(want);
-            let wrong = !self.desired.routes.iter().any(|want| want == *route || replaced(want));
+            let wrong = !self.desired.routes.contains(route) && !self.is_replaced(route);
             settled && wrong && self.is_pod_link(&route.link)
         });
         ops.extend(stale.cloned().map(HostOp::RemoveRoute));
+    }
+
+    /// Whether a desired route takes its place. Of several to one destination the kernel replaces but one.
+    fn is_replaced(&self, route: &Route) -> bool {
+        let beside = |other: &&Route| other.table == route.table && other.to == route.to;
+        let alone = self.observed.routes.iter().filter(beside).count() == 1;
+        alone && self.desired.routes.iter().any(|want| beside(&want))
     }
 
     fn remove_neighbours(&self, ops: &mut Vec<HostOp>) {
@@ -177,9 +183,11 @@ impl Planner<'_> {
         claims.routed.contains(&address) || claims.released.contains(&address)
     }
 
-    fn is_pod_link(&self, name: &vpc_model::LinkName) -> bool {
+    /// Whether the link is a pod's: by its name, or by its alias if it was made when another prefix was set.
+    fn is_pod_link(&self, name: &LinkName) -> bool {
         let prefixed = name.as_str().starts_with(self.desired.settings.veth_prefix.as_str());
-        prefixed && self.observed.link(name).is_some_and(|link| link.kind == LinkKind::Veth)
+        let signed = |link: &Link| link.alias.as_ref().is_some_and(|text| text.parse::<LinkAlias>().is_ok());
+        self.observed.link(name).is_some_and(|link| link.kind == LinkKind::Veth && (prefixed || signed(link)))
     }
 }
 

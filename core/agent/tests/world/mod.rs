@@ -1,0 +1,464 @@
+//! A node on paper: the real agent, a cloud made of maps, a host made of maps, a disk that is a variable, and made-up time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use vpc_agent::{
+    AddReply, AddRequest, Agent, Checkpoint, CloudAnswer, CloudCall, CloudFailure, Config, DelReply, Effect, EniTruth,
+    FailureClass, Input, NodeFacts, Notice, ObservedEni, Outcome, Refusal, Ticket,
+};
+use vpc_hostnet::{
+    HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring,
+};
+use vpc_ipam::{EniFacts, Target, WarmTarget};
+use vpc_model::{
+    AttachmentId, CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, Time,
+    VethPrefix, WallTime, host_veth,
+};
+
+pub const T0: Time = Time(1_700_000_000_000);
+
+/// An ENI as the paper cloud has it.
+#[derive(Clone, Debug)]
+pub struct CloudEni {
+    pub truth: EniTruth,
+    pub token: Option<String>,
+    pub delete_on_termination: bool,
+}
+
+/// What the cloud does with the next call of a kind.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    Refuse(FailureClass, &'static str),
+    /// The call is carried out, its answer lost.
+    LoseAnswer,
+}
+
+pub struct World {
+    pub now: Time,
+    pub agent: Agent,
+    pub host: PaperHost,
+    pub enis: BTreeMap<EniId, CloudEni>,
+    pub free_addresses: u32,
+    pub disk: Option<Checkpoint>,
+    pub disk_broken: bool,
+    pub config: Config,
+    pub calls: Vec<CloudCall>,
+    pub notices: Vec<Notice>,
+    pub ready_at: Option<Time>,
+    pub answers: BTreeMap<Ticket, (Time, Outcome)>,
+    pub faults: VecDeque<(&'static str, Fault)>,
+    pub call_takes: Millis,
+    pub link_takes: Millis,
+    pub write_takes: Millis,
+    /// Links that will appear on the host.
+    links_due: Vec<(Time, Mac, DeviceIndex)>,
+    queue: Vec<(Time, u64, Input)>,
+    seq: u64,
+    next_ticket: u64,
+    next_address: u32,
+}
+
+pub fn config(warm: u32, max_enis: u32) -> Config {
+    Config {
+        target: Target {
+            warm: WarmTarget::Enis(warm),
+            max_enis,
+            slots_per_eni: 9,
+            max_pods: None,
+            cool_down: Millis::seconds(30),
+            min_eni_age: Millis::seconds(60),
+        },
+        host: HostSettings::default(),
+        add_wait: Millis::seconds(15),
+        nonce: 7,
+        audit_every: Millis::seconds(60),
+    }
+}
+
+pub fn key(pod: &str) -> SandboxKey {
+    SandboxKey { network: "aws-cni".into(), container: format!("c-{pod}"), interface: "eth0".into() }
+}
+
+pub fn pod(name: &str) -> PodRef {
+    PodRef { namespace: "default".into(), name: name.into() }
+}
+
+fn subnet() -> Subnet {
+    Subnet::try_from("10.20.8.0/22".parse::<Ipv4Net>().unwrap()).unwrap()
+}
+
+fn primary() -> EniTruth {
+    EniTruth {
+        id: "eni-primary".parse().unwrap(),
+        mac: Mac([2, 0, 0, 0, 0, 0]),
+        primary: "10.20.11.162".parse().unwrap(),
+        slots: vec![],
+        attachment: Some(("eni-attach-0".parse().unwrap(), CardIndex(0), DeviceIndex(0))),
+        available: false,
+    }
+}
+
+impl World {
+    pub fn new(config: Config) -> Self {
+        Self::with(config, 1000)
+    }
+
+    pub fn with(config: Config, free_addresses: u32) -> Self {
+        let first = primary();
+        let eth0 = "eth0".parse().unwrap();
+        let gateway = "10.20.8.1".parse().unwrap();
+        let host = PaperHost::booted(&eth0, first.mac, "10.20.11.162/22".parse().unwrap(), gateway).unwrap();
+        let id = first.id.clone();
+        let primary = CloudEni { truth: first, token: None, delete_on_termination: true };
+        let (agent, effects) = Agent::start(T0, config.clone(), facts(std::iter::once(&primary), T0), &Checkpoint::default());
+        let mut world = Self {
+            now: T0,
+            agent,
+            host,
+            enis: BTreeMap::from([(id, primary)]),
+            free_addresses,
+            disk: None,
+            disk_broken: false,
+            config,
+            calls: vec![],
+            notices: vec![],
+            ready_at: None,
+            answers: BTreeMap::new(),
+            faults: VecDeque::new(),
+            call_takes: Millis(400),
+            link_takes: Millis(900),
+            write_takes: Millis(1),
+            links_due: vec![],
+            queue: vec![],
+            seq: 0,
+            next_ticket: 0,
+            next_address: 0,
+        };
+        world.carry_out(effects);
+        world
+    }
+
+    /// A node that has been up for a while and is at its target.
+    pub fn settled(config: Config) -> Self {
+        let mut world = Self::new(config);
+        world.run_for(Millis::seconds(10));
+        world
+    }
+
+    /// kill -9: whatever was not on disk is gone; then a new start, possibly later.
+    pub fn restart(&mut self, after: Millis) {
+        self.now = self.now + after;
+        self.queue.clear();
+        self.links_due.retain(|_| true);
+        let facts = facts(self.enis.values(), self.now);
+        let disk = self.disk.clone().unwrap_or_default();
+        let mut config = self.config.clone();
+        config.nonce += 1;
+        let (agent, effects) = Agent::start(self.now, config, facts, &disk);
+        self.agent = agent;
+        self.ready_at = None;
+        self.carry_out(effects);
+    }
+
+    pub fn add(&mut self, name: &str) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.tell(Input::Add { ticket, request: AddRequest { key: key(name), pod: pod(name) } });
+        ticket
+    }
+
+    pub fn del(&mut self, name: &str) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.tell(Input::Del { ticket, key: key(name) });
+        ticket
+    }
+
+    /// ADD as a plugin does it: asks, then wires.
+    pub fn start_pod(&mut self, name: &str) -> AddReply {
+        let ticket = self.add(name);
+        self.run_for(Millis(self.config.add_wait.0 + 1));
+        let reply = self.added(ticket);
+        self.wire(name, &reply);
+        reply
+    }
+
+    pub fn wire(&mut self, name: &str, reply: &AddReply) {
+        let wired = wiring(&PodWiring {
+            address: reply.allocation.address,
+            table: reply.allocation.table,
+            host_link: host_veth(&VethPrefix::default(), &pod(name)),
+            pod_link: "eth0".parse().unwrap(),
+            host_mac: Mac([0x0a, 1, 2, 3, 4, 5]),
+            pod_mac: Mac([0x0a, 1, 2, 3, 4, 6]),
+            mtu: 9001,
+            alias: LinkAlias::of(&key(name), &pod(name)).to_string(),
+            layout: self.config.host.layout,
+        });
+        self.host.wire(name, &wired).unwrap();
+    }
+
+    /// DEL as a plugin does it, and the end of the sandbox.
+    pub fn stop_pod(&mut self, name: &str) {
+        let ticket = self.del(name);
+        self.run_for(Millis::seconds(1));
+        if let Outcome::Deleted(DelReply::Released(a)) = self.answers[&ticket].1.clone() {
+            for op in unwiring(self.config.host.layout, a.address, a.table) {
+                self.host.apply(&op).unwrap();
+            }
+        }
+        self.sandbox_ends(name);
+    }
+
+    pub fn sandbox_ends(&mut self, name: &str) {
+        self.host.remove_sandbox(name);
+    }
+
+    /// By which link a packet of a pod leaves.
+    pub fn leaves_by(&self, name: &str, to: &str) -> String {
+        match self.host.egress(name, to.parse().unwrap(), PaperTurn::Opens) {
+            Ok(PaperPath { end: PaperEnd::Out { link, .. }, .. }) => link.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// Whether a packet from elsewhere in the VPC, arriving by `link`, reaches the pod.
+    pub fn reaches(&self, link: &str, name: &str, to: Ipv4Addr) -> bool {
+        let path = self.host.routed(&link.parse().unwrap(), "10.20.30.40".parse().unwrap(), to);
+        matches!(path, Ok(PaperPath { end: PaperEnd::Pod { sandbox, .. }, .. }) if sandbox == name)
+    }
+
+    pub fn added(&self, ticket: Ticket) -> AddReply {
+        match self.answers.get(&ticket) {
+            Some((_, Outcome::Added(reply))) => reply.clone(),
+            other => panic!("ADD {ticket:?} was answered {other:?}; notices: {:#?}", self.notices),
+        }
+    }
+
+    pub fn refused(&self, ticket: Ticket) -> Refusal {
+        match self.answers.get(&ticket) {
+            Some((_, Outcome::Refused(refusal))) => refusal.clone(),
+            other => panic!("ADD {ticket:?} was answered {other:?}"),
+        }
+    }
+
+    pub fn waited(&self, ticket: Ticket, since: Time) -> Millis {
+        self.answers[&ticket].0.since(since)
+    }
+
+    pub fn calls_of(&self, kind: &str) -> usize {
+        self.calls.iter().filter(|call| kind_of(call) == kind).count()
+    }
+
+    pub fn tell(&mut self, input: Input) {
+        let effects = self.agent.handle(self.now, input);
+        self.carry_out(effects);
+        assert_eq!(self.agent.audit(self.now), vec![], "at {:?}", self.now);
+    }
+
+    /// Lets time pass: everything due happens, in order.
+    pub fn run_for(&mut self, span: Millis) {
+        let end = self.now + span;
+        for step in 0.. {
+            assert!(step < 100_000, "the world does not come to rest: next {:?}", self.agent.next_deadline());
+            let input = self.queue.iter().enumerate().min_by_key(|(_, (at, seq, _))| (*at, *seq)).map(|(i, e)| (i, e.0));
+            let link = self.links_due.iter().map(|(at, ..)| *at).min();
+            let deadline = self.agent.next_deadline().map(|(at, _)| at.max(self.now));
+            let next = [input.map(|(_, at)| at), link, deadline].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            if link == Some(next) {
+                let at = self.links_due.iter().position(|(at, ..)| *at == next).unwrap();
+                let (_, mac, device) = self.links_due.remove(at);
+                self.host.attach(&format!("eth{}", device.0).parse().unwrap(), mac, 1500).unwrap();
+                self.tell(Input::HostChanged);
+            } else if let Some((i, at)) = input
+                && at == next
+            {
+                let (_, _, input) = self.queue.remove(i);
+                self.tell(input);
+            } else {
+                self.tell(Input::Tick);
+            }
+        }
+        self.now = end;
+    }
+
+    fn later(&mut self, span: Millis, input: Input) {
+        self.seq += 1;
+        self.queue.push((self.now + span, self.seq, input));
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Reply { ticket, outcome } => {
+                    if let Outcome::Added(reply) = &outcome {
+                        let on_disk = self.disk.iter().flat_map(|disk| &disk.leases);
+                        let recorded = on_disk.into_iter().any(|lease| lease.address == reply.allocation.address);
+                        assert!(recorded, "{} was promised before it was on disk", reply.allocation.address);
+                    }
+                    let before = self.answers.insert(ticket, (self.now, outcome));
+                    assert!(before.is_none(), "{ticket:?} was answered twice");
+                }
+                Effect::Cloud { op, call } => {
+                    self.calls.push(call.clone());
+                    let result = self.cloud(&call);
+                    self.later(self.call_takes, Input::CloudDone { op, result });
+                }
+                Effect::ObserveHost { op } => {
+                    let state = self.host.observe();
+                    self.later(Millis(1), Input::HostObserved { op, result: Ok(state) });
+                }
+                Effect::ApplyHost { op, ops } => {
+                    let result = ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|e| e.to_string());
+                    self.later(Millis(1), Input::HostApplied { op, result });
+                }
+                Effect::WriteCheckpoint { generation, checkpoint } => {
+                    let result = if self.disk_broken {
+                        Err("no space left on device".to_owned())
+                    } else {
+                        self.disk = Some(checkpoint);
+                        Ok(())
+                    };
+                    self.later(self.write_takes, Input::CheckpointWritten { generation, result });
+                }
+                Effect::Ready => {
+                    assert!(self.ready_at.replace(self.now).is_none(), "ready twice");
+                }
+                Effect::Say(notice) => self.notices.push(notice),
+            }
+        }
+    }
+
+    fn cloud(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
+        let fault = self.faults.iter().position(|(kind, _)| *kind == kind_of(call)).and_then(|at| self.faults.remove(at));
+        match fault {
+            Some((kind, Fault::Refuse(class, code))) => Err(failure(class, kind, code)),
+            Some((kind, Fault::LoseAnswer)) => {
+                let _ = self.answer(call);
+                Err(failure(FailureClass::Lost, kind, "timeout"))
+            }
+            None => self.answer(call),
+        }
+    }
+
+    fn answer(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
+        let missing = || failure(FailureClass::NotFound, "any", "InvalidNetworkInterfaceID.NotFound");
+        match call {
+            CloudCall::CreateEni { token, addresses } => {
+                if let Some(eni) = self.enis.values().find(|eni| eni.token.as_ref() == Some(token)) {
+                    return Ok(CloudAnswer::Created(eni.truth.clone()));
+                }
+                let slots = self.addresses(addresses + 1)?;
+                let number = u8::try_from(self.enis.len()).unwrap();
+                let id: EniId = format!("eni-{}-{}", number, self.calls.len()).parse().unwrap();
+                let truth = EniTruth {
+                    id: id.clone(),
+                    mac: Mac([2, 0, 0, 0, 1, u8::try_from(self.calls.len() % 250).unwrap()]),
+                    primary: slots[0],
+                    slots: slots[1..].iter().copied().map(Slot::Address).collect(),
+                    attachment: None,
+                    available: true,
+                };
+                let eni = CloudEni { truth: truth.clone(), token: Some(token.clone()), delete_on_termination: false };
+                self.enis.insert(id, eni);
+                Ok(CloudAnswer::Created(truth))
+            }
+            CloudCall::AttachEni { eni, card, device } => {
+                let due = self.now + self.call_takes + self.link_takes;
+                let taken = self.enis.values().any(|other| other.truth.attachment.as_ref().is_some_and(|a| a.2 == *device));
+                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
+                assert!(!taken, "position {device} is taken");
+                let attachment: AttachmentId = format!("eni-attach-{}", eni.truth.id.as_str()).parse().unwrap();
+                eni.truth.attachment = Some((attachment.clone(), *card, *device));
+                eni.truth.available = false;
+                self.links_due.push((due, eni.truth.mac, *device));
+                Ok(CloudAnswer::Attached(attachment))
+            }
+            CloudCall::DeleteOnTermination { eni, .. } => {
+                self.enis.get_mut(eni).ok_or_else(missing)?.delete_on_termination = true;
+                Ok(CloudAnswer::Done)
+            }
+            CloudCall::Assign { eni, count } => {
+                let held = self.enis.get(eni).ok_or_else(missing)?.truth.slots.len();
+                if held + *count as usize > 9 {
+                    return Err(failure(FailureClass::AddressLimit, "Assign", "PrivateIpAddressLimitExceeded"));
+                }
+                let slots: Vec<Slot> = self.addresses(*count)?.into_iter().map(Slot::Address).collect();
+                self.enis.get_mut(eni).unwrap().truth.slots.extend(&slots);
+                Ok(CloudAnswer::Assigned(slots))
+            }
+            CloudCall::Describe { eni } => Ok(CloudAnswer::Described(self.enis.get(eni).map(|eni| eni.truth.clone()))),
+            CloudCall::Detach { eni, .. } => {
+                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
+                eni.truth.attachment = None;
+                eni.truth.available = true;
+                let mac = eni.truth.mac;
+                let link = self.host.observe().links.iter().find(|link| link.mac == mac).map(|link| link.name.clone());
+                if let Some(link) = link {
+                    self.host.detach(&link);
+                }
+                Ok(CloudAnswer::Done)
+            }
+            CloudCall::Delete { eni } => {
+                let gone = self.enis.remove(eni).ok_or_else(missing)?;
+                assert!(gone.truth.available, "deleted while attached");
+                self.free_addresses += u32::try_from(gone.truth.slots.len() + 1).unwrap();
+                Ok(CloudAnswer::Done)
+            }
+        }
+    }
+
+    fn addresses(&mut self, count: u32) -> Result<Vec<Ipv4Addr>, CloudFailure> {
+        if count > self.free_addresses {
+            let code = "InsufficientFreeAddressesInSubnet";
+            return Err(failure(FailureClass::SubnetExhausted, "Assign", code));
+        }
+        self.free_addresses -= count;
+        let first = Ipv4Addr::new(10, 20, 8, 10).to_bits() + self.next_address;
+        self.next_address += count;
+        Ok((0..count).map(|i| Ipv4Addr::from_bits(first + i)).collect())
+    }
+}
+
+fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
+    let observed = enis.filter_map(|eni| {
+        let (attachment, card, device) = eni.truth.attachment.clone()?;
+        let facts = EniFacts {
+            id: eni.truth.id.clone(),
+            mac: eni.truth.mac,
+            card,
+            device,
+            subnet: subnet(),
+            primary: eni.truth.primary,
+        };
+        Some(ObservedEni { facts, attachment: Some(attachment), slots: eni.truth.slots.clone(), managed: true })
+    });
+    let mut enis: Vec<ObservedEni> = observed.collect();
+    enis.sort_by_key(|eni| eni.facts.device);
+    NodeFacts {
+        instance: "i-1".parse().unwrap(),
+        enis,
+        vpc_cidrs: vec!["10.20.0.0/16".parse().unwrap(), "100.64.0.0/16".parse().unwrap()],
+        wall: WallTime(i64::try_from(now.0).unwrap() * 1_000_000),
+    }
+}
+
+pub fn kind_of(call: &CloudCall) -> &'static str {
+    match call {
+        CloudCall::CreateEni { .. } => "Create",
+        CloudCall::AttachEni { .. } => "Attach",
+        CloudCall::DeleteOnTermination { .. } => "Modify",
+        CloudCall::Assign { .. } => "Assign",
+        CloudCall::Describe { .. } => "Describe",
+        CloudCall::Detach { .. } => "Detach",
+        CloudCall::Delete { .. } => "Delete",
+    }
+}
+
+fn failure(class: FailureClass, action: &str, code: &str) -> CloudFailure {
+    CloudFailure { class, action: action.to_owned(), code: code.to_owned(), message: "as the test has it".to_owned() }
+}
