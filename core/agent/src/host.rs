@@ -250,13 +250,15 @@ impl Agent {
             owner: Some(LinkAlias::of(&held.key, &held.pod)),
         };
         let named = |held: &&Held| !held.pod.name.is_empty();
+        // The rule of a leaving ENI's own address goes before the ENI does.
+        let leaving = without.iter().filter_map(|id| self.pool.eni(id)).map(|eni| eni.facts.primary);
         let here = || self.pool.enis().filter(|eni| !without.contains(&eni.facts.id));
         Some(HostView {
             primary: here().find(|eni| eni.facts.is_primary()).map(eni)?,
             secondary: here().filter(|eni| !eni.facts.is_primary()).map(eni).collect(),
             vpc_cidrs: self.vpc_cidrs.clone(),
             pods: self.pool.held().filter(named).map(pod).collect(),
-            released: podless.iter().copied().collect(),
+            released: podless.iter().copied().chain(leaving).collect(),
             settings: self.config.host.clone(),
         })
     }

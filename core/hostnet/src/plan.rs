@@ -54,12 +54,19 @@ impl Planner<'_> {
             }
         }
         for (want, seen) in self.pairs() {
+            if !seen.up {
+                // Down it has no routes to lose, and once up its connected routes would draw traffic.
+                strip_addresses(want, seen, ops);
+            }
             let mtu = want.mtu.filter(|mtu| *mtu != seen.mtu);
             if mtu.is_some() || !seen.up {
                 ops.push(HostOp::SetLink { link: want.name.clone(), mtu, up: true });
             }
             if let Some(address) = want.address.filter(|address| !seen.addresses.contains(address)) {
                 ops.push(HostOp::AddAddress { link: want.name.clone(), address, no_prefix_route: true });
+            }
+            if !seen.up {
+                self.disconnect(want, seen, ops);
             }
         }
     }
@@ -150,25 +157,21 @@ impl Planner<'_> {
         ops.extend(stale.cloned().map(HostOp::RemoveNeighbour));
     }
 
-    /// Strips the links of secondary ENIs of addresses an operating system gave them, and main of their connected routes.
+    /// On links that are in use, after everything the links will carry stands.
     fn remove_addresses(&self, ops: &mut Vec<HostOp>) {
-        for (want, seen) in self.pairs() {
-            let Some(address) = want.address else { continue };
-            let strange: Vec<Ipv4Net> =
-                seen.addresses.iter().filter(|a| **a != address && !a.addr().is_link_local()).copied().collect();
-            let elder = strange.iter().any(|other| other.trunc() == address.trunc());
-            if elder {
-                // Else the kernel takes our address away together with the one it came to after in the same subnet.
-                let key = format!("net/ipv4/conf/{}/promote_secondaries", want.name);
-                ops.push(HostOp::SetSysctl { key, value: "1".into() });
-            }
-            let link = || want.name.clone();
-            ops.extend(strange.into_iter().map(|address| HostOp::RemoveAddress { link: link(), address }));
-            let connected = connected(seen, address);
-            let appears = elder || (!seen.up && seen.addresses.contains(&address));
-            if appears || self.observed.routes.contains(&connected) {
-                ops.push(HostOp::RemoveRoute(connected));
-            }
+        for (want, seen) in self.pairs().filter(|(_, seen)| seen.up) {
+            strip_addresses(want, seen, ops);
+            self.disconnect(want, seen, ops);
+        }
+    }
+
+    /// Removes the connected route of a secondary ENI's own address from main, where it is or is about to appear.
+    fn disconnect(&self, want: &DesiredLink, seen: &Link, ops: &mut Vec<HostOp>) {
+        let Some(address) = want.address else { return };
+        let connected = connected(seen, address);
+        let appears = seen.addresses.contains(&address) && (!seen.up || has_elder(seen, address));
+        if appears || self.observed.routes.contains(&connected) {
+            ops.push(HostOp::RemoveRoute(connected));
         }
     }
 
@@ -189,6 +192,28 @@ impl Planner<'_> {
         let signed = |link: &Link| link.alias.as_ref().is_some_and(|text| text.parse::<LinkAlias>().is_ok());
         self.observed.link(name).is_some_and(|link| link.kind == LinkKind::Veth && (prefixed || signed(link)))
     }
+}
+
+/// Takes the addresses an operating system gave a secondary ENI's link off it: a pod's address on a link would make the host answer
+/// for the pod.
+fn strip_addresses(want: &DesiredLink, seen: &Link, ops: &mut Vec<HostOp>) {
+    let Some(address) = want.address else { return };
+    if has_elder(seen, address) {
+        // Else the kernel takes our address away together with the one it came to after in the same subnet.
+        let key = format!("net/ipv4/conf/{}/promote_secondaries", want.name);
+        ops.push(HostOp::SetSysctl { key, value: "1".into() });
+    }
+    let strange = seen.addresses.iter().filter(|other| is_strange(**other, address));
+    ops.extend(strange.map(|other| HostOp::RemoveAddress { link: want.name.clone(), address: *other }));
+}
+
+/// Whether another address of the same subnet is on the link. Ours may then be secondary, and turns primary when that one goes.
+fn has_elder(seen: &Link, address: Ipv4Net) -> bool {
+    seen.addresses.iter().any(|other| is_strange(*other, address) && other.trunc() == address.trunc())
+}
+
+fn is_strange(other: Ipv4Net, address: Ipv4Net) -> bool {
+    other != address && !other.addr().is_link_local()
 }
 
 /// The route the kernel makes for an address by itself.

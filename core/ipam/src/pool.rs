@@ -157,15 +157,15 @@ pub enum PoolError {
         /// The address.
         address: Ipv4Addr,
         /// Who has it.
-        owner: SandboxKey,
+        owner: Box<SandboxKey>,
         /// Who claims it.
-        claimant: SandboxKey,
+        claimant: Box<SandboxKey>,
     },
     /// A sandbox claims a second address.
     #[error("{key} holds {address} already")]
     TwoAddresses {
         /// Who.
-        key: SandboxKey,
+        key: Box<SandboxKey>,
         /// What it has.
         address: Ipv4Addr,
     },
@@ -366,12 +366,12 @@ impl Pool {
         if let Some(Use::Held(other)) = self.uses.get(&held.allocation.address) {
             return Err(PoolError::TwoOwners {
                 address: held.allocation.address,
-                owner: other.key.clone(),
-                claimant: held.key,
+                owner: Box::new(other.key.clone()),
+                claimant: Box::new(held.key),
             });
         }
         if let Some(address) = self.owners.get(&held.key) {
-            return Err(PoolError::TwoAddresses { key: held.key, address: *address });
+            return Err(PoolError::TwoAddresses { key: Box::new(held.key), address: *address });
         }
         self.owners.insert(held.key.clone(), held.allocation.address);
         self.uses.insert(held.allocation.address, Use::Held(held));

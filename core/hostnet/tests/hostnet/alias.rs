@@ -1,0 +1,97 @@
+//! The text on a host veth: readable, exact, never ambiguous.
+
+use proptest::prelude::*;
+use vpc_hostnet::{LinkAlias, ParseAliasError};
+use vpc_model::{PodRef, SandboxKey};
+
+const CONTAINER: &str = "3f0cb2aa4de1f6f0b0c9d7e58a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c9a";
+
+fn pod(namespace: &str, name: &str) -> PodRef {
+    PodRef { namespace: namespace.into(), name: name.into() }
+}
+
+#[test]
+fn the_text_is_readable_as_it_stands() {
+    let alias = LinkAlias::new("aws-cni", CONTAINER, &pod("default", "web-0"));
+    assert_eq!(alias.to_string(), format!("vpc-cni/1 aws-cni {CONTAINER} default/web-0"));
+    assert!(!alias.is_shortened());
+    let key = SandboxKey { network: "aws-cni".into(), container: CONTAINER.into(), interface: "eth0".into() };
+    assert_eq!(LinkAlias::of(&key, &pod("default", "web-0")), alias);
+}
+
+#[test]
+fn a_pod_without_a_name_has_an_alias_too() {
+    let alias = LinkAlias::new("aws-cni", "c1", &PodRef::default());
+    assert_eq!(alias.to_string(), "vpc-cni/1 aws-cni c1 /");
+    assert_eq!("vpc-cni/1 aws-cni c1 /".parse(), Ok(alias));
+}
+
+#[test]
+fn what_does_not_fit_is_shortened_and_says_so() {
+    let namespace = "n".repeat(63);
+    let (one, other) = ("p".repeat(252) + "a", "p".repeat(252) + "b");
+    let alias = |name: &str| LinkAlias::new("aws-cni", CONTAINER, &pod(&namespace, name));
+    let text = alias(&one).to_string();
+    assert_eq!(text.len(), 255);
+    assert!(text.starts_with("vpc-cni/1~"));
+    let read: LinkAlias = text.parse().unwrap();
+    assert!(read.is_shortened());
+    assert_eq!((read.network(), read.container()), ("aws-cni", CONTAINER));
+    assert_eq!(read.pod().namespace, namespace);
+    assert!(one.starts_with(&read.pod().name) && !read.pod().name.is_empty());
+    assert_eq!(read, alias(&one));
+    assert_ne!(read, alias(&other), "two long names with one beginning stay apart");
+}
+
+#[test]
+fn what_is_not_ours_is_told_from_what_is_damaged() {
+    let parse = |text: &str| text.parse::<LinkAlias>().unwrap_err();
+    for text in ["", "uplink to rack 4", "vpc-cni", "VPC-CNI/1 a b c/d"] {
+        assert_eq!(parse(text), ParseAliasError::Foreign(text.into()));
+    }
+    for text in ["vpc-cni/2 a b c/d", "vpc-cni/10 a", "vpc-cni/ a b c/d"] {
+        assert_eq!(parse(text), ParseAliasError::Version(text.into()));
+    }
+    let long = format!("vpc-cni/1 a b c/{}", "d".repeat(250));
+    for text in [
+        "vpc-cni/1",
+        "vpc-cni/1 a b",
+        "vpc-cni/1 a b c",
+        "vpc-cni/1 a b c/d/e",
+        "vpc-cni/1 a b c/d ",
+        "vpc-cni/1 a b c/%",
+        "vpc-cni/1 a b c/%4",
+        "vpc-cni/1 a b c/%41",
+        "vpc-cni/1 a b c/%ff",
+        "vpc-cni/1 a b c/%FF",
+        "vpc-cni/1~12 a b c/d",
+        "vpc-cni/1~ a b c/d",
+        &long,
+    ] {
+        assert_eq!(parse(text), ParseAliasError::Damaged(text.into()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_owner_has_one_text_and_every_text_one_owner(
+        network in ".{0,60}",
+        container in "[a-z0-9]{0,90}|.{0,20}",
+        namespace in "[a-z0-9-]{0,63}|.{0,20}",
+        name in "[a-z0-9.-]{0,253}|.{0,90}",
+        another in "[a-z0-9.-]{0,253}",
+    ) {
+        let alias = LinkAlias::new(&network, &container, &pod(&namespace, &name));
+        let text = alias.to_string();
+        prop_assert!(text.len() <= 255, "{} bytes", text.len());
+        prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
+        prop_assert_eq!(text.parse::<LinkAlias>(), Ok(alias.clone()));
+        if !alias.is_shortened() {
+            prop_assert_eq!((alias.network(), alias.container()), (network.as_str(), container.as_str()));
+            prop_assert_eq!(alias.pod(), &pod(&namespace, &name));
+        }
+        if another != name {
+            prop_assert_ne!(LinkAlias::new(&network, &container, &pod(&namespace, &another)).to_string(), text);
+        }
+    }
+}
