@@ -123,7 +123,7 @@ impl Planner<'_> {
             return claims.enis.contains_key(&address);
         }
         let in_vpc = claims.vpc_cidrs.iter().any(|net| net.contains(&address));
-        let on_host = self.observed.links.iter().flat_map(|link| &link.addresses).any(|net| net.addr() == address);
+        let on_host = self.observed.links.iter().any(|link| self.keeps(link, address));
         let ours = claims.enis.values().any(|ours| *ours == table);
         let empty = !self.observed.routes.iter().any(|route| route.table == table);
         claims.released.contains(&address) || (in_vpc && !on_host && (ours || empty))
@@ -175,6 +175,12 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether the link has the address and will have it when all is done.
+    fn keeps(&self, link: &Link, address: Ipv4Addr) -> bool {
+        let own = self.desired.links.iter().find(|want| want.name == link.name).and_then(|want| want.address);
+        link.addresses.iter().any(|net| net.addr() == address && !own.is_some_and(|own| is_strange(*net, own)))
+    }
+
     /// The desired links that exist, with what was seen of them.
     fn pairs(&self) -> impl Iterator<Item = (&DesiredLink, &Link)> {
         self.desired.links.iter().filter_map(|want| Some((want, self.observed.link(&want.name)?)))
@@ -198,7 +204,7 @@ impl Planner<'_> {
 /// for the pod.
 fn strip_addresses(want: &DesiredLink, seen: &Link, ops: &mut Vec<HostOp>) {
     let Some(address) = want.address else { return };
-    if has_elder(seen, address) {
+    if has_elder(seen, address) && (seen.up || seen.addresses.contains(&address)) {
         // Else the kernel takes our address away together with the one it came to after in the same subnet.
         let key = format!("net/ipv4/conf/{}/promote_secondaries", want.name);
         ops.push(HostOp::SetSysctl { key, value: "1".into() });

@@ -81,7 +81,8 @@ fn release(device: u8) -> Vec<Action> {
 fn worked_cases_of_warm_eni_target() {
     let m5 = |warm| target(warm, 3, 9);
     let t3 = |warm| target(warm, 3, 3);
-    let rows: Vec<(&str, Target, &[(u32, u32)], Vec<Action>)> = vec![
+    type Row = (&'static str, Target, &'static [(u32, u32)], Vec<Action>);
+    let rows: Vec<Row> = vec![
         ("1", m5(1), &[(0, 0)], assign(0, 9)),
         ("2", m5(1), &[(9, 0)], vec![]),
         ("3", m5(1), &[(9, 1)], new_eni(9)),
