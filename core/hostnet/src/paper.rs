@@ -215,7 +215,7 @@ impl PaperHost {
                 Ok(())
             }
             HostOp::RemoveRule(rule) => {
-                self.rules.retain(|seen| seen != rule);
+                self.rules.retain(|seen| !rule.removes(seen));
                 Ok(())
             }
             HostOp::PinNeighbour(neighbour) => self.stack.pin(neighbour),
@@ -302,9 +302,12 @@ impl PaperHost {
     }
 
     fn add_rule(&mut self, rule: &Rule) {
-        if !self.rules.contains(rule) {
+        // To the kernel, a network of everything is no selector.
+        let given = |net: Option<Ipv4Net>| net.filter(|net| net.prefix_len() > 0);
+        let rule = Rule { from: given(rule.from), to: given(rule.to), ..rule.clone() };
+        if !self.rules.contains(&rule) {
             let behind = self.rules.partition_point(|seen| seen.priority <= rule.priority);
-            self.rules.insert(behind, rule.clone());
+            self.rules.insert(behind, rule);
         }
     }
 

@@ -1,7 +1,15 @@
 //! The difference of desired and observed, as operations.
 //!
-//! The order is the safety: links, addresses, routes, rules, packet filter, and only then removals, so that at no step a pod lacks
-//! what it had or will have. What is right is never touched, not even to be put back a moment later.
+//! The order is the safety, so that at no step a pod lacks what it had and will have:
+//!
+//! 1. reverse path filters: from then on packets may come back by another link;
+//! 2. rules into main, which is always there, and the packet filter, whose mark they know by then;
+//! 3. removal of rules that nothing takes the place of: a wrong one may point to a table that is about to be filled;
+//! 4. links, addresses, pinned neighbours, routes;
+//! 5. rules into the ENIs' tables, which are full by then;
+//! 6. the other removals: rules that have been replaced, routes, neighbours, addresses.
+//!
+//! What is right is never touched, not even to be put back a moment later.
 //!
 //! Removed is only what bears our signature *and* is known to be wrong:
 //!
@@ -15,6 +23,8 @@
 //! | rule 32765 | `from <address> lookup <ENI table>` | of an ENI of ours into another table; of a released address; or of a VPC address that neither an ENI of the node nor any link has, into a table that is ours or empty |
 //! | address | on a link of a secondary ENI | not its primary one, not link-local |
 //! | connected route in main | of a secondary ENI's own address | always |
+//!
+//! A rule stays all the same where the kernel would take a rule of another's with it ([`Rule::removes`]).
 
 use std::net::Ipv4Addr;
 
@@ -22,18 +32,23 @@ use ipnet::Ipv4Net;
 use vpc_model::{LinkName, RouteTable};
 
 use crate::classic::{layout, single};
-use crate::{Desired, DesiredLink, HostOp, HostState, Link, LinkAlias, LinkKind, Neighbour, Route, Rule, priority};
+use crate::{
+    Desired, DesiredLink, FilterSeen, HostOp, HostState, Link, LinkAlias, LinkKind, Neighbour, Route, Rule, priority,
+};
 
 /// The operations that make the observed host the desired one, in the order in which they are to be applied; none if it is.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &HostState) -> Vec<HostOp> {
     let planner = Planner { desired, observed };
     let mut ops = Vec::new();
+    planner.loosen(&mut ops);
+    planner.add_rules(|rule| rule.table == RouteTable::MAIN, &mut ops);
+    planner.filter(&mut ops);
+    planner.remove_rules(|rule| !planner.has_heir(rule), &mut ops);
     planner.links(&mut ops);
     planner.add_routes(&mut ops);
-    planner.add_rules(&mut ops);
-    planner.filter(&mut ops);
-    planner.remove_rules(&mut ops);
+    planner.add_rules(|rule| rule.table != RouteTable::MAIN, &mut ops);
+    planner.remove_rules(|rule| planner.has_heir(rule), &mut ops);
     planner.remove_routes(&mut ops);
     planner.remove_neighbours(&mut ops);
     planner.remove_addresses(&mut ops);
@@ -46,13 +61,15 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Reverse path filter first: from the moment another rule stands, packets may come back by another link.
-    fn links(&self, ops: &mut Vec<HostOp>) {
+    fn loosen(&self, ops: &mut Vec<HostOp>) {
         for (want, seen) in self.pairs() {
             if let Some(mode) = want.rp_filter.filter(|mode| seen.rp_filter != Some(*mode)) {
                 ops.push(HostOp::SetRpFilter { link: want.name.clone(), mode });
             }
         }
+    }
+
+    fn links(&self, ops: &mut Vec<HostOp>) {
         for (want, seen) in self.pairs() {
             if !seen.up {
                 // Down it has no routes to lose, and once up its connected routes would draw traffic.
@@ -78,26 +95,40 @@ impl Planner<'_> {
         ops.extend(routes.cloned().map(HostOp::ReplaceRoute));
     }
 
-    fn add_rules(&self, ops: &mut Vec<HostOp>) {
-        let rules = self.desired.rules.iter().filter(|rule| !self.observed.rules.contains(rule));
+    fn add_rules(&self, which: impl Fn(&Rule) -> bool, ops: &mut Vec<HostOp>) {
+        let rules = self.desired.rules.iter().filter(|rule| which(rule) && !self.observed.rules.contains(rule));
         ops.extend(rules.cloned().map(HostOp::AddRule));
     }
 
-    /// After the rule for the mark, before its predecessor goes: nothing is marked that no rule knows.
     fn filter(&self, ops: &mut Vec<HostOp>) {
         let print = self.desired.filter.fingerprint();
-        let stands = |seen: &crate::FilterSeen| seen.intact && seen.fingerprint.as_ref() == Some(&print);
+        let stands = |seen: &FilterSeen| seen.intact && seen.fingerprint.as_ref() == Some(&print);
         if !self.observed.filter.as_ref().is_some_and(stands) {
             ops.push(HostOp::ReplaceFilter(self.desired.filter.clone()));
         }
     }
 
-    fn remove_rules(&self, ops: &mut Vec<HostOp>) {
-        let stale = self.observed.rules.iter().filter(|rule| !self.desired.rules.contains(rule) && self.is_stale(rule));
-        ops.extend(stale.cloned().map(HostOp::RemoveRule));
+    fn remove_rules(&self, which: impl Fn(&Rule) -> bool, ops: &mut Vec<HostOp>) {
+        let gone = |rule: &&Rule| self.is_stale(rule) && which(rule) && !self.drags(rule);
+        ops.extend(self.observed.rules.iter().filter(gone).cloned().map(HostOp::RemoveRule));
+    }
+
+    /// Whether a rule that stays would go with this one. Then this one stays too: too much is better than another's too little.
+    fn drags(&self, rule: &Rule) -> bool {
+        self.observed.rules.iter().any(|other| rule.removes(other) && !self.is_stale(other))
+    }
+
+    /// Whether another rule for the same source has yet to be added.
+    fn has_heir(&self, rule: &Rule) -> bool {
+        let heir = |want: &Rule| want.priority == rule.priority && want.from == rule.from;
+        rule.from.is_some() && self.desired.rules.iter().any(|want| heir(want) && !self.observed.rules.contains(want))
     }
 
     fn is_stale(&self, rule: &Rule) -> bool {
+        !self.desired.rules.contains(rule) && self.has_had_its_day(rule)
+    }
+
+    fn has_had_its_day(&self, rule: &Rule) -> bool {
         let plain = rule.iif.is_none() && rule.table == RouteTable::MAIN;
         match rule {
             Rule { priority: priority::TO_POD | priority::FROM_POD, .. } => {

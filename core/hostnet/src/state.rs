@@ -205,6 +205,21 @@ pub struct Rule {
     pub table: RouteTable,
 }
 
+impl Rule {
+    /// Whether the kernel, asked to remove this rule, may take that one: a selector that is not given matches any, so a rule that
+    /// says the same and more is taken too.
+    #[must_use]
+    pub fn removes(&self, other: &Self) -> bool {
+        let given = |net: &Option<Ipv4Net>| net.filter(|net| net.prefix_len() > 0);
+        self.priority == other.priority
+            && (self.table == RouteTable(0) || self.table == other.table)
+            && given(&self.from).is_none_or(|from| other.from == Some(from))
+            && given(&self.to).is_none_or(|to| other.to == Some(to))
+            && self.mark.is_none_or(|mark| other.mark == Some(mark))
+            && self.iif.as_ref().is_none_or(|iif| other.iif.as_ref() == Some(iif))
+    }
+}
+
 /// A pinned (permanent) neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Neighbour {
@@ -319,7 +334,7 @@ pub enum HostOp {
     RemoveRoute(Route),
     /// Adds the rule unless the same one is there.
     AddRule(Rule),
-    /// Removes the rule, every copy of it.
+    /// Removes the rule, every copy of it, and with it every rule that says the same and more ([`Rule::removes`]).
     RemoveRule(Rule),
     /// Pins a neighbour.
     PinNeighbour(Neighbour),

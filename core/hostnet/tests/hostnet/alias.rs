@@ -73,6 +73,8 @@ fn what_is_not_ours_is_told_from_what_is_damaged() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_owner_has_one_text_and_every_text_one_owner(
         network in ".{0,60}",

@@ -42,13 +42,13 @@ fn a_new_node_is_made_in_an_order_that_never_cuts() {
     };
     let want = [
         "rp_filter",
+        "1024: from all fwmark 0x80/0x80 lookup main",
+        "filter",
         "up eth1",
         "10.20.10.87/22 on eth1",
         "10.20.8.1/32 in 2",
         "0.0.0.0/0 in 2",
-        "1024: from all fwmark 0x80/0x80 lookup main",
         "32765: from 10.20.10.87 lookup 2",
-        "filter",
     ];
     assert_eq!(ops.iter().map(step).collect::<Vec<_>>(), want);
 }
@@ -232,6 +232,48 @@ fn stale_rules_of_the_node_go() {
     ] {
         assert_eq!(with_rules(&view, std::slice::from_ref(&stale)), [HostOp::RemoveRule(stale)]);
     }
+}
+
+#[test]
+fn a_stale_rule_that_would_drag_another_s_along_stays() {
+    let stale = rule(1535, None, Some("203.0.113.0/24"), 254);
+    let foreign = Rule { from: Some(net("10.20.9.31/32")), ..stale.clone() };
+    assert_eq!(with_rules(&view(), &[stale.clone(), foreign]), []);
+    assert_eq!(with_rules(&view(), std::slice::from_ref(&stale)), removals(std::slice::from_ref(&stale)));
+}
+
+#[test]
+fn rules_of_an_eni_somebody_else_manages_stay() {
+    let mut host = node(&view());
+    host.attach(&link("eth5"), mac(5), 9001).unwrap();
+    for op in [
+        HostOp::SetLink { link: link("eth5"), mtu: None, up: true },
+        HostOp::AddAddress { link: link("eth5"), address: net("10.20.40.5/24"), no_prefix_route: false },
+        // Its own table, still empty, and one of other routes for an address that is on no link.
+        HostOp::AddRule(rule(32765, Some("10.20.40.5/32"), None, 6)),
+        HostOp::ReplaceRoute(Route::through(RouteTable(7), net("0.0.0.0/0"), ip("10.20.40.1"), link("eth5"))),
+        HostOp::AddRule(rule(32765, Some("10.20.40.77/32"), None, 7)),
+    ] {
+        host.apply(&op).unwrap();
+    }
+    assert_eq!(settle(&mut host, &view()), []);
+}
+
+#[test]
+fn of_two_wrong_routes_to_a_pod_both_go() {
+    // Two of one destination differ in metric, which the paper host does not have.
+    let host = node(&view());
+    let (mut state, b) = (host.observe(), pod_b().on_host);
+    let route = |by: &str| Route::on_link(RouteTable::MAIN, b.address.into(), link(by));
+    let right = route(b.host_link.as_str());
+    let wrong = [route("eni0d7763386da"), route("eni9e018d76bb3")];
+    let other = Link { name: link("eni9e018d76bb3"), index: 99, ..state.link(&b.host_link).unwrap().clone() };
+    state.links.push(other);
+    state.routes.remove(&right);
+    state.routes.extend(wrong.clone());
+    let ops = plan(&desired(&view(), &state).unwrap(), &state);
+    let [one, two] = wrong;
+    assert_eq!(ops, [HostOp::ReplaceRoute(right), HostOp::RemoveRoute(one), HostOp::RemoveRoute(two)]);
 }
 
 #[test]
