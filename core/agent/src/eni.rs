@@ -346,23 +346,42 @@ impl Agent {
         }
     }
 
-    /// EC2 has said what is on an ENI: what is new joins; what it does not mention stays (one odd answer removes nothing).
+    /// EC2 has said what is on an ENI: what is new joins; what it does not mention stays (one odd answer removes nothing). An ENI
+    /// that is no longer this instance's, and that no pod uses, leaves the books.
     fn refreshed(&mut self, eni: &EniId, truth: Option<EniTruth>) {
         let Some(truth) = truth else {
-            let what = format!("EC2 knows no {eni}; its pods stay, it gets no new ones");
-            self.set_use(eni, EniUse::Doubtful);
-            return self.say(Notice::Disagreement { what });
+            if self.busy(eni) {
+                self.set_use(eni, EniUse::Doubtful);
+                let what = format!("EC2 knows no {eni}; its pods stay, it gets no new ones");
+                return self.say(Notice::Disagreement { what });
+            }
+            return self.gone(eni);
         };
-        self.admit(eni, &truth.slots);
-        let doubtful = self.pool.eni(eni).is_some_and(|eni| eni.usage == EniUse::Doubtful);
-        if let Some((attachment, _, _)) = truth.attachment {
-            if let Err(error) = self.pool.set_attachment(eni, attachment) {
-                self.say(Notice::Disagreement { what: error.to_string() });
+        match truth.attachment.clone() {
+            Some((attachment, _, _)) => self.confirmed(eni, attachment, &truth.slots),
+            None if self.busy(eni) => {
+                self.set_use(eni, EniUse::Doubtful);
+                let what = format!("EC2 says {eni} is not attached here; its pods stay, it gets no new ones");
+                self.say(Notice::Disagreement { what });
             }
-            if doubtful {
-                self.set_use(eni, EniUse::SettingUp);
-                self.host.is_dirty();
+            // An earlier life of this daemon detached it, and did not live to delete it.
+            None if truth.available => {
+                self.set_use(eni, EniUse::Leaving);
+                self.cloud.leaving.insert(eni.clone(), Leaving::Going);
+                self.start_job(Job::Delete(eni.clone()), 0);
             }
+            None => {}
+        }
+    }
+
+    fn confirmed(&mut self, eni: &EniId, attachment: AttachmentId, slots: &[Slot]) {
+        self.admit(eni, slots);
+        if let Err(error) = self.pool.set_attachment(eni, attachment) {
+            return self.say(Notice::Disagreement { what: error.to_string() });
+        }
+        if self.pool.eni(eni).is_some_and(|eni| eni.usage == EniUse::Doubtful) {
+            self.set_use(eni, EniUse::SettingUp);
+            self.host.is_dirty();
         }
     }
 

@@ -52,6 +52,7 @@ pub struct World {
     pub call_takes: Millis,
     pub link_takes: Millis,
     pub write_takes: Millis,
+    pub restarts: u32,
     /// Links that will appear on the host.
     links_due: Vec<(Time, Mac, DeviceIndex)>,
     queue: Vec<(Time, u64, Input)>,
@@ -130,6 +131,7 @@ impl World {
             call_takes: Millis(400),
             link_takes: Millis(900),
             write_takes: Millis(1),
+            restarts: 0,
             links_due: vec![],
             queue: vec![],
             seq: 0,
@@ -150,12 +152,12 @@ impl World {
     /// kill -9: whatever was not on disk is gone; then a new start, possibly later.
     pub fn restart(&mut self, after: Millis) {
         self.now = self.now + after;
+        self.restarts += 1;
         self.queue.clear();
-        self.links_due.retain(|_| true);
         let facts = facts(self.enis.values(), self.now);
         let disk = self.disk.clone().unwrap_or_default();
-        let mut config = self.config.clone();
-        config.nonce += 1;
+        self.config.nonce += 1;
+        let config = self.config.clone();
         let (agent, effects) = Agent::start(self.now, config, facts, &disk);
         self.agent = agent;
         self.ready_at = None;
@@ -371,7 +373,7 @@ impl World {
                 let due = self.now + self.call_takes + self.link_takes;
                 let taken = self.enis.values().any(|other| other.truth.attachment.as_ref().is_some_and(|a| a.2 == *device));
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
-                assert!(!taken, "position {device} is taken");
+                assert!(!taken, "position {device} is taken: {:#?}", &self.calls[self.calls.len().saturating_sub(14)..]);
                 let attachment: AttachmentId = format!("eni-attach-{}", eni.truth.id.as_str()).parse().unwrap();
                 eni.truth.attachment = Some((attachment.clone(), *card, *device));
                 eni.truth.available = false;
