@@ -21,7 +21,7 @@ pub mod priority {
 }
 
 /// A value and the bits of a packet or connection mark it speaks about. Bits outside the mask belong to others and survive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Mark {
     /// The bits as set.
     pub value: u32,
@@ -99,7 +99,7 @@ impl Default for HostSettings {
 }
 
 /// What stands behind a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkKind {
     /// One end of a veth pair.
@@ -109,7 +109,7 @@ pub enum LinkKind {
 }
 
 /// Reverse path filter of a link (`net.ipv4.conf.<link>.rp_filter`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RpFilter {
     /// 0: any source is taken.
@@ -121,7 +121,7 @@ pub enum RpFilter {
 }
 
 /// A link as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     /// Kernel index.
     pub index: u32,
@@ -144,7 +144,7 @@ pub struct Link {
 }
 
 /// Whether the next hop is the destination itself or a router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteScope {
     /// Through a gateway.
@@ -156,7 +156,7 @@ pub enum RouteScope {
 }
 
 /// A unicast IPv4 route.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Route {
     /// Table it stands in.
     pub table: RouteTable,
@@ -189,7 +189,7 @@ impl Route {
 }
 
 /// An IPv4 routing rule that looks up a table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Rule {
     /// Preference: the lowest is asked first.
     pub priority: u32,
@@ -221,7 +221,7 @@ impl Rule {
 }
 
 /// A pinned (permanent) neighbour.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Neighbour {
     /// Link it is behind.
     pub link: LinkName,
@@ -257,7 +257,7 @@ pub struct Filter {
 }
 
 /// What stands in the kernel under our table's name.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FilterSeen {
     /// The fingerprint the table was written with ([`Filter::fingerprint`]), if it carries one.
     pub fingerprint: Option<String>,
@@ -266,7 +266,7 @@ pub struct FilterSeen {
 }
 
 /// The host's network as observed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HostState {
     /// All links of the host's namespace.
     pub links: Vec<Link>,

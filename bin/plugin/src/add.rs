@@ -1,0 +1,118 @@
+//! ADD: take an address, wire the pod, say so. Whatever fails after the address was given, everything is undone.
+//!
+//! ```text
+//!   open the pod's namespace -> AddNetwork -> wiring(..) -> wire_pod -> EnforceNpToPod (if a mode is set) -> result
+//!                                   |            any failure from here on: unwire, DelNetwork(SetupNSFailed)
+//! ```
+
+use std::io::Write as _;
+
+use vpc_hostnet::{HostLayout, PodWiring, wiring};
+use vpc_model::Mac;
+use vpc_wire::cni::{CniError, ErrorCode, Wired};
+
+use crate::call::Call;
+use crate::daemon::{self, Daemon, Given};
+use crate::host::{Host, PodNetns};
+
+pub(crate) fn add(call: &Call) -> Result<(), CniError> {
+    // First what needs no undoing: a namespace that is gone must not cost an address.
+    let netns = PodNetns::open(call)?;
+    let mut host = Host::open()?;
+    let daemon = Daemon::connect().map_err(|error| daemon::no_address(call, &error))?;
+    let reply = daemon.add(call).map_err(|error| daemon::no_address(call, &error))?;
+    if !reply.success {
+        return Err(daemon::unexplained(call));
+    }
+    let done = daemon::the_one_address(call, &reply).and_then(|given| {
+        call.log.info(&format!(
+            "address {} of device {}, table {}, after {:?}",
+            given.address,
+            given.device,
+            given.table,
+            call.elapsed()
+        ));
+        wire(call, &mut host, &netns, given, &reply.network_policy_mode)
+    });
+    if done.is_err() {
+        daemon.release(call);
+    }
+    done
+}
+
+fn wire(call: &Call, host: &mut Host, netns: &PodNetns, given: Given, policy_mode: &str) -> Result<(), CniError> {
+    let result = result(call, given)?;
+    let [host_mac, pod_mac] = random_macs()?;
+    let steps = wiring(&PodWiring {
+        address: given.address,
+        table: given.table,
+        host_link: call.host_link.clone(),
+        pod_link: call.pod_link.clone(),
+        host_mac,
+        pod_mac,
+        mtu: call.conf.mtu.bytes,
+        alias: call.alias().to_string(),
+        layout: HostLayout::Classic,
+    });
+    host.wire(call, netns, &steps)?;
+    let told = daemon::enforce_policies(call, policy_mode).and_then(|()| tell(&result));
+    if told.is_err() {
+        host.take_back(call, given);
+    }
+    told
+}
+
+/// The result's text, made before anything is wired: a version that can not say it must not cost a rollback.
+fn result(call: &Call, given: Given) -> Result<String, CniError> {
+    let wired = Wired {
+        pod: call.pod.clone(),
+        netns: call.netns.clone().unwrap_or_default(),
+        address: given.address.into(),
+        table: given.table,
+        device: given.device,
+        host_link: call.host_link.clone(),
+        pod_link: call.pod_link.clone(),
+    };
+    Ok(wired.to_result().to_json(call.conf.version)?)
+}
+
+/// A result nobody received is a pod nobody knows of.
+fn tell(result: &str) -> Result<(), CniError> {
+    let mut out = std::io::stdout();
+    out.write_all(result.as_bytes()).and_then(|()| out.flush()).map_err(|error| {
+        CniError::new(ErrorCode::Io, format!("the result can not be written to standard output: {error}"))
+    })
+}
+
+/// Hardware addresses for both ends of the pair: locally administered, unicast, 46 random bits each. They are seen by no one but the two
+/// ends, so no list of those in use is asked for.
+fn random_macs() -> Result<[Mac; 2], CniError> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| CniError::new(ErrorCode::Internal, format!("the kernel gives no random bytes: {error}")))?;
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+    Ok([local_unicast([a, b, c, d, e, f]), local_unicast([g, h, i, j, k, l])])
+}
+
+fn local_unicast(mut bytes: [u8; 6]) -> Mac {
+    bytes[0] = (bytes[0] | 0x02) & 0xfe;
+    Mac(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_are_local_unicast_and_never_the_same() {
+        let all: Vec<_> = (0..100).flat_map(|_| random_macs().unwrap()).collect();
+        for mac in &all {
+            assert_eq!(mac.0[0] & 0b11, 0b10, "{mac}");
+        }
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(local_unicast([0xff; 6]).to_string(), "fe:ff:ff:ff:ff:ff");
+        assert_eq!(local_unicast([0; 6]).to_string(), "02:00:00:00:00:00");
+    }
+}

@@ -1,0 +1,151 @@
+//! The kernel's side of a call: the pod's namespace, and the host's links, routes and rules.
+
+use std::fmt;
+
+use vpc_hostnet::{HostLayout, HostOp, LinkAlias, Route, Wiring, priority, unwiring};
+use vpc_linux::{FibQuery, LinkInfo, NetlinkError, Netns, NetnsError, Rtnl, RuleSpec, unwire, wire_pod};
+use vpc_model::{Ipv4Net, LinkName, RouteTable};
+use vpc_wire::cni::{CniError, ErrorCode};
+
+use crate::call::Call;
+use crate::daemon::Given;
+use crate::del::Tie;
+
+/// The pod's namespace.
+pub(crate) struct PodNetns(Netns);
+
+impl PodNetns {
+    /// Opens `CNI_NETNS`.
+    pub(crate) fn open(call: &Call) -> Result<Self, CniError> {
+        let path = call.netns.as_deref().unwrap_or_default();
+        let netns = Netns::open(path).map_err(|error| {
+            CniError::new(
+                ErrorCode::BadEnvironment,
+                format!("CNI_NETNS is no namespace to wire {} in: {error}", call.whom()),
+            )
+        })?;
+        if !call.netns_override && is_own(&netns)? {
+            return Err(own(path));
+        }
+        Ok(Self(netns))
+    }
+}
+
+/// DEL never enters the pod's namespace, which may be gone; but nobody may unwire the host itself.
+pub(crate) fn check_not_own(call: &Call) -> Result<(), CniError> {
+    let Some(path) = call.netns.as_deref().filter(|_| !call.netns_override) else { return Ok(()) };
+    match Netns::open(path) {
+        Ok(netns) if is_own(&netns)? => Err(own(path)),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn is_own(netns: &Netns) -> Result<bool, CniError> {
+    let current =
+        Netns::current().map_err(|error: NetnsError| internal("look at the plugin's own network namespace", &error))?;
+    Ok(current.is(netns))
+}
+
+fn own(path: &str) -> CniError {
+    CniError::new(
+        ErrorCode::SameNetns,
+        format!(
+            "CNI_NETNS {path} is the plugin's own network namespace: expected the pod's (CNI_NETNS_OVERRIDE=1 allows it)"
+        ),
+    )
+}
+
+/// The host's network: the namespace the plugin was started in.
+pub(crate) struct Host(Rtnl);
+
+impl Host {
+    pub(crate) fn open() -> Result<Self, CniError> {
+        Rtnl::open().map(Self).map_err(|error| internal("speak to the kernel", &error))
+    }
+
+    /// Wires the pod, or leaves nothing.
+    pub(crate) fn wire(&mut self, call: &Call, netns: &PodNetns, steps: &Wiring) -> Result<(), CniError> {
+        let wired = wire_pod(&mut self.0, &netns.0, steps).map_err(|error| {
+            internal(&format!("wire {} in {}", call.whom(), call.netns.as_deref().unwrap_or_default()), &error)
+        })?;
+        call.log.debug(&format!("host link {} is #{}", call.host_link, wired.host_index));
+        Ok(())
+    }
+
+    /// Undoes a wiring that succeeded. What can not be undone is logged; the runtime's DEL and the daemon come after.
+    pub(crate) fn take_back(&mut self, call: &Call, given: Given) {
+        let mut ops = unwiring(HostLayout::Classic, given.address, given.table);
+        ops.push(HostOp::DeleteLink { link: call.host_link.clone() });
+        match unwire(&mut self.0, &ops) {
+            Ok(()) => call.log.info("the wiring is undone"),
+            Err(error) => call.log.error(&format!("the wiring could not be undone: {error}")),
+        }
+    }
+
+    /// Removes an address's rules and route, unless the address is someone else's by now.
+    pub(crate) fn untie(&mut self, call: &Call, tie: &Tie) -> Result<(), CniError> {
+        let failed = |error: &dyn fmt::Display| internal(&format!("unwire {} of {}", tie.address, call.whom()), error);
+        if let Some(owner) = self.foreign_owner(call, tie).map_err(|error| failed(&error))? {
+            call.log
+                .info(&format!("{} is left alone: it leads to link {owner}, which is another sandbox's", tie.address));
+            return Ok(());
+        }
+        let own = Ipv4Net::from(tie.address);
+        let mut ops = unwiring(HostLayout::Classic, tie.address, tie.table.unwrap_or(RouteTable::MAIN));
+        ops.push(HostOp::RemoveRoute(Route::on_link(RouteTable::MAIN, own, tie.host_link.clone())));
+        unwire(&mut self.0, &ops).map_err(|error| failed(&error))?;
+        // Whatever table else: old versions left a rule for each CIDR of the VPC, and a previous result may not know the table.
+        let from = RuleSpec { from: Some(own), ..RuleSpec::lookup(priority::FROM_POD, ANY_TABLE) };
+        self.0.delete_rule(&from).map_err(|error| failed(&error))?;
+        call.log.info(&format!("rules and route of {} are removed", tie.address));
+        Ok(())
+    }
+
+    /// Removes what the reference's plugin made for a pod with a branch ENI: the VLAN link, the table's rules, the address's rules.
+    pub(crate) fn untie_branch(&mut self, call: &Call, vlan: u16, tie: Option<&Tie>) -> Result<(), CniError> {
+        /// Priority of the rules of such pods, and what their tables' numbers begin with.
+        const PRIORITY: u32 = 10;
+        const TABLES: u32 = 100;
+        let failed = |error: &dyn fmt::Display| internal(&format!("unwire VLAN {vlan} of {}", call.whom()), error);
+        let table = RouteTable(TABLES + u32::from(vlan));
+        self.0.delete_rule(&RuleSpec::lookup(PRIORITY, table)).map_err(|error| failed(&error))?;
+        if let Some(tie) = tie {
+            self.untie(call, &Tie { table: Some(table), ..tie.clone() })?;
+        }
+        let link: LinkName = format!("vlan.eth.{vlan}").parse().map_err(|error| failed(&error))?;
+        unwire(&mut self.0, &[HostOp::DeleteLink { link }]).map_err(|error| failed(&error))?;
+        call.log.info(&format!("the link, rules and table of VLAN {vlan} are removed"));
+        Ok(())
+    }
+
+    /// The link an address leads to, if that is the link of another sandbox. Two questions to the kernel, no list.
+    fn foreign_owner(&mut self, call: &Call, tie: &Tie) -> Result<Option<LinkName>, NetlinkError> {
+        // Nothing leads there, or no one may send there: nobody's.
+        let Ok(way) = self.0.look_up(&FibQuery { to: tie.address, from: None, iif: None, mark: None }) else {
+            return Ok(None);
+        };
+        let Some(index) = way.link.filter(|_| way.via.is_none()) else { return Ok(None) };
+        let link = self.0.find_link(index)?;
+        Ok(link.filter(|link| is_foreign(call, tie, link)).map(|link| link.name))
+    }
+}
+
+/// Table 0 in a request to remove a rule matches every table.
+const ANY_TABLE: RouteTable = RouteTable(0);
+
+/// Whether a link is a pod's and not this sandbox's: by the owner it tells, else by its name. The same pod's name is this sandbox's if it
+/// tells no owner, as the reference's plugin leaves it.
+fn is_foreign(call: &Call, tie: &Tie, link: &LinkInfo) -> bool {
+    let owner = link.alias.as_deref().and_then(|alias| alias.parse::<LinkAlias>().ok());
+    match owner {
+        Some(owner) => owner != call.alias(),
+        None => {
+            let prefix = call.conf.veth_prefix.as_str();
+            link.name != tie.host_link && !prefix.is_empty() && link.name.as_str().starts_with(prefix)
+        }
+    }
+}
+
+fn internal(what: &str, error: &dyn fmt::Display) -> CniError {
+    CniError::new(ErrorCode::Internal, format!("can not {what}: {error}"))
+}

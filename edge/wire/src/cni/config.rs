@@ -1,0 +1,329 @@
+//! The plugin's configuration on standard input.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use vpc_model::VethPrefix;
+
+use super::env::{is_identifier, shown};
+use super::result::{kind, members};
+use super::{CniError, CniResult, ErrorCode, Version};
+
+/// Key of the pod's annotations in `runtimeConfig`, filled by the runtime through the capability of the same name.
+const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+/// Annotation, and its value, by which a pod asks for an interface on every network card.
+const MULTI_NIC: (&str, &str) = ("k8s.amazonaws.com/nicConfig", "multi-nic-attachment");
+
+/// What standard input holds, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConf {
+    /// `cniVersion`: what the result is printed in.
+    pub version: Version,
+    /// `name` of the list: part of what identifies a sandbox.
+    pub name: String,
+    /// `vethPrefix`.
+    pub veth_prefix: VethPrefix,
+    /// `mtu` of pods.
+    pub mtu: PodMtu,
+    /// `podSGEnforcingMode`, as spelled.
+    pub enforcing_mode: String,
+    /// `pluginLogFile`; empty means standard error.
+    pub log_file: String,
+    /// `pluginLogLevel`.
+    pub log_level: LogLevel,
+    /// The pod's annotations ask for an interface on every network card.
+    pub multi_nic: bool,
+    /// `prevResult`, or why it can not be read. Only DEL uses it.
+    pub prev_result: Option<Result<CniResult, String>>,
+}
+
+/// MTU of a pod's link in bytes, and the text it replaced if that was no MTU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodMtu {
+    /// The value to use.
+    pub bytes: u32,
+    /// What the configuration said, if that is not used: worth a line in the log.
+    pub rejected: Option<String>,
+}
+
+impl PodMtu {
+    /// Used where the configuration has none or a wrong one, as the reference does.
+    pub const DEFAULT: u32 = 9001;
+    /// Accepted values in bytes.
+    pub const RANGE: std::ops::RangeInclusive<u32> = 576..=9001;
+
+    fn parse(text: Option<&str>) -> Self {
+        let Some(text) = text else { return Self { bytes: Self::DEFAULT, rejected: None } };
+        match text.parse().ok().filter(|bytes| Self::RANGE.contains(bytes)) {
+            Some(bytes) => Self { bytes, rejected: None },
+            None => Self { bytes: Self::DEFAULT, rejected: Some(shown(text)) },
+        }
+    }
+}
+
+/// How much the plugin's log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogLevel {
+    /// Everything.
+    #[default]
+    Debug,
+    /// Each call and its outcome.
+    Info,
+    /// What was odd and went well.
+    Warn,
+    /// What failed.
+    Error,
+    /// Nothing that the plugin ever says.
+    Fatal,
+}
+
+impl LogLevel {
+    /// Reads a level in any case; an unknown one is [`LogLevel::Debug`], as in the reference.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "info" => Self::Info,
+            "warn" => Self::Warn,
+            "error" => Self::Error,
+            "fatal" => Self::Fatal,
+            _ => Self::Debug,
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+        })
+    }
+}
+
+impl NetConf {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// Code 6: not JSON, or a key of the wrong type. Code 7: `name` or `vethPrefix` is missing or wrong. Code 1: `cniVersion` is not
+    /// spoken here. A wrong `prevResult` is no error of the call: see [`NetConf::prev_result`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, CniError> {
+        let value: Value = parse_json(bytes)?;
+        let fields = Fields(
+            members(&value).map_err(|found| decode(format!("standard input holds {found}: expected a JSON object")))?,
+        );
+        let name = fields.name()?;
+        let version: Version =
+            fields.text("cniVersion", "a CNI version such as \"0.4.0\"")?.unwrap_or_default().parse()?;
+        Ok(Self {
+            version,
+            name,
+            veth_prefix: fields.veth_prefix()?,
+            mtu: PodMtu::parse(fields.text("mtu", "a decimal number from 576 to 9001 in quotes")?),
+            enforcing_mode: fields
+                .text("podSGEnforcingMode", "\"strict\" or \"standard\"")?
+                .unwrap_or("strict")
+                .to_owned(),
+            log_file: fields.text("pluginLogFile", "a path, \"stderr\" or \"\"")?.unwrap_or_default().to_owned(),
+            log_level: LogLevel::parse(
+                fields
+                    .text("pluginLogLevel", "\"debug\", \"info\", \"warn\", \"error\" or \"fatal\"")?
+                    .unwrap_or_default(),
+            ),
+            multi_nic: fields.asks_for_multi_nic()?,
+            prev_result: fields.get("prevResult").map(|value| {
+                CniResult::from_value(value, version).map_err(|error| format!("`prevResult` is not usable: {error}"))
+            }),
+        })
+    }
+}
+
+fn parse_json(bytes: &[u8]) -> Result<Value, CniError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(decode("standard input is empty: expected the plugin's configuration as a JSON object"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        decode(format!("standard input is not JSON: {error}: expected the plugin's configuration as a JSON object"))
+    })
+}
+
+/// The members of the configuration. A member that is `null` counts as absent, as in Go.
+struct Fields<'a>(&'a Map<String, Value>);
+
+impl<'a> Fields<'a> {
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, key: &str, expected: &str) -> Result<Option<&'a str>, CniError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(decode(format!("`{key}` is {}: expected {expected}", kind(other)))),
+        }
+    }
+
+    fn name(&self) -> Result<String, CniError> {
+        const EXPECTED: &str = "a letter or digit, then letters, digits, `_`, `.` or `-`";
+        match self.text("name", EXPECTED)? {
+            None | Some("") => Err(invalid(format!("`name` is missing: expected the name of the network, {EXPECTED}"))),
+            Some(name) if is_identifier(name) => Ok(name.to_owned()),
+            Some(name) => Err(invalid(format!("`name` is `{}`: expected {EXPECTED}", shown(name)))),
+        }
+    }
+
+    fn veth_prefix(&self) -> Result<VethPrefix, CniError> {
+        const EXPECTED: &str = "at most 4 bytes that an interface name may begin with";
+        let Some(text) = self.text("vethPrefix", EXPECTED)? else { return Ok(VethPrefix::default()) };
+        text.parse().map_err(|_| invalid(format!("`vethPrefix` is `{}`: expected {EXPECTED}", shown(text))))
+    }
+
+    fn asks_for_multi_nic(&self) -> Result<bool, CniError> {
+        let Some(runtime) = self.get("runtimeConfig") else { return Ok(false) };
+        let runtime =
+            members(runtime).map_err(|found| decode(format!("`runtimeConfig` is {found}: expected an object")))?;
+        let Some(annotations) = runtime.get(ANNOTATIONS).filter(|value| !value.is_null()) else { return Ok(false) };
+        let wrong =
+            |found: &str| decode(format!("`runtimeConfig.{ANNOTATIONS}` is {found}: expected an object of texts"));
+        let annotations = members(annotations).map_err(wrong)?;
+        if let Some(other) = annotations.values().find(|value| !value.is_string() && !value.is_null()) {
+            return Err(wrong(&format!("an object that holds {}", kind(other))));
+        }
+        Ok(annotations.get(MULTI_NIC.0).and_then(Value::as_str) == Some(MULTI_NIC.1))
+    }
+}
+
+fn decode(msg: impl Into<String>) -> CniError {
+    CniError::new(ErrorCode::Decode, msg)
+}
+
+fn invalid(msg: impl Into<String>) -> CniError {
+    CniError::new(ErrorCode::BadConfig, msg)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = r#"{
+      "cniVersion": "0.4.0", "name": "aws-cni", "type": "aws-cni", "vethPrefix": "eni", "mtu": "9001",
+      "podSGEnforcingMode": "strict", "pluginLogFile": "/var/log/aws-routed-eni/plugin.log", "pluginLogLevel": "DEBUG",
+      "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"a": "b"}},
+      "ipam": {}, "dns": {}, "capabilities": {"x": true}, "whatever": [1, 2]
+    }"#;
+
+    #[test]
+    fn what_the_conflist_yields_is_read() {
+        let conf = NetConf::parse(REFERENCE.as_bytes()).unwrap();
+        assert_eq!((conf.version, conf.name.as_str(), conf.veth_prefix.as_str()), (Version::V0_4_0, "aws-cni", "eni"));
+        assert_eq!((conf.mtu.bytes, conf.log_level, conf.multi_nic), (9001, LogLevel::Debug, false));
+        assert_eq!(conf.log_file, "/var/log/aws-routed-eni/plugin.log");
+        assert_eq!(conf.prev_result, None);
+        let least = NetConf::parse(br#"{"name":"n","vethPrefix":null,"prevResult":null}"#).unwrap();
+        assert_eq!((least.version, least.veth_prefix.as_str(), least.mtu.bytes), (Version::V0_1_0, "eni", 9001));
+        assert_eq!((least.enforcing_mode.as_str(), least.log_file.as_str()), ("strict", ""));
+        assert_eq!(NetConf::parse(br#"{"name":"n","vethPrefix":""}"#).unwrap().veth_prefix.as_str(), "");
+    }
+
+    #[test]
+    fn a_wrong_mtu_falls_back_and_says_so() {
+        for (text, bytes, fine) in [
+            ("576", 576, true),
+            ("9001", 9001, true),
+            ("1500", 1500, true),
+            ("575", 9001, false),
+            ("9002", 9001, false),
+            ("-1", 9001, false),
+            ("", 9001, false),
+            ("abc", 9001, false),
+            ("99999999999", 9001, false),
+            ("1500.0", 9001, false),
+        ] {
+            let conf = NetConf::parse(format!(r#"{{"name":"n","mtu":"{text}"}}"#).as_bytes()).unwrap();
+            assert_eq!((conf.mtu.bytes, conf.mtu.rejected.is_none()), (bytes, fine), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_annotation_must_have_the_exact_value() {
+        for (value, asks) in [("multi-nic-attachment", true), ("Multi-nic-attachment", false), ("", false)] {
+            let text = format!(
+                r#"{{"name":"n","runtimeConfig":{{"io.kubernetes.cri.pod-annotations":{{"k8s.amazonaws.com/nicConfig":"{value}"}}}}}}"#
+            );
+            assert_eq!(NetConf::parse(text.as_bytes()).unwrap().multi_nic, asks, "{value}");
+        }
+        assert!(
+            !NetConf::parse(br#"{"name":"n","runtimeConfig":{"io.kubernetes.cri.pod-annotations":null}}"#)
+                .unwrap()
+                .multi_nic
+        );
+    }
+
+    #[test]
+    fn levels_are_read_in_any_case_and_default_to_everything() {
+        for (text, level) in [
+            ("DEBUG", LogLevel::Debug),
+            ("Info", LogLevel::Info),
+            ("warn", LogLevel::Warn),
+            ("ERROR", LogLevel::Error),
+            ("fatal", LogLevel::Fatal),
+            ("", LogLevel::Debug),
+            ("loud", LogLevel::Debug),
+        ] {
+            assert_eq!(LogLevel::parse(text), level, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_input_has_its_code_and_names_its_key() {
+        use ErrorCode::{BadConfig, Decode, IncompatibleVersion};
+        for (text, code, word) in [
+            ("", Decode, "standard input is empty"),
+            (" \n", Decode, "standard input is empty"),
+            ("{", Decode, "standard input is not JSON"),
+            ("{\"name\":\"n\"} x", Decode, "standard input is not JSON"),
+            ("\u{0}\u{1}", Decode, "standard input is not JSON"),
+            ("[]", Decode, "a list: expected a JSON object"),
+            ("null", Decode, "null: expected a JSON object"),
+            ("{}", BadConfig, "`name` is missing"),
+            (r#"{"name":""}"#, BadConfig, "`name` is missing"),
+            (r#"{"name":7}"#, Decode, "`name` is a number"),
+            (r#"{"name":"-n"}"#, BadConfig, "`name` is `-n`"),
+            (r#"{"name":"a b"}"#, BadConfig, "`name` is `a b`"),
+            (
+                r#"{"name":"n","cniVersion":"1.2.0"}"#,
+                IncompatibleVersion,
+                "0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0",
+            ),
+            (r#"{"name":"n","cniVersion":1}"#, Decode, "`cniVersion` is a number"),
+            (
+                r#"{"name":"n","mtu":9001}"#,
+                Decode,
+                "`mtu` is a number: expected a decimal number from 576 to 9001 in quotes",
+            ),
+            (r#"{"name":"n","vethPrefix":"eniii"}"#, BadConfig, "`vethPrefix` is `eniii`: expected at most 4 bytes"),
+            (r#"{"name":"n","vethPrefix":"a/"}"#, BadConfig, "`vethPrefix` is `a/`"),
+            (r#"{"name":"n","vethPrefix":true}"#, Decode, "`vethPrefix` is a boolean"),
+            (r#"{"name":"n","pluginLogFile":{}}"#, Decode, "`pluginLogFile` is an object"),
+            (r#"{"name":"n","pluginLogLevel":1}"#, Decode, "`pluginLogLevel` is a number"),
+            (r#"{"name":"n","podSGEnforcingMode":[]}"#, Decode, "`podSGEnforcingMode` is a list"),
+            (r#"{"name":"n","runtimeConfig":"x"}"#, Decode, "`runtimeConfig` is a text"),
+            (r#"{"name":"n","runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"a":1}}}"#, Decode, "holds a number"),
+        ] {
+            let error = NetConf::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.code, code, "{text}: {error}");
+            assert!(error.msg.contains(word), "{text}: {error}");
+        }
+        let deep = "[".repeat(100_000);
+        assert_eq!(NetConf::parse(deep.as_bytes()).unwrap_err().code, Decode);
+    }
+
+    #[test]
+    fn a_broken_previous_result_is_kept_as_such() {
+        let conf = NetConf::parse(br#"{"name":"n","cniVersion":"0.4.0","prevResult":{"ips":"x"}}"#).unwrap();
+        assert!(conf.prev_result.unwrap().unwrap_err().contains("`prevResult` is not usable"));
+    }
+}

@@ -1,0 +1,36 @@
+//! The gRPC contract between plugin, daemon and network policy agent.
+//!
+//! [`pb`] holds the messages, exactly those of the reference. What they can not say, namely *why* a request was refused,
+//! travels beside them as a detail of the gRPC status: a [`Refusal`].
+
+#[cfg(feature = "client")]
+pub mod client;
+mod refusal;
+#[cfg(feature = "server")]
+pub mod server;
+
+pub use refusal::{Cause, Refusal, UNKNOWN_POD_TEXT};
+
+/// The messages and services, generated from `proto/rpc.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod pb {
+    tonic::include_proto!("rpc");
+}
+
+/// The status detail, generated from `proto/refusal.proto`; [`Refusal`] is what the project speaks.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+mod refusal_pb {
+    tonic::include_proto!("vpccni.v1");
+}
+
+/// Where the daemon listens, on the host and in its container alike.
+pub const DAEMON_SOCKET: &str = "/var/run/aws-node/ipamd.sock";
+
+/// Where the network policy agent listens.
+pub const POLICY_AGENT_SOCKET: &str = "/var/run/aws-node/npa.sock";
+
+/// The version both sides must agree on. Released builds of the reference carry the empty string on both sides, so we do too.
+pub const CLIENT_VERSION: &str = "";
+
+/// The contract as a serialised `google.protobuf.FileDescriptorSet`, with the names that travel.
+pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.bin"));
