@@ -1,0 +1,96 @@
+//! When and how long to wait before asking again.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::error::{Ec2Error, ErrorClass, Outcome, Repeat};
+
+/// The first wait, before the jitter; it doubles with each attempt.
+const BASE: Duration = Duration::from_millis(500);
+/// No wait is longer, except when EC2 asks for it.
+const CAP: Duration = Duration::from_secs(20);
+
+/// Whether the failure of one attempt is worth another.
+pub(crate) fn retryable(error: &Ec2Error, repeat: Repeat) -> bool {
+    if error.outcome == Outcome::Unknown && repeat == Repeat::Harmful {
+        return false;
+    }
+    matches!(
+        error.class,
+        ErrorClass::Throttled
+            | ErrorClass::ServerSide
+            | ErrorClass::Transport
+            | ErrorClass::Timeout
+            | ErrorClass::BadAnswer
+    )
+}
+
+/// The wait after attempt `attempt` (from 1): anything up to the doubled base, so that nodes that failed together do not
+/// come back together. `random` lies in [0, 1). What EC2 asked for is the least.
+pub(crate) fn wait(attempt: u32, random: f64, asked: Option<Duration>) -> Duration {
+    let ceiling = BASE.saturating_mul(1 << (attempt - 1).min(16)).min(CAP);
+    ceiling.mul_f64(random.clamp(0.0, 1.0)).max(asked.unwrap_or_default())
+}
+
+/// The budget for attempts beyond the first, shared by all calls of a client: while EC2 is down, it keeps every call from
+/// being made three times. Sizes are those of AWS's SDKs.
+#[derive(Debug)]
+pub(crate) struct Quota(Mutex<u32>);
+
+impl Quota {
+    const FULL: u32 = 500;
+    const COST: u32 = 5;
+    const TIMEOUT_COST: u32 = 10;
+
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Self::FULL))
+    }
+
+    fn change(&self, change: impl FnOnce(u32) -> Option<u32>) -> bool {
+        let mut left = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let next = change(*left);
+        *left = next.unwrap_or(*left);
+        next.is_some()
+    }
+
+    /// Takes what another attempt after such a failure costs; false if there is not enough.
+    pub(crate) fn take(&self, class: &ErrorClass) -> bool {
+        self.change(|left| left.checked_sub(Self::cost(class)))
+    }
+
+    /// A call has succeeded, the last retry having followed a failure of `class` (`None`: at the first attempt).
+    pub(crate) fn refund(&self, class: Option<&ErrorClass>) {
+        let back = class.map_or(1, Self::cost);
+        self.change(|left| Some((left + back).min(Self::FULL)));
+    }
+
+    fn cost(class: &ErrorClass) -> u32 {
+        if *class == ErrorClass::Timeout { Self::TIMEOUT_COST } else { Self::COST }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_spread_over_all_of_it() {
+        assert_eq!(wait(1, 0.0, None), Duration::ZERO);
+        assert_eq!(wait(1, 1.0, None), Duration::from_millis(500));
+        assert_eq!(wait(3, 0.5, None), Duration::from_secs(1));
+        assert_eq!(wait(40, 1.0, None), Duration::from_secs(20));
+        assert_eq!(wait(1, 0.0, Some(Duration::from_secs(7))), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn the_budget_runs_out_and_comes_back_with_success() {
+        let quota = Quota::new();
+        let taken = std::iter::repeat_with(|| quota.take(&ErrorClass::Throttled)).take_while(|ok| *ok).count();
+        assert_eq!(taken, 100);
+        assert!(!quota.take(&ErrorClass::Timeout));
+        quota.refund(Some(&ErrorClass::Timeout));
+        assert!(quota.take(&ErrorClass::Timeout));
+        quota.refund(None);
+        assert!(!quota.take(&ErrorClass::Throttled));
+    }
+}

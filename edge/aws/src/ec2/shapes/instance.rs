@@ -1,0 +1,313 @@
+//! Instances and instance types.
+
+use std::net::Ipv4Addr;
+
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, SubnetId, VpcId};
+
+use super::interface::{
+    AttachmentStatus, ConnectionTrackingConfiguration, GroupIdentifier, InterfaceType, Ipv4PrefixEntry,
+    Ipv6AddressOfInterface, Ipv6PrefixEntry, NetworkInterfaceStatus,
+};
+use super::query::request;
+use super::scalar::{Timestamp, words};
+use super::tags::{Filter, Tag};
+use super::xml::xml_shape;
+
+request! {
+    /// Lists instances.
+    #[derive(Default)]
+    DescribeInstances -> DescribeInstancesResponse {
+        /// The instances; empty = all that pass the filters.
+        instance_ids: Vec<InstanceId> = "InstanceId",
+        /// Conditions.
+        filters: Vec<Filter> = "Filter",
+        /// Page size, 5 to 1000.
+        max_results: Option<u32> = "MaxResults",
+        /// Where the last page ended.
+        next_token: Option<String> = "NextToken",
+        /// Only ask whether it would be allowed.
+        dry_run: Option<bool> = "DryRun",
+    }
+}
+
+xml_shape! {
+    /// A page of instances, grouped by the launch they came from.
+    #[derive(Default)]
+    DescribeInstancesResponse {
+        /// The launches.
+        reservations: Vec<Reservation> = "reservationSet",
+        /// How to ask for the next page; absent on the last.
+        next_token: Option<String> = "nextToken",
+    }
+}
+
+xml_shape! {
+    /// Instances launched together.
+    Reservation {
+        /// Its id (`r-…`).
+        reservation_id: String = "reservationId",
+        /// The account.
+        owner_id: Option<String> = "ownerId",
+        /// Security groups (EC2-Classic only; empty in a VPC).
+        groups: Vec<GroupIdentifier> = "groupSet",
+        /// The instances.
+        instances: Vec<Instance> = "instancesSet",
+    }
+}
+
+xml_shape! {
+    /// An instance.
+    Instance {
+        /// Its id.
+        instance_id: InstanceId = "instanceId",
+        /// The image it was made from.
+        image_id: Option<String> = "imageId",
+        /// Where it is in its life.
+        state: InstanceState = "instanceState",
+        /// Name derived from its primary private address.
+        private_dns_name: Option<String> = "privateDnsName",
+        /// For example `m5.large`.
+        instance_type: String = "instanceType",
+        /// When it was launched.
+        launch_time: Option<Timestamp> = "launchTime",
+        /// Where it runs.
+        placement: Option<Placement> = "placement",
+        /// The subnet of its primary ENI.
+        subnet_id: Option<SubnetId> = "subnetId",
+        /// Its VPC.
+        vpc_id: Option<VpcId> = "vpcId",
+        /// Its primary private address.
+        private_ip_address: Option<Ipv4Addr> = "privateIpAddress",
+        /// Its public address.
+        public_ip_address: Option<Ipv4Addr> = "ipAddress",
+        /// Security groups of its primary ENI.
+        security_groups: Vec<GroupIdentifier> = "groupSet",
+        /// Its tags.
+        tags: Vec<Tag> = "tagSet",
+        /// Its ENIs.
+        network_interfaces: Vec<InstanceNetworkInterface> = "networkInterfaceSet",
+        /// How its metadata service behaves.
+        metadata_options: Option<InstanceMetadataOptions> = "metadataOptions",
+    }
+}
+
+words! {
+    open
+    /// Names of instance states.
+    InstanceStateName {
+        /// Code 0.
+        Pending = "pending",
+        /// Code 16.
+        Running = "running",
+        /// Code 32.
+        ShuttingDown = "shutting-down",
+        /// Code 48.
+        Terminated = "terminated",
+        /// Code 64.
+        Stopping = "stopping",
+        /// Code 80.
+        Stopped = "stopped",
+    }
+}
+
+xml_shape! {
+    /// Where an instance is in its life.
+    InstanceState {
+        /// The low byte says the same as the name.
+        code: u32 = "code",
+        /// The name.
+        name: InstanceStateName = "name",
+    }
+}
+
+xml_shape! {
+    /// Where an instance runs.
+    #[derive(Default)]
+    Placement {
+        /// The zone.
+        availability_zone: Option<String> = "availabilityZone",
+        /// `default`, `dedicated` or `host`.
+        tenancy: Option<String> = "tenancy",
+    }
+}
+
+xml_shape! {
+    /// How an instance's metadata service behaves.
+    #[derive(Default)]
+    InstanceMetadataOptions {
+        /// `optional` or `required`: whether a session token is asked for.
+        http_tokens: Option<String> = "httpTokens",
+        /// TTL of the packets that carry a token, 1 to 64.
+        http_put_response_hop_limit: Option<u32> = "httpPutResponseHopLimit",
+        /// `enabled` or `disabled`.
+        http_endpoint: Option<String> = "httpEndpoint",
+    }
+}
+
+xml_shape! {
+    /// An ENI as DescribeInstances shows it.
+    InstanceNetworkInterface {
+        /// Its id.
+        network_interface_id: EniId = "networkInterfaceId",
+        /// Its subnet.
+        subnet_id: Option<SubnetId> = "subnetId",
+        /// Its VPC.
+        vpc_id: Option<VpcId> = "vpcId",
+        /// Free text.
+        description: Option<String> = "description",
+        /// The account.
+        owner_id: Option<String> = "ownerId",
+        /// Where it is in its life.
+        status: NetworkInterfaceStatus = "status",
+        /// Stable for its life.
+        mac_address: Mac = "macAddress",
+        /// The primary private address.
+        private_ip_address: Option<Ipv4Addr> = "privateIpAddress",
+        /// Name derived from it.
+        private_dns_name: Option<String> = "privateDnsName",
+        /// Whether EC2 drops packets that are not from or to its addresses.
+        source_dest_check: Option<bool> = "sourceDestCheck",
+        /// Its security groups.
+        groups: Vec<GroupIdentifier> = "groupSet",
+        /// How it is tied to the instance.
+        attachment: Option<InstanceNetworkInterfaceAttachment> = "attachment",
+        /// The public address of the primary private address.
+        association: Option<InstanceNetworkInterfaceAssociation> = "association",
+        /// Its private addresses, the primary one first.
+        private_ip_addresses: Vec<InstancePrivateIpAddress> = "privateIpAddressesSet",
+        /// Its IPv6 addresses.
+        ipv6_addresses: Vec<Ipv6AddressOfInterface> = "ipv6AddressesSet",
+        /// What it is for.
+        interface_type: Option<InterfaceType> = "interfaceType",
+        /// Its delegated /28s.
+        ipv4_prefixes: Vec<Ipv4PrefixEntry> = "ipv4PrefixSet",
+        /// Its delegated IPv6 /80s.
+        ipv6_prefixes: Vec<Ipv6PrefixEntry> = "ipv6PrefixSet",
+        /// Time limits of tracked connections.
+        connection_tracking: Option<ConnectionTrackingConfiguration> = "connectionTrackingConfiguration",
+    }
+}
+
+xml_shape! {
+    /// How an ENI is tied to the instance that is described.
+    InstanceNetworkInterfaceAttachment {
+        /// Its id.
+        attachment_id: AttachmentId = "attachmentId",
+        /// Position on its network card.
+        device_index: DeviceIndex = "deviceIndex",
+        /// Network card; absent means card 0.
+        network_card_index: Option<CardIndex> = "networkCardIndex",
+        /// Where it is in its life.
+        status: AttachmentStatus = "status",
+        /// Since when.
+        attach_time: Option<Timestamp> = "attachTime",
+        /// Whether the ENI goes away with the instance.
+        delete_on_termination: Option<bool> = "deleteOnTermination",
+    }
+}
+
+xml_shape! {
+    /// The public address in front of a private one of the instance that is described.
+    InstanceNetworkInterfaceAssociation {
+        /// The public address.
+        public_ip: Ipv4Addr = "publicIp",
+        /// Its name.
+        public_dns_name: Option<String> = "publicDnsName",
+        /// `amazon`, or the account that owns the address.
+        ip_owner_id: Option<String> = "ipOwnerId",
+    }
+}
+
+xml_shape! {
+    /// A private address of an ENI of the instance that is described.
+    InstancePrivateIpAddress {
+        /// The address.
+        private_ip_address: Ipv4Addr = "privateIpAddress",
+        /// Whether it is the primary one.
+        primary: Option<bool> = "primary",
+        /// Its name.
+        private_dns_name: Option<String> = "privateDnsName",
+        /// The public address in front of it.
+        association: Option<InstanceNetworkInterfaceAssociation> = "association",
+    }
+}
+
+request! {
+    /// Lists what instance types can do.
+    #[derive(Default)]
+    DescribeInstanceTypes -> DescribeInstanceTypesResponse {
+        /// The types; empty = all that pass the filters.
+        instance_types: Vec<String> = "InstanceType",
+        /// Conditions.
+        filters: Vec<Filter> = "Filter",
+        /// Page size, 5 to 100.
+        max_results: Option<u32> = "MaxResults",
+        /// Where the last page ended.
+        next_token: Option<String> = "NextToken",
+        /// Only ask whether it would be allowed.
+        dry_run: Option<bool> = "DryRun",
+    }
+}
+
+xml_shape! {
+    /// A page of instance types.
+    #[derive(Default)]
+    DescribeInstanceTypesResponse {
+        /// The types.
+        instance_types: Vec<InstanceTypeInfo> = "instanceTypeSet",
+        /// How to ask for the next page; absent on the last.
+        next_token: Option<String> = "nextToken",
+    }
+}
+
+xml_shape! {
+    /// What a type can do.
+    InstanceTypeInfo {
+        /// Its name.
+        instance_type: String = "instanceType",
+        /// Whether the instance is the bare machine.
+        bare_metal: Option<bool> = "bareMetal",
+        /// `nitro` or `xen`; absent on bare metal.
+        hypervisor: Option<String> = "hypervisor",
+        /// Its network.
+        network_info: Option<NetworkInfo> = "networkInfo",
+    }
+}
+
+xml_shape! {
+    /// The network of a type.
+    NetworkInfo {
+        /// For people.
+        network_performance: Option<String> = "networkPerformance",
+        /// ENIs over all cards.
+        maximum_network_interfaces: Option<u32> = "maximumNetworkInterfaces",
+        /// Cards.
+        maximum_network_cards: Option<u32> = "maximumNetworkCards",
+        /// The card with the primary ENI.
+        default_network_card_index: Option<CardIndex> = "defaultNetworkCardIndex",
+        /// The cards.
+        network_cards: Vec<NetworkCardInfo> = "networkCards",
+        /// IPv4 addresses of an ENI, the primary one included.
+        ipv4_addresses_per_interface: Option<u32> = "ipv4AddressesPerInterface",
+        /// IPv6 addresses of an ENI.
+        ipv6_addresses_per_interface: Option<u32> = "ipv6AddressesPerInterface",
+        /// Whether ENIs may have IPv6 addresses.
+        ipv6_supported: Option<bool> = "ipv6Supported",
+        /// `unsupported`, `supported` or `required`.
+        ena_support: Option<String> = "enaSupport",
+        /// Whether an EFA is possible.
+        efa_supported: Option<bool> = "efaSupported",
+    }
+}
+
+xml_shape! {
+    /// A network card of a type.
+    NetworkCardInfo {
+        /// Which.
+        network_card_index: CardIndex = "networkCardIndex",
+        /// For people.
+        network_performance: Option<String> = "networkPerformance",
+        /// ENIs it takes, the primary one included.
+        maximum_network_interfaces: Option<u32> = "maximumNetworkInterfaces",
+    }
+}

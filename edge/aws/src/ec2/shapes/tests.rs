@@ -1,0 +1,266 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::sample::{Dice, Sample};
+use super::*;
+
+/// Values of `A` and of its answer survive the wire.
+fn survives<A>(seed: u64)
+where
+    A: Action + Sample,
+    A::Response: Sample,
+{
+    let mut dice = Dice::new(seed);
+    let request = A::sample(&mut dice);
+    let query = Query::parse(request.query().encode().as_bytes());
+    assert_eq!(query, request.query());
+    // Texts are compared: a structure without any member has none, and comes back as absent.
+    assert_eq!(A::from_query(&query).unwrap().query(), query);
+    assert_eq!(AnyRequest::from_query(&query).unwrap().query(), query);
+
+    let body = A::Response::sample(&mut dice);
+    let document = answer_to_xml::<A>("4b5d", &body);
+    let answer = answer_from_xml::<A>(&document).unwrap_or_else(|e| panic!("{e}: {document}"));
+    assert!(answer_to_xml::<A>("4b5d", &answer.body) == document, "{document}");
+    assert_eq!(AnyResponse::from_xml(A::NAME, &document).unwrap().body.to_xml("4b5d"), document);
+    assert_eq!(answer.request_id, "4b5d");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_request_and_answer_survives_the_wire(seed: u64) {
+        survives::<AssignPrivateIpAddresses>(seed);
+        survives::<AttachNetworkInterface>(seed);
+        survives::<CreateNetworkInterface>(seed);
+        survives::<CreateTags>(seed);
+        survives::<DeleteNetworkInterface>(seed);
+        survives::<DescribeAvailabilityZones>(seed);
+        survives::<DescribeInstanceTypes>(seed);
+        survives::<DescribeInstances>(seed);
+        survives::<DescribeNetworkInterfaces>(seed);
+        survives::<DescribeRouteTables>(seed);
+        survives::<DescribeSecurityGroups>(seed);
+        survives::<DescribeSubnets>(seed);
+        survives::<DescribeTags>(seed);
+        survives::<DescribeVpcs>(seed);
+        survives::<DetachNetworkInterface>(seed);
+        survives::<ModifyNetworkInterfaceAttribute>(seed);
+        survives::<UnassignPrivateIpAddresses>(seed);
+    }
+
+    #[test]
+    fn no_text_breaks_the_readers(text in "\\PC{0,80}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        let _ = Element::parse(&text);
+        let _ = Element::parse(&String::from_utf8_lossy(&bytes));
+        let _ = AnyRequest::from_query(&Query::parse(&bytes));
+        let _ = ErrorAnswer::from_xml(&text);
+    }
+}
+
+fn form(pairs: &str) -> Query {
+    Query::parse(pairs.as_bytes())
+}
+
+fn refusal(pairs: &str) -> ParamError {
+    AnyRequest::from_query(&form(pairs)).unwrap_err()
+}
+
+#[test]
+fn requests_are_spelt_as_ec2_wants_them() {
+    let mut create = CreateNetworkInterface::new("subnet-0a".parse().unwrap());
+    create.description = Some("aws-K8S-i-0b".into());
+    create.groups = vec!["sg-01".parse().unwrap(), "sg-02".parse().unwrap()];
+    create.ipv4_prefix_count = Some(2);
+    create.tag_specifications = vec![TagSpecification {
+        resource_type: ResourceType::NetworkInterface,
+        tags: vec![Tag::new("a/b", "c d"), Tag::new("e", "")],
+    }];
+    create.connection_tracking = Some(ConnectionTrackingSpecification { udp_timeout: Some(30), ..Default::default() });
+    create.client_token = Some("t-1".into());
+    assert_eq!(
+        create.query().encode(),
+        "Action=CreateNetworkInterface&Version=2016-11-15&SubnetId=subnet-0a&Description=aws-K8S-i-0b\
+         &SecurityGroupId.1=sg-01&SecurityGroupId.2=sg-02&Ipv4PrefixCount=2\
+         &TagSpecification.1.ResourceType=network-interface&TagSpecification.1.Tag.1.Key=a%2Fb\
+         &TagSpecification.1.Tag.1.Value=c+d&TagSpecification.1.Tag.2.Key=e&TagSpecification.1.Tag.2.Value=\
+         &ConnectionTrackingSpecification.UdpTimeout=30&ClientToken=t-1"
+    );
+
+    let list = DescribeNetworkInterfaces {
+        filters: vec![Filter::new("status", ["available"]), Filter::new("vpc-id", ["vpc-1", "vpc-2"])],
+        max_results: Some(1000),
+        next_token: Some("page=2".into()),
+        ..Default::default()
+    };
+    assert_eq!(
+        list.query().encode(),
+        "Action=DescribeNetworkInterfaces&Version=2016-11-15&Filter.1.Name=status&Filter.1.Value.1=available\
+         &Filter.2.Name=vpc-id&Filter.2.Value.1=vpc-1&Filter.2.Value.2=vpc-2&MaxResults=1000&NextToken=page%3D2"
+    );
+
+    let mut modify = ModifyNetworkInterfaceAttribute::new("eni-0c".parse().unwrap());
+    modify.attachment = Some(NetworkInterfaceAttachmentChanges {
+        attachment_id: Some("eni-attach-0d".parse().unwrap()),
+        delete_on_termination: Some(true),
+    });
+    assert_eq!(
+        modify.query().encode(),
+        "Action=ModifyNetworkInterfaceAttribute&Version=2016-11-15&NetworkInterfaceId=eni-0c\
+         &Attachment.AttachmentId=eni-attach-0d&Attachment.DeleteOnTermination=true"
+    );
+
+    let unassign = UnassignPrivateIpAddresses {
+        network_interface_id: "eni-0c".parse().unwrap(),
+        private_ip_addresses: vec!["10.0.0.9".parse().unwrap()],
+        ipv4_prefixes: Vec::new(),
+    };
+    assert_eq!(
+        unassign.query().encode(),
+        "Action=UnassignPrivateIpAddresses&Version=2016-11-15&NetworkInterfaceId=eni-0c&PrivateIpAddress.1=10.0.0.9"
+    );
+}
+
+#[test]
+fn a_server_refuses_what_is_not_in_the_action() {
+    let base = "Action=DeleteNetworkInterface&Version=2016-11-15";
+    let cases = [
+        (String::new(), "MissingParameter", "Action"),
+        ("Action=DeleteNetworkInterface".into(), "MissingParameter", "Version"),
+        ("Action=DeleteNetworkInterface&Version=2014-10-01".into(), "NoSuchVersion", "2014-10-01"),
+        ("Action=RunInstances&Version=2016-11-15".into(), "InvalidAction", "RunInstances"),
+        (base.into(), "MissingParameter", "NetworkInterfaceId"),
+        (format!("{base}&NetworkInterfaceId=eni-1&Forse=true"), "UnknownParameter", "Forse"),
+        (
+            format!("{base}&NetworkInterfaceId=eni-1&NetworkInterfaceId.1=eni-1"),
+            "UnknownParameter",
+            "NetworkInterfaceId.1",
+        ),
+        (format!("{base}&NetworkInterfaceId=subnet-1"), "InvalidNetworkInterfaceID.Malformed", "subnet-1"),
+        (
+            format!("{base}&NetworkInterfaceId=eni-1&NetworkInterfaceId=eni-2"),
+            "InvalidParameterCombination",
+            "NetworkInterfaceId",
+        ),
+        (format!("{base}&NetworkInterfaceId=eni-1&DryRun=yes"), "InvalidParameterValue", "true or false"),
+    ];
+    for (pairs, code, word) in cases {
+        let error = refusal(&pairs);
+        assert_eq!(error.code(), code, "{pairs}: {error}");
+        assert!(error.to_string().contains(word), "{pairs}: {error}");
+    }
+    let describe = "Action=DescribeSubnets&Version=2016-11-15";
+    for (pairs, name) in [
+        ("&SubnetId=subnet-1", "SubnetId"),
+        ("&SubnetId.0=subnet-1", "SubnetId.0"),
+        ("&SubnetId.01=subnet-1", "SubnetId.01"),
+        ("&SubnetId.x=subnet-1", "SubnetId.x"),
+        ("&Filter.1.Name=a&Filter.1.Values.1=b", "Filter.1.Values.1"),
+    ] {
+        assert_eq!(refusal(&format!("{describe}{pairs}")), ParamError::Unknown { name: name.into() }, "{pairs}");
+    }
+    assert_eq!(
+        refusal(&format!("{describe}&Filter.1.Value.1=b")),
+        ParamError::Missing { name: "Filter.1.Name".into() }
+    );
+}
+
+#[test]
+fn lists_are_read_in_the_order_of_their_numbers() {
+    let query =
+        form("Action=DescribeSubnets&Version=2016-11-15&SubnetId.10=subnet-c&SubnetId.2=subnet-b&SubnetId.1=subnet-a");
+    let AnyRequest::DescribeSubnets(request) = AnyRequest::from_query(&query).unwrap() else { panic!("{query:?}") };
+    assert_eq!(
+        request.subnet_ids.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+        ["subnet-a", "subnet-b", "subnet-c"]
+    );
+}
+
+#[test]
+fn dry_run_is_seen_on_every_action_that_has_it() {
+    let ask = DescribeVpcs { dry_run: Some(true), ..Default::default() };
+    assert!(AnyRequest::from(ask.clone()).dry_run());
+    assert!(!AnyRequest::from(DescribeVpcs { dry_run: Some(false), ..ask }).dry_run());
+    assert!(!AnyRequest::from(AssignPrivateIpAddresses::addresses("eni-1".parse().unwrap(), 1)).dry_run());
+}
+
+#[test]
+fn an_answer_of_ec2_is_read() {
+    let document = r#"<?xml version="1.0" encoding="UTF-8"?>
+<DescribeNetworkInterfacesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
+    <requestId>fc45294c-EXAMPLE</requestId>
+    <networkInterfaceSet>
+        <item>
+            <networkInterfaceId>eni-0f62d866</networkInterfaceId>
+            <subnetId>subnet-c53c87ac</subnetId>
+            <vpcId>vpc-cc3c87a5</vpcId>
+            <description/>
+            <status>in-use</status>
+            <macAddress>02:81:60:cb:27:37</macAddress>
+            <privateIpAddress>10.0.0.146</privateIpAddress>
+            <something><new/></something>
+            <groupSet><item><groupId>sg-3f4b5653</groupId><groupName>a &amp; &lt;b&gt;</groupName></item></groupSet>
+            <attachment>
+                <attachmentId>ela-attach-0c0d</attachmentId>
+                <deviceIndex>1</deviceIndex>
+                <status>attached</status>
+                <attachTime>2026-07-01T21:45:27.000Z</attachTime>
+                <deleteOnTermination>true</deleteOnTermination>
+            </attachment>
+            <tagSet/>
+            <privateIpAddressesSet>
+                <item><privateIpAddress>10.0.0.146</privateIpAddress><primary>true</primary></item>
+                <item><privateIpAddress>10.0.0.148</privateIpAddress><primary>false</primary></item>
+            </privateIpAddressesSet>
+            <ipv4PrefixSet><item><ipv4Prefix>10.0.1.16/28</ipv4Prefix></item></ipv4PrefixSet>
+            <interfaceType>something_new</interfaceType>
+        </item>
+    </networkInterfaceSet>
+</DescribeNetworkInterfacesResponse>"#;
+    let answer = answer_from_xml::<DescribeNetworkInterfaces>(document).unwrap();
+    assert_eq!(answer.request_id, "fc45294c-EXAMPLE");
+    let [eni] = answer.body.network_interfaces.as_slice() else { panic!("one ENI") };
+    assert_eq!(eni.description.as_deref(), Some(""));
+    assert_eq!(eni.groups[0].group_name.as_deref(), Some("a & <b>"));
+    assert_eq!(eni.interface_type, InterfaceType::Other("something_new".into()));
+    assert_eq!(eni.private_ip_addresses.len(), 2);
+    assert_eq!(eni.ipv4_prefixes[0].ipv4_prefix.to_string(), "10.0.1.16/28");
+    let attachment = eni.attachment.as_ref().unwrap();
+    assert_eq!(attachment.attachment_id, ServiceOr::Service("ela-attach-0c0d".into()));
+    assert_eq!(attachment.attach_time.unwrap().to_string(), "2026-07-01T21:45:27.000Z");
+}
+
+#[test]
+fn a_wrong_answer_is_named_by_its_path() {
+    let wrap = |inside: &str| format!("<AssignPrivateIpAddressesResponse>{inside}</AssignPrivateIpAddressesResponse>");
+    let read = |document: &str| answer_from_xml::<AssignPrivateIpAddresses>(document).unwrap_err();
+    assert_eq!(read(&wrap("")), XmlError::Missing { path: "networkInterfaceId".into() });
+    let second = wrap(
+        "<networkInterfaceId>eni-1</networkInterfaceId><assignedPrivateIpAddressesSet>\
+         <item><privateIpAddress>10.0.0.1</privateIpAddress></item>\
+         <item><privateIpAddress>10.0.0</privateIpAddress></item></assignedPrivateIpAddressesSet>",
+    );
+    assert_eq!(
+        read(&second).to_string(),
+        "the answer has `10.0.0` in assignedPrivateIpAddressesSet/item[2]/privateIpAddress, expected an IPv4 address"
+    );
+    assert!(matches!(read("<Other/>"), XmlError::WrongRoot { .. }));
+    let deep = "<a>".repeat(100);
+    for bad in ["", "text", "<a", "<a>", "<a></b>", "<a/><b/>", "<a>&nope;</a>", deep.as_str()] {
+        assert!(matches!(read(bad), XmlError::Syntax(_)), "{bad}: {:?}", read(bad));
+    }
+}
+
+#[test]
+fn errors_survive_the_wire() {
+    let error = ErrorAnswer {
+        code: "InvalidNetworkInterfaceID.NotFound".into(),
+        message: "The networkInterface ID 'eni-<1>' does not exist".into(),
+        request_id: "ea966190".into(),
+    };
+    assert_eq!(ErrorAnswer::from_xml(&error.to_xml()).unwrap(), error);
+    assert!(error.to_xml().contains("<Response><Errors><Error><Code>InvalidNetworkInterfaceID.NotFound</Code>"));
+    assert!(ErrorAnswer::from_xml("<html><body>502</body></html>").is_err());
+}
