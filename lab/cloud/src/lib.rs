@@ -1,1 +1,40 @@
 //! A VPC in EC2 as a state machine: no clock, no I/O, no randomness of its own.
+//!
+//! The path of a call: [`Cloud::submit`] puts it into a queue at *now* plus its latency; [`Cloud::advance`] carries out what
+//! is due (`actions`: checks in EC2's order and words, then the change in `world`, then the answer in EC2's shapes) and
+//! hands out answers and [`FabricEvent`]s. [`Cloud::next_due`] says when to come again. [`Cloud::metadata`] is the
+//! instance metadata service, which lags behind EC2 as the real one does.
+//!
+//! Time, the calendar and the seed are arguments: the same calls at the same times give the same history. A server in real
+//! time and a simulator in made-up time run the same model.
+
+mod actions;
+mod check;
+mod cloud;
+mod credentials;
+mod default_world;
+mod describe;
+mod describe_vpc;
+mod dice;
+mod error;
+mod event;
+mod filter;
+mod ids;
+mod imds;
+mod pool;
+mod profile;
+mod snapshot;
+mod spec;
+mod world;
+
+pub use cloud::{CallId, Caller, Cloud, Output};
+pub use credentials::{ACCESS_KEY, Identity, RoleCredentials, SECRET_KEY};
+pub use default_world::{NAT_PUBLIC_IP, PUBLIC_POOL};
+pub use error::{ApiError, WorldError};
+pub use event::{AttachedEni, EniAddresses, FabricEvent};
+pub use profile::{Profile, Setup, Span};
+pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
+pub use spec::{
+    ExtraEniSpec, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, RouteSpec, RouteTableSpec, RouteTarget,
+    SecurityGroupSpec, SubnetSpec, Tags, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
+};

@@ -1,0 +1,363 @@
+//! The machine: calls come in, time passes, answers and fabric events come out.
+//!
+//! A call waits in a queue for as long as the latency profile says, is then carried out at once and answered in the same
+//! moment, after its effects. What happens later (the guest sees a device, IMDS catches up) waits in the same queue. The
+//! queue is ordered by time and then by arrival, and every draw of chance happens on the way into it, so that the same
+//! calls at the same times give the same history however often [`Cloud::advance`] is called in between.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse, CreateNetworkInterfaceResponse};
+use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
+
+use crate::dice::Dice;
+use crate::error::{ApiError, WorldError};
+use crate::event::FabricEvent;
+use crate::imds::Imds;
+use crate::profile::{Setup, Span};
+use crate::spec::WorldSpec;
+use crate::world::{Power, Tie, World};
+
+/// A call in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct CallId(pub u64);
+
+/// Who calls EC2.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Caller {
+    /// Somebody with the account's own key.
+    Account,
+    /// An instance, with the credentials of its role.
+    Instance(InstanceId),
+}
+
+/// What comes out of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A call is answered.
+    Answer {
+        /// Which.
+        call: CallId,
+        /// With what.
+        result: Result<Box<AnyResponse>, ApiError>,
+    },
+    /// The fabric must change.
+    Fabric(FabricEvent),
+}
+
+/// Something that happens by itself at a certain time.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    /// A call is carried out and answered.
+    Execute { call: CallId, request: Box<AnyRequest> },
+    /// The guest sees its new device.
+    Attached(AttachmentId),
+    /// The device is gone.
+    Detached(AttachmentId),
+    /// IMDS lists the MAC, with the primary address only.
+    ImdsMac(AttachmentId),
+    /// IMDS shows the ENI as it now is.
+    ImdsRefresh(EniId),
+    /// IMDS no longer lists the MAC.
+    ImdsDrop { instance: InstanceId, mac: Mac, attachment: AttachmentId },
+}
+
+/// A VPC in EC2.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    pub(crate) world: World,
+    pub(crate) dice: Dice,
+    pub(crate) setup: Setup,
+    /// The time of what is being carried out. Never goes back.
+    pub(crate) now: Time,
+    pub(crate) imds: Imds,
+    /// CreateNetworkInterface by client token: what was asked, and what was answered.
+    pub(crate) tokens: BTreeMap<String, (AnyRequest, CreateNetworkInterfaceResponse)>,
+    queue: BTreeMap<(Time, u64), Task>,
+    outputs: VecDeque<Output>,
+    sequence: u64,
+}
+
+impl Cloud {
+    /// A world at `Time(0)`. The first [`Cloud::advance`] gives an [`FabricEvent::InstanceStarted`] for each instance.
+    ///
+    /// # Errors
+    /// What EC2 would not take in the description.
+    pub fn new(spec: WorldSpec, setup: Setup) -> Result<Self, WorldError> {
+        let mut dice = Dice::new(setup.seed);
+        let world = World::new(spec, &mut dice)?;
+        let mut cloud = Self {
+            imds: Imds::of(&world),
+            world,
+            dice,
+            setup,
+            now: Time(0),
+            tokens: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            sequence: 0,
+        };
+        for id in cloud.world.instances.keys().cloned().collect::<Vec<_>>() {
+            cloud.announce(&id);
+        }
+        Ok(cloud)
+    }
+
+    /// The description the world was built from.
+    #[must_use]
+    pub fn spec(&self) -> &WorldSpec {
+        &self.world.spec
+    }
+
+    /// What the calendar shows at `now`.
+    #[must_use]
+    pub fn wall(&self, now: Time) -> WallTime {
+        self.setup.wall + now.since(Time(0))
+    }
+
+    /// Takes in a call. Everybody may do everything: the caller is taken for the record only. The answer comes out of a later (or, in the profile `instant`, the next) [`Cloud::advance`].
+    pub fn submit(&mut self, now: Time, _caller: &Caller, request: AnyRequest) -> CallId {
+        self.catch_up(now);
+        let span = self.latency(&request);
+        let call = CallId(self.sequence);
+        self.later(span, Task::Execute { call, request: Box::new(request) });
+        call
+    }
+
+    /// Lets time pass. Returns everything that came out since the last time, in order; effects before answers.
+    pub fn advance(&mut self, now: Time) -> Vec<Output> {
+        self.catch_up(now);
+        self.outputs.drain(..).collect()
+    }
+
+    /// When something will next come out or change by itself; the past or present if something is ready now.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        if self.outputs.is_empty() { self.queue.keys().next().map(|(at, _)| *at) } else { Some(self.now) }
+    }
+
+    /// Switches an instance on or off. Off keeps its ENIs and addresses.
+    ///
+    /// # Errors
+    /// There is no such instance, or it is terminated.
+    pub fn power(&mut self, now: Time, instance: &InstanceId, on: bool) -> Result<(), ApiError> {
+        self.catch_up(now);
+        let state = self.world.instances.get_mut(instance).ok_or_else(|| ApiError::no_instance(instance))?;
+        match (state.power, on) {
+            (Power::Terminated, _) => {
+                return Err(ApiError::client(
+                    "IncorrectInstanceState",
+                    format!("The instance '{instance}' is not in a state from which it can be started or stopped."),
+                ));
+            }
+            (Power::Running, true) | (Power::Stopped, false) => return Ok(()),
+            (Power::Running, false) => state.power = Power::Stopped,
+            (Power::Stopped, true) => state.power = Power::Running,
+        }
+        for eni in self.world.enis.values_mut() {
+            if let Some(attachment) = eni.attachment.as_mut().filter(|a| a.instance == *instance) {
+                attachment.seen = on;
+            }
+        }
+        if on {
+            self.announce(instance);
+        } else {
+            self.emit(FabricEvent::InstanceStopped { instance: instance.clone() });
+        }
+        Ok(())
+    }
+
+    /// Terminates an instance: ENIs marked so go with it, the others become `available`.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    pub fn terminate(&mut self, now: Time, instance: &InstanceId) -> Result<(), ApiError> {
+        self.catch_up(now);
+        let state = self.world.instances.get_mut(instance).ok_or_else(|| ApiError::no_instance(instance))?;
+        let before = std::mem::replace(&mut state.power, Power::Terminated);
+        if before == Power::Terminated {
+            return Ok(());
+        }
+        if before == Power::Running {
+            self.emit(FabricEvent::InstanceStopped { instance: instance.clone() });
+        }
+        self.emit(FabricEvent::InstanceTerminated { instance: instance.clone() });
+        self.imds.forget(instance);
+        let own: Vec<_> = self.world.enis_of(instance).iter().map(|eni| eni.id.clone()).collect();
+        for id in own {
+            let Some(eni) = self.world.enis.get_mut(&id) else { continue };
+            if eni.attachment.take().is_some_and(|attachment| attachment.delete_on_termination) {
+                self.remove_eni(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps a public address to a private one, or takes the mapping away.
+    ///
+    /// # Errors
+    /// No ENI has the private address, or somebody else has the public one.
+    pub fn map_public(&mut self, now: Time, private: Ipv4Addr, public: Option<Ipv4Addr>) -> Result<(), ApiError> {
+        self.catch_up(now);
+        let id = self.world.owner_of(private).map(|eni| eni.id.clone());
+        let id = id.ok_or_else(|| ApiError::value(format!("No network interface has the address {private}.")))?;
+        let current = self.world.enis.get(&id).and_then(|eni| eni.public.get(&private).copied());
+        if current == public {
+            return Ok(());
+        }
+        if let Some(wanted) = public
+            && !self.world.public.insert(wanted)
+        {
+            return Err(ApiError::client("Resource.AlreadyAssociated", format!("The address {wanted} is in use.")));
+        }
+        if let Some(old) = current {
+            self.world.public.remove(&old);
+        }
+        if let Some(eni) = self.world.enis.get_mut(&id) {
+            match public {
+                Some(public) => _ = eni.public.insert(private, public),
+                None => _ = eni.public.remove(&private),
+            }
+        }
+        self.emit(FabricEvent::PublicMappingChanged { private, public });
+        self.later(self.setup.profile.imds_change, Task::ImdsRefresh(id));
+        Ok(())
+    }
+
+    /// The instance with an ENI that holds a private address, alone or in a prefix.
+    #[must_use]
+    pub fn instance_at(&self, address: Ipv4Addr) -> Option<InstanceId> {
+        Some(self.world.owner_of(address)?.attachment.as_ref()?.instance.clone())
+    }
+
+    /// The instance of that name.
+    #[must_use]
+    pub fn instance_named(&self, name: &str) -> Option<InstanceId> {
+        self.world.instances.values().find(|instance| instance.spec.name == name).map(|i| i.spec.id.clone())
+    }
+
+    /// How far IMDS token answers for an instance may travel.
+    #[must_use]
+    pub fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
+        self.world.instances.get(instance).map(|instance| instance.spec.hop_limit)
+    }
+
+    // -- below: used by the actions ------------------------------------------------------------------------------------
+
+    /// Plans something for later.
+    pub(crate) fn later(&mut self, span: Span, task: Task) {
+        let at = self.now + self.dice.span(span);
+        self.queue.insert((at, self.sequence), task);
+        self.sequence += 1;
+    }
+
+    pub(crate) fn emit(&mut self, event: FabricEvent) {
+        self.outputs.push_back(Output::Fabric(event));
+    }
+
+    /// Tells fabric and IMDS that the addresses of an ENI are others now.
+    pub(crate) fn addresses_changed(&mut self, id: &EniId) {
+        let Some(eni) = self.world.enis.get(id) else { return };
+        if let Some(instance) = eni.seen_by().cloned() {
+            self.emit(FabricEvent::AddressesChanged { instance, eni: id.clone(), addresses: eni.addresses() });
+        }
+        self.later(self.setup.profile.imds_change, Task::ImdsRefresh(id.clone()));
+    }
+
+    /// Deletes an ENI and ends its public mappings.
+    pub(crate) fn remove_eni(&mut self, id: &EniId) {
+        if let Some(eni) = self.world.delete_eni(id) {
+            for private in eni.public.into_keys() {
+                self.emit(FabricEvent::PublicMappingChanged { private, public: None });
+            }
+        }
+    }
+
+    fn announce(&mut self, instance: &InstanceId) {
+        let enis = self.world.enis_of(instance).iter().filter_map(|eni| eni.attached()).collect();
+        self.emit(FabricEvent::InstanceStarted { instance: instance.clone(), enis });
+    }
+
+    /// Lets time pass without taking what comes out.
+    pub(crate) fn catch_up(&mut self, now: Time) {
+        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((at, _), task) = entry.remove_entry();
+            self.now = self.now.max(at);
+            self.carry_out(task);
+        }
+        self.now = self.now.max(now);
+    }
+
+    fn carry_out(&mut self, task: Task) {
+        match task {
+            Task::Execute { call, request } => {
+                let result = self.execute(*request).map(Box::new);
+                self.outputs.push_back(Output::Answer { call, result });
+            }
+            Task::Attached(id) => self.finish_attachment(&id),
+            Task::Detached(id) => self.finish_detachment(&id),
+            Task::ImdsMac(id) => {
+                if let Some(eni) = self.world.attached_as(&id).map(|eni| eni.id.clone()) {
+                    self.imds.list(&self.world, &id);
+                    self.later(self.setup.profile.imds_secondaries, Task::ImdsRefresh(eni));
+                }
+            }
+            Task::ImdsRefresh(eni) => self.imds.refresh(&self.world, &eni),
+            Task::ImdsDrop { instance, mac, attachment } => self.imds.drop_mac(&instance, mac, &attachment),
+        }
+    }
+
+    fn finish_attachment(&mut self, id: &AttachmentId) {
+        let Some(eni) = self.world.attached_as(id).map(|eni| eni.id.clone()) else { return };
+        let instances = &self.world.instances;
+        let Some(state) = self.world.enis.get_mut(&eni) else { return };
+        let Some(attachment) = state.attachment.as_mut().filter(|attachment| attachment.tie == Tie::Attaching) else {
+            return;
+        };
+        attachment.tie = Tie::Attached;
+        let instance = attachment.instance.clone();
+        let runs = instances.get(&instance).is_some_and(|instance| instance.power == Power::Running);
+        let announced = std::mem::replace(&mut attachment.seen, runs);
+        if runs
+            && !announced
+            && let Some(eni) = state.attached()
+        {
+            self.emit(FabricEvent::EniAttached { instance, eni });
+        }
+    }
+
+    fn finish_detachment(&mut self, id: &AttachmentId) {
+        let Some(eni) = self.world.attached_as(id).map(|eni| eni.id.clone()) else { return };
+        let Some(state) = self.world.enis.get_mut(&eni) else { return };
+        let Some(attachment) = state.attachment.take() else { return };
+        let (mac, instance) = (state.mac, attachment.instance);
+        if attachment.seen {
+            self.emit(FabricEvent::EniDetached { instance: instance.clone(), eni, mac });
+        }
+        self.later(self.setup.profile.imds_drop, Task::ImdsDrop { instance, mac, attachment: attachment.id });
+    }
+
+    fn latency(&self, request: &AnyRequest) -> Span {
+        let profile = &self.setup.profile;
+        match request {
+            AnyRequest::CreateNetworkInterface(_) => profile.create,
+            AnyRequest::AttachNetworkInterface(_) => profile.attach,
+            AnyRequest::DetachNetworkInterface(_) => profile.detach,
+            AnyRequest::AssignPrivateIpAddresses(_) | AnyRequest::UnassignPrivateIpAddresses(_) => profile.assign,
+            AnyRequest::CreateTags(_)
+            | AnyRequest::DeleteNetworkInterface(_)
+            | AnyRequest::ModifyNetworkInterfaceAttribute(_) => profile.modify,
+            _ => profile.describe,
+        }
+    }
+
+    /// Whether an ENI holds exactly this slot as a secondary one.
+    pub(crate) fn holds(&self, eni: &EniId, slot: Slot) -> bool {
+        self.world.enis.get(eni).is_some_and(|eni| match slot {
+            Slot::Address(address) => eni.secondary.contains(&address),
+            Slot::Prefix(prefix) => eni.prefixes.contains(&prefix),
+        })
+    }
+}

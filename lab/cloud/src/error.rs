@@ -1,0 +1,161 @@
+//! Refusals: EC2's own codes and words, and the faults of a world's description.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use vpc_aws::ec2::shapes::query::ParamError;
+
+/// A refused call, as EC2 words it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[error("{code}: {message}")]
+pub struct ApiError {
+    /// EC2's error code (`InvalidParameterValue`).
+    pub code: Cow<'static, str>,
+    /// EC2's text.
+    pub message: String,
+    /// HTTP status: 400 for what the caller did wrong, 503 for throttling, 5xx for what EC2 did wrong.
+    pub status: u16,
+}
+
+impl ApiError {
+    /// An error with status 400.
+    #[must_use]
+    pub fn client(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), status: 400 }
+    }
+
+    pub(crate) fn value(message: impl Into<String>) -> Self {
+        Self::client("InvalidParameterValue", message)
+    }
+
+    pub(crate) fn combination(message: impl Into<String>) -> Self {
+        Self::client("InvalidParameterCombination", message)
+    }
+
+    pub(crate) fn missing(parameter: &str) -> Self {
+        Self::client("MissingParameter", format!("The request must contain the parameter {parameter}"))
+    }
+
+    pub(crate) fn no_eni(id: &impl Display) -> Self {
+        Self::client("InvalidNetworkInterfaceID.NotFound", format!("The networkInterface ID '{id}' does not exist"))
+    }
+
+    pub(crate) fn no_attachment(id: &impl Display) -> Self {
+        Self::client("InvalidAttachmentID.NotFound", format!("Interface attachment '{id}' does not exist."))
+    }
+
+    pub(crate) fn no_instance(id: &impl Display) -> Self {
+        Self::client("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
+    }
+
+    pub(crate) fn no_subnet(id: &impl Display) -> Self {
+        Self::client("InvalidSubnetID.NotFound", format!("The subnet ID '{id}' does not exist"))
+    }
+
+    pub(crate) fn no_group(id: &impl Display) -> Self {
+        Self::client("InvalidGroup.NotFound", format!("The security group '{id}' does not exist"))
+    }
+
+    pub(crate) fn too_many_addresses() -> Self {
+        Self::client("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")
+    }
+
+    pub(crate) fn too_few_addresses() -> Self {
+        Self::client(
+            "InsufficientFreeAddressesInSubnet",
+            "The specified subnet does not have enough free addresses to satisfy the request.",
+        )
+    }
+
+    pub(crate) fn too_few_blocks() -> Self {
+        Self::client(
+            "InsufficientCidrBlocks",
+            "The specified subnet does not have enough free cidr blocks to satisfy the request.",
+        )
+    }
+
+    pub(crate) fn too_few_for_prefixes() -> Self {
+        Self::value("There aren't sufficient free Ipv4 addresses or prefixes")
+    }
+
+    pub(crate) fn in_use(id: &impl Display) -> Self {
+        Self::value(format!("Network interface '{id}' is currently in use."))
+    }
+
+    pub(crate) fn dry_run() -> Self {
+        Self {
+            code: "DryRunOperation".into(),
+            message: "Request would have succeeded, but DryRun flag is set.".into(),
+            status: 412,
+        }
+    }
+}
+
+impl From<ParamError> for ApiError {
+    fn from(error: ParamError) -> Self {
+        Self::client(error.code(), error.to_string())
+    }
+}
+
+/// A description of a world that EC2 would not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorldError {
+    /// A field with a value that is not accepted.
+    #[error("{what}: `{value}` is not accepted: expected {expected}")]
+    Value {
+        /// Which field of which object.
+        what: String,
+        /// Its value.
+        value: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// Two objects with one id or name.
+    #[error("two {kind}s are called `{name}`: names and ids must be unique")]
+    Twice {
+        /// Kind of object.
+        kind: &'static str,
+        /// The id or name.
+        name: String,
+    },
+    /// A reference to nothing.
+    #[error("{what}: there is no {kind} `{name}`: expected one of {known}")]
+    Unknown {
+        /// Which field of which object.
+        what: String,
+        /// Kind of object referred to.
+        kind: &'static str,
+        /// The id or name given.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Networks that share addresses.
+    #[error("{first} and {second} overlap: give each addresses of its own")]
+    Overlap {
+        /// One, with its name.
+        first: String,
+        /// The other, with its name.
+        second: String,
+    },
+    /// An instance with more than its type takes.
+    #[error("instance {instance}: {what} exceed the limit of {limit} of its type {instance_type}")]
+    Limit {
+        /// Which instance.
+        instance: String,
+        /// What there are too many of, with their number.
+        what: String,
+        /// How many there may be.
+        limit: u32,
+        /// Its type.
+        instance_type: String,
+    },
+    /// A subnet that cannot give what is asked.
+    #[error("subnet {subnet} has no room for {what}: take a larger subnet or ask for less")]
+    Full {
+        /// Which subnet.
+        subnet: String,
+        /// What was to be placed.
+        what: String,
+    },
+}

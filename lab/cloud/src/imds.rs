@@ -1,0 +1,284 @@
+//! The instance metadata service: what an instance is told about itself.
+//!
+//! IMDS is not EC2: it learns of changes later, and first of a MAC, then of what lies behind it. [`Imds`] is its own, older
+//! picture of every instance's ENIs; [`Cloud::metadata`] builds the tree of paths from that picture.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use vpc_aws::ec2::shapes::Timestamp;
+use vpc_model::{
+    AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SecurityGroupId, SubnetId, Time,
+};
+
+use crate::cloud::Cloud;
+use crate::describe::IMAGE;
+use crate::world::{Eni, Instance, Power, World};
+
+/// An ENI as IMDS has it.
+#[derive(Clone, Debug)]
+struct Listed {
+    id: EniId,
+    attachment: AttachmentId,
+    device: DeviceIndex,
+    card: CardIndex,
+    subnet: SubnetId,
+    groups: Vec<SecurityGroupId>,
+    primary: Ipv4Addr,
+    secondary: Vec<Ipv4Addr>,
+    prefixes: Vec<Prefix28>,
+    public: BTreeMap<Ipv4Addr, Ipv4Addr>,
+}
+
+impl Listed {
+    /// The ENI as it is now; `None` if it is attached to nothing.
+    fn of(eni: &Eni) -> Option<Self> {
+        let attachment = eni.attachment.as_ref()?;
+        Some(Self {
+            id: eni.id.clone(),
+            attachment: attachment.id.clone(),
+            device: attachment.device,
+            card: attachment.card,
+            subnet: eni.subnet.clone(),
+            groups: eni.groups.clone(),
+            primary: eni.primary,
+            secondary: eni.secondary.clone(),
+            prefixes: eni.prefixes.clone(),
+            public: eni.public.clone(),
+        })
+    }
+}
+
+/// What IMDS knows of all instances.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Imds {
+    lists: BTreeMap<InstanceId, BTreeMap<Mac, Listed>>,
+}
+
+impl Imds {
+    /// Everything as it is.
+    pub(crate) fn of(world: &World) -> Self {
+        let mut imds = Self::default();
+        for eni in world.enis.values() {
+            if let (Some(listed), Some(attachment)) = (Listed::of(eni), &eni.attachment) {
+                imds.lists.entry(attachment.instance.clone()).or_default().insert(eni.mac, listed);
+            }
+        }
+        imds
+    }
+
+    /// Lists a newly attached ENI, with its primary address only.
+    pub(crate) fn list(&mut self, world: &World, attachment: &AttachmentId) {
+        let Some(eni) = world.attached_as(attachment) else { return };
+        let (Some(listed), Some(attachment)) = (Listed::of(eni), &eni.attachment) else { return };
+        let bare = Listed { secondary: Vec::new(), prefixes: Vec::new(), ..listed };
+        self.lists.entry(attachment.instance.clone()).or_default().insert(eni.mac, bare);
+    }
+
+    /// Takes over how an ENI is now, if it is listed already.
+    pub(crate) fn refresh(&mut self, world: &World, id: &EniId) {
+        let Some(eni) = world.enis.get(id) else { return };
+        let Some(attachment) = &eni.attachment else { return };
+        let listed = self.lists.get_mut(&attachment.instance).and_then(|list| list.get_mut(&eni.mac));
+        if let (Some(listed), Some(now)) = (listed, Listed::of(eni)) {
+            *listed = now;
+        }
+    }
+
+    /// Drops a MAC, unless it is there by a newer attachment.
+    pub(crate) fn drop_mac(&mut self, instance: &InstanceId, mac: Mac, attachment: &AttachmentId) {
+        if let Some(list) = self.lists.get_mut(instance)
+            && list.get(&mac).is_some_and(|listed| listed.attachment == *attachment)
+        {
+            list.remove(&mac);
+        }
+    }
+
+    /// Drops an instance.
+    pub(crate) fn forget(&mut self, instance: &InstanceId) {
+        self.lists.remove(instance);
+    }
+}
+
+/// The leaves of the tree below `/latest/`: path to value.
+type Leaves = BTreeMap<String, String>;
+
+impl Cloud {
+    /// What an instance's metadata service answers to a path below `/latest/` (`meta-data/mac`): a value without a newline
+    /// at its end, or the names below a folder, one a line. A slash at the end means nothing. `None`: there is nothing
+    /// there (404), or the instance has no power.
+    #[must_use]
+    pub fn metadata(&mut self, now: Time, instance: &InstanceId, path: &str) -> Option<String> {
+        // Bringing the picture up to date may produce outputs; they wait for the next `advance`.
+        self.catch_up(now);
+        let own = self.world.instances.get(instance).filter(|own| own.power == Power::Running)?;
+        let leaves = self.leaves(now, own);
+        let path = path.trim_matches('/');
+        leaves.get(path).cloned().or_else(|| list(&leaves, path))
+    }
+
+    fn leaves(&self, now: Time, instance: &Instance) -> Leaves {
+        let mut leaves = Leaves::new();
+        self.add_instance(&mut leaves, instance);
+        self.add_role(&mut leaves, now, instance);
+        for (mac, eni) in self.imds.lists.get(&instance.spec.id).into_iter().flatten() {
+            self.add_eni(&mut leaves, instance, *mac, eni);
+        }
+        leaves.insert("dynamic/instance-identity/document".to_owned(), self.identity(instance));
+        leaves
+    }
+
+    fn add_instance(&self, leaves: &mut Leaves, instance: &Instance) {
+        let world = &self.world;
+        let mut put = |name: &str, value: String| _ = leaves.insert(format!("meta-data/{name}"), value);
+        let primary = self
+            .imds
+            .lists
+            .get(&instance.spec.id)
+            .and_then(|list| list.iter().find(|(_, eni)| eni.id == instance.primary));
+        let zone = world.spec.zones.iter().find(|zone| zone.name == instance.zone);
+        put("ami-id", IMAGE.to_owned());
+        put("ami-launch-index", "0".to_owned());
+        put("hostname", instance.private_dns_name.clone());
+        put("instance-action", "none".to_owned());
+        put("instance-id", instance.spec.id.to_string());
+        put("instance-life-cycle", "on-demand".to_owned());
+        put("instance-type", instance.spec.instance_type.clone());
+        put("local-hostname", instance.private_dns_name.clone());
+        put("local-ipv4", instance.private_ip.to_string());
+        put("placement/availability-zone", instance.zone.clone());
+        put("placement/availability-zone-id", zone.map(|zone| zone.id.clone()).unwrap_or_default());
+        put("placement/region", world.spec.region.clone());
+        put("profile", "default-hvm".to_owned());
+        put("reservation-id", crate::spec::id_text("r-", instance.spec.id.as_str()));
+        put("services/domain", "amazonaws.com".to_owned());
+        put("services/partition", "aws".to_owned());
+        if let Some((mac, eni)) = primary {
+            put("mac", mac.to_string());
+            put("security-groups", lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name)));
+            if let Some(public) = eni.public.get(&eni.primary) {
+                put("public-ipv4", public.to_string());
+                put("public-hostname", world.public_dns_name(*public));
+            }
+        }
+    }
+
+    fn add_role(&self, leaves: &mut Leaves, now: Time, instance: &Instance) {
+        let Some((role, credentials)) = instance.spec.role.as_ref().zip(self.credentials(now, &instance.spec.id))
+        else {
+            return;
+        };
+        let account = &self.world.spec.account_id;
+        let issued = seconds(self.wall(credentials.issued));
+        let info = serde_json::json!({
+            "Code": "Success",
+            "LastUpdated": issued,
+            "InstanceProfileArn": format!("arn:aws:iam::{account}:instance-profile/{role}"),
+            "InstanceProfileId": crate::spec::id_text("AIPA", role).to_uppercase(),
+        });
+        let key = serde_json::json!({
+            "Code": "Success",
+            "LastUpdated": issued,
+            "Type": "AWS-HMAC",
+            "AccessKeyId": credentials.access_key,
+            "SecretAccessKey": credentials.secret_key,
+            "Token": credentials.session_token,
+            "Expiration": seconds(self.wall(credentials.expires)),
+        });
+        leaves.insert("meta-data/iam/info".to_owned(), pretty(&info));
+        leaves.insert(format!("meta-data/iam/security-credentials/{role}"), pretty(&key));
+    }
+
+    fn add_eni(&self, leaves: &mut Leaves, instance: &Instance, mac: Mac, eni: &Listed) {
+        let world = &self.world;
+        let at = format!("meta-data/network/interfaces/macs/{mac}");
+        let mut put = |name: &str, value: String| {
+            if !value.is_empty() {
+                leaves.insert(format!("{at}/{name}"), value);
+            }
+        };
+        let cidrs = &world.spec.vpc.cidrs;
+        let public = |private: &Ipv4Addr| eni.public.get(private);
+        put("device-number", eni.device.to_string());
+        put("interface-id", eni.id.to_string());
+        put("local-hostname", world.private_dns_name(eni.primary));
+        put("local-ipv4s", lines([eni.primary].iter().chain(&eni.secondary)));
+        put("ipv4-prefix", lines(&eni.prefixes));
+        put("mac", mac.to_string());
+        put("owner-id", world.spec.account_id.clone());
+        put("security-group-ids", lines(&eni.groups));
+        put("security-groups", lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name)));
+        put("subnet-id", eni.subnet.to_string());
+        put("vpc-id", world.spec.vpc.id.to_string());
+        put("vpc-ipv4-cidr-block", cidrs.first().map(ToString::to_string).unwrap_or_default());
+        put("vpc-ipv4-cidr-blocks", lines(cidrs));
+        if let Some(subnet) = world.subnets.get(&eni.subnet) {
+            put("subnet-ipv4-cidr-block", subnet.spec.cidr.to_string());
+        }
+        // Types with one card do not have the field.
+        if instance.limits.cards.len() > 1 {
+            put("network-card", eni.card.to_string());
+        }
+        if let Some(address) = public(&eni.primary) {
+            put("public-hostname", world.public_dns_name(*address));
+        }
+        put("public-ipv4s", lines(eni.public.values()));
+        for (private, public) in &eni.public {
+            put(&format!("ipv4-associations/{public}"), private.to_string());
+        }
+    }
+
+    fn identity(&self, instance: &Instance) -> String {
+        pretty(&serde_json::json!({
+            "accountId": self.world.spec.account_id,
+            "architecture": "x86_64",
+            "availabilityZone": instance.zone,
+            "billingProducts": null,
+            "devpayProductCodes": null,
+            "marketplaceProductCodes": null,
+            "imageId": IMAGE,
+            "instanceId": instance.spec.id,
+            "instanceType": instance.spec.instance_type,
+            "kernelId": null,
+            "pendingTime": seconds(self.wall(instance.launched)),
+            "privateIp": instance.private_ip,
+            "ramdiskId": null,
+            "region": self.world.spec.region,
+            "version": "2017-09-30",
+        }))
+    }
+}
+
+/// The names below a folder: folders end in a slash.
+fn list(leaves: &Leaves, folder: &str) -> Option<String> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let mut names: Vec<String> = Vec::new();
+    for (path, _) in leaves.range(prefix.clone()..) {
+        let Some(rest) = path.strip_prefix(&prefix) else { break };
+        let name = match rest.split_once('/') {
+            Some((folder, _)) => format!("{folder}/"),
+            None => rest.to_owned(),
+        };
+        if names.last() != Some(&name) {
+            names.push(name);
+        }
+    }
+    (!names.is_empty()).then(|| names.join("\n"))
+}
+
+fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join("\n")
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}")
+}
+
+/// A moment as IMDS writes it: to the second.
+fn seconds(wall: vpc_model::WallTime) -> String {
+    let text = Timestamp::from(wall).to_string();
+    match text.split_once('.') {
+        Some((second, _)) => format!("{second}Z"),
+        None => text,
+    }
+}

@@ -1,0 +1,132 @@
+//! How long things take.
+
+use vpc_model::{Millis, WallTime};
+
+/// A span drawn evenly between two ends, with a rare long tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Shortest.
+    pub least: Millis,
+    /// Longest of the usual ones.
+    pub most: Millis,
+    /// Longest of the unusual ones (1 in 100); equal to `most`: there are none.
+    pub tail: Millis,
+}
+
+impl Span {
+    /// No time at all.
+    pub const ZERO: Self = Self::between(0, 0);
+
+    /// Milliseconds, without a tail.
+    #[must_use]
+    pub const fn between(least: u64, most: u64) -> Self {
+        Self { least: Millis(least), most: Millis(most), tail: Millis(most) }
+    }
+
+    /// Milliseconds, with a tail.
+    #[must_use]
+    pub const fn with_tail(least: u64, most: u64, tail: u64) -> Self {
+        Self { least: Millis(least), most: Millis(most), tail: Millis(tail) }
+    }
+}
+
+/// How long EC2 and IMDS take. The figures of [`Profile::aws`] are observations of users and AWS's own documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Answer of a Describe call.
+    pub describe: Span,
+    /// CreateNetworkInterface.
+    pub create: Span,
+    /// AttachNetworkInterface: until the answer.
+    pub attach: Span,
+    /// From that answer until the guest has the device.
+    pub guest_sees: Span,
+    /// Assign and Unassign of addresses and prefixes.
+    pub assign: Span,
+    /// Every other call that changes something.
+    pub modify: Span,
+    /// DetachNetworkInterface: until the answer.
+    pub detach: Span,
+    /// From that answer until the device is gone and the ENI is `available`.
+    pub detached: Span,
+    /// From the attachment until IMDS lists the MAC.
+    pub imds_mac: Span,
+    /// From there until IMDS lists secondary addresses and prefixes.
+    pub imds_secondaries: Span,
+    /// From a change of addresses of an attached ENI until IMDS shows it.
+    pub imds_change: Span,
+    /// From the end of an attachment until IMDS drops the MAC.
+    pub imds_drop: Span,
+}
+
+impl Profile {
+    /// Everything happens at once.
+    #[must_use]
+    pub const fn instant() -> Self {
+        const Z: Span = Span::ZERO;
+        Self {
+            describe: Z,
+            create: Z,
+            attach: Z,
+            guest_sees: Z,
+            assign: Z,
+            modify: Z,
+            detach: Z,
+            detached: Z,
+            imds_mac: Z,
+            imds_secondaries: Z,
+            imds_change: Z,
+            imds_drop: Z,
+        }
+    }
+
+    /// As AWS.
+    #[must_use]
+    pub const fn aws() -> Self {
+        Self {
+            describe: Span::between(50, 200),
+            create: Span::between(400, 600),
+            attach: Span::between(500, 1200),
+            guest_sees: Span::between(500, 3000),
+            assign: Span::between(300, 700),
+            modify: Span::between(100, 400),
+            detach: Span::between(200, 500),
+            detached: Span::between(1000, 10_000),
+            imds_mac: Span::between(1000, 2100),
+            imds_secondaries: Span::with_tail(500, 5000, 30_000),
+            imds_change: Span::with_tail(1000, 10_000, 60_000),
+            imds_drop: Span::with_tail(1000, 8000, 85_000),
+        }
+    }
+
+    /// The profile of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "instant" => Some(Self::instant()),
+            "aws" => Some(Self::aws()),
+            _ => None,
+        }
+    }
+
+    /// Names that [`Profile::named`] takes.
+    pub const NAMES: [&'static str; 2] = ["instant", "aws"];
+}
+
+/// What a world is started with, beside its [`crate::WorldSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// How long things take.
+    pub profile: Profile,
+    /// Where all randomness comes from: same seed and same calls, same history.
+    pub seed: u64,
+    /// What the calendar shows at `Time(0)`.
+    pub wall: WallTime,
+}
+
+impl Default for Setup {
+    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z.
+    fn default() -> Self {
+        Self { profile: Profile::instant(), seed: 1, wall: WallTime(1_767_225_600_000_000_000) }
+    }
+}
