@@ -1,2 +1,77 @@
-//! One door for every chore of the project.
-fn main() {}
+//! One door for every chore of the project: `cargo xtask <chore>`.
+//!
+//! ```text
+//!   demo [SCENE]   build the programs for this machine, tell the story             demo.rs
+//!   test           every test, in lanes, with a tally that names what did not run  test.rs, tally.rs
+//!   tidy           what a machine can check: fmt, clippy, cargo-deny               tidy.rs
+//!   dist           static programs, as they are shipped                            dist.rs
+//!   bench add      the figures of the pod's path, each beside its control          bench.rs
+//! ```
+//!
+//! Chores need cargo and a C compiler, nothing else; what more a chore can use, it names when it lacks.
+
+mod bench;
+mod demo;
+mod dist;
+mod shell;
+mod tally;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The chores of vpc-cni-rs", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build the programs and run the demo: a VPC with three nodes on this machine, no root needed
+    Demo {
+        /// Which scene (`vpc-lab demo --help` lists them); all of them if left out
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        scene: Vec<String>,
+    },
+    /// Run every test, lane by lane; name and count whatever did not run
+    Test {
+        /// Only the tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Check formatting, lints and the licences, bans and sources of dependencies
+    Tidy,
+    /// Build the static programs as they are shipped, and print their sizes
+    Dist,
+    /// Measure, each figure beside a control in the same run; never fails
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The pod's path: ADD, DEL, start, a burst of pods
+    Add(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Demo { scene } => demo::run(&scene),
+        Chore::Test { filter } => test::run(filter.as_deref()),
+        Chore::Tidy => tidy::run(),
+        Chore::Dist => dist::run(),
+        Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,26 @@
 //! A VPC on one machine: fabric, nodes, kubelet, command line.
+//!
+//! ```text
+//!   topology   what is built (TOML)
+//!   fabric     the VPC's network in the kernel; world: the internet
+//!   supervisor PID 1 of a lab: cloud (lab-cloud, lab-serve), nodes, the door
+//!   kubelet    sandboxes and plugin calls
+//!   control    what may be asked of a running lab;  Lab: how a program asks it
+//!   capture    packets, taken apart
+//! ```
+#![cfg(target_os = "linux")]
+
+pub mod capture;
+pub mod cli;
+pub mod control;
+pub mod demo;
+pub mod fabric;
+pub mod kubelet;
+pub mod lab;
+pub mod place;
+pub mod supervisor;
+pub mod sys;
+pub mod tools;
+pub mod topology;
+
+pub use lab::{Lab, LabError, Output, StartOptions};

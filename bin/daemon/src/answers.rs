@@ -1,0 +1,180 @@
+//! The agent's answers in the words of the gRPC contract.
+
+use tonic::Status;
+use vpc_agent::{AddReply, CloudFailure, DelReply, FailureClass, Outcome, Refusal};
+use vpc_ipam::Allocation;
+use vpc_model::SandboxKey;
+use vpc_wire::rpc::pb::{AddNetworkReply, DelNetworkReply, IpAllocationMetadata};
+use vpc_wire::rpc::{Cause, Refusal as WireRefusal};
+
+/// The answer to an AddNetwork.
+pub fn add(outcome: Outcome, policy_mode: &str) -> Result<AddNetworkReply, Status> {
+    match outcome {
+        Outcome::Added(reply) => Ok(added(&reply, policy_mode)),
+        Outcome::Refused(why) => Err(refusal(&why).into_status()),
+        Outcome::Deleted(_) => Err(Status::internal("an ADD was answered as a DEL: please report this")),
+    }
+}
+
+fn added(reply: &AddReply, policy_mode: &str) -> AddNetworkReply {
+    AddNetworkReply {
+        success: true,
+        allocations: vec![place(&reply.allocation)],
+        use_external_snat: reply.external_snat,
+        vpc_v4_cidrs: reply.vpc_cidrs.iter().map(ToString::to_string).collect(),
+        network_policy_mode: policy_mode.to_owned(),
+        ..AddNetworkReply::default()
+    }
+}
+
+/// The answer to a DelNetwork of `sandbox`.
+pub fn del(outcome: Outcome, sandbox: &SandboxKey, policy_mode: &str) -> Result<DelNetworkReply, Status> {
+    match outcome {
+        Outcome::Deleted(DelReply::Released(allocation)) => Ok(DelNetworkReply {
+            success: true,
+            allocations: vec![place(&allocation)],
+            network_policy_mode: policy_mode.to_owned(),
+            ..DelNetworkReply::default()
+        }),
+        Outcome::Deleted(DelReply::UnknownPod) => Err(WireRefusal::unknown_pod(sandbox).into_status()),
+        Outcome::Refused(why) => Err(refusal(&why).into_status()),
+        Outcome::Added(_) => Err(Status::internal("a DEL was answered as an ADD: please report this")),
+    }
+}
+
+fn place(allocation: &Allocation) -> IpAllocationMetadata {
+    IpAllocationMetadata {
+        ipv4: allocation.address.to_string(),
+        ipv6: String::new(),
+        device_number: allocation.device.0.into(),
+        route_table_id: i32::try_from(allocation.table.0).unwrap_or(i32::MAX),
+    }
+}
+
+/// A refusal with its cause and numbers, as it travels.
+#[must_use]
+pub fn refusal(why: &Refusal) -> WireRefusal {
+    let said = WireRefusal::new(cause(why), why.to_string());
+    let said = numbers(why).into_iter().fold(said, |said, (name, value)| said.number(name, value));
+    match why.retry_after() {
+        Some(span) => said.retry_after(span),
+        None => said,
+    }
+}
+
+fn cause(why: &Refusal) -> Cause {
+    match why {
+        Refusal::Warming { .. } => Cause::Warming,
+        Refusal::Full { cooling, .. } if *cooling > 0 => Cause::Cooling,
+        Refusal::Full { .. } => Cause::AddressLimit,
+        Refusal::Cloud { failure: CloudFailure { class, .. }, .. } => match class {
+            FailureClass::SubnetExhausted => Cause::SubnetExhausted,
+            FailureClass::EniLimit => Cause::EniLimit,
+            FailureClass::AddressLimit => Cause::AddressLimit,
+            FailureClass::Throttled => Cause::Throttled,
+            FailureClass::Unauthorized => Cause::Unauthorized,
+            FailureClass::NotFound
+            | FailureClass::WrongState
+            | FailureClass::Lost
+            | FailureClass::Unreachable
+            | FailureClass::Other => Cause::CloudError,
+        },
+        Refusal::Host { .. } => Cause::HostError,
+        Refusal::Checkpoint { .. } => Cause::Checkpoint,
+        Refusal::ShuttingDown => Cause::ShuttingDown,
+        // Its own DEL has overtaken it: there is nothing to wait for, and a runtime that asks again means a new sandbox.
+        Refusal::Cancelled => Cause::BadRequest,
+    }
+}
+
+fn numbers(why: &Refusal) -> Vec<(&'static str, i64)> {
+    let span = |span: vpc_model::Millis| i64::try_from(span.0).unwrap_or(i64::MAX);
+    match why {
+        Refusal::Warming { coming, waiting, waited } => {
+            vec![("coming", i64::from(*coming)), ("waiting", i64::from(*waiting)), ("waited_ms", span(*waited))]
+        }
+        Refusal::Full { enis, max_enis, total, held, cooling, waited, .. } => vec![
+            ("enis", i64::from(*enis)),
+            ("max_enis", i64::from(*max_enis)),
+            ("addresses", i64::from(*total)),
+            ("held", i64::from(*held)),
+            ("cooling", i64::from(*cooling)),
+            ("waited_ms", span(*waited)),
+        ],
+        Refusal::Cloud { waited, .. } => vec![("waited_ms", span(*waited))],
+        Refusal::Host { .. } | Refusal::Checkpoint { .. } | Refusal::ShuttingDown | Refusal::Cancelled => vec![],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use vpc_model::{DeviceIndex, Millis, RouteTable};
+    use vpc_wire::rpc::UNKNOWN_POD_TEXT;
+
+    use super::*;
+
+    fn allocation() -> Allocation {
+        Allocation { address: "10.20.0.11".parse().unwrap(), device: DeviceIndex(1), table: RouteTable(2) }
+    }
+
+    fn key() -> SandboxKey {
+        SandboxKey { network: "aws-cni".into(), container: "c1".into(), interface: "eth0".into() }
+    }
+
+    #[test]
+    fn an_address_travels_with_its_device_and_table() {
+        let vpc_cidrs = vec!["10.20.0.0/16".parse().unwrap(), "192.168.0.0/16".parse().unwrap()];
+        let reply = AddReply { allocation: allocation(), external_snat: false, vpc_cidrs };
+        let said = add(Outcome::Added(reply), "Strict").unwrap();
+        assert!(said.success && !said.use_external_snat);
+        let place = &said.allocations[0];
+        assert_eq!((place.ipv4.as_str(), place.device_number, place.route_table_id), ("10.20.0.11", 1, 2));
+        assert_eq!(said.vpc_v4_cidrs, ["10.20.0.0/16", "192.168.0.0/16"]);
+        assert_eq!(said.network_policy_mode, "Strict");
+    }
+
+    #[test]
+    fn an_unknown_sandbox_is_told_in_the_words_the_reference_s_plugin_looks_for() {
+        let status = del(Outcome::Deleted(DelReply::UnknownPod), &key(), "").unwrap_err();
+        assert!(status.message().contains(UNKNOWN_POD_TEXT) && WireRefusal::is_unknown_pod(&status), "{status}");
+        let known = del(Outcome::Deleted(DelReply::Released(allocation())), &key(), "none").unwrap();
+        assert_eq!((known.success, known.network_policy_mode.as_str()), (true, "none"));
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_cause_numbers_and_way_out() {
+        let full = Refusal::Full {
+            enis: 3,
+            max_enis: 3,
+            total: 27,
+            held: 27,
+            cooling: 0,
+            next_free_in: None,
+            waited: Millis::seconds(3),
+        };
+        let status = add(Outcome::Refused(full), "").unwrap_err();
+        let said = WireRefusal::from_status(&status).unwrap();
+        assert_eq!(said.cause, Cause::AddressLimit);
+        assert!(said.numbers.contains(&("held".to_owned(), 27)), "{said}");
+        assert!(said.message.contains("27 addresses"), "{said}");
+    }
+
+    #[test]
+    fn every_failure_of_the_cloud_has_its_cause() {
+        let cases = [
+            (FailureClass::Throttled, Cause::Throttled),
+            (FailureClass::Unauthorized, Cause::Unauthorized),
+            (FailureClass::SubnetExhausted, Cause::SubnetExhausted),
+            (FailureClass::AddressLimit, Cause::AddressLimit),
+            (FailureClass::EniLimit, Cause::EniLimit),
+            (FailureClass::Lost, Cause::CloudError),
+        ];
+        for (class, want) in cases {
+            let failure = CloudFailure { class, action: "A".into(), code: "C".into(), message: "m".into() };
+            let why = Refusal::Cloud { failure, retry_in: Millis::seconds(5), waited: Millis::seconds(15) };
+            let said = refusal(&why);
+            assert_eq!((said.cause, said.retry_after), (want, Some(Millis::seconds(5))));
+        }
+    }
+}

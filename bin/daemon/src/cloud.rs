@@ -1,0 +1,279 @@
+//! The hand that speaks to EC2: the agent's calls in EC2's words, EC2's answers in the agent's.
+//!
+//! ```text
+//!   CloudCall --Ec2Hand--> CreateNetworkInterface … --EC2--> answer or error --> CloudAnswer | CloudFailure --> door
+//! ```
+//!
+//! Calls run side by side; the agent decides what may. Retries of one HTTP request are the client's, retries of a call the agent's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, EniTruth, FailureClass};
+use vpc_aws::ec2::shapes::{
+    AssignPrivateIpAddresses, AttachNetworkInterface, AttachmentStatus, CreateNetworkInterface, DeleteNetworkInterface,
+    DescribeNetworkInterfaces, DetachNetworkInterface, Filter, ModifyNetworkInterfaceAttribute, NetworkInterface,
+    NetworkInterfaceAttachmentChanges, NetworkInterfaceStatus, ResourceType, Tag, TagSpecification,
+};
+use vpc_aws::ec2::{Client, Ec2Error, ErrorClass, Outcome};
+use vpc_aws::imds;
+use vpc_model::{
+    AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Ipv4Net, Mac, SecurityGroupId, Slot, SubnetId,
+};
+
+use crate::clock;
+use crate::node::Cloud;
+use crate::settings::EniTags;
+
+/// Tag that says whose ENI it is; every node of a cluster looks for it when it clears up after lost instances.
+pub const INSTANCE_TAG: &str = "node.k8s.amazonaws.com/instance_id";
+const CREATED_AT_TAG: &str = "node.k8s.amazonaws.com/createdAt";
+const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
+const OWNER_TAG: (&str, &str) = ("eks:eni:owner", "amazon-vpc-cni");
+
+/// Where new ENIs go and what they are called.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// This instance.
+    pub instance: InstanceId,
+    /// Hardware address of its primary ENI.
+    pub mac: Mac,
+    /// The subnet of its primary ENI.
+    pub subnet: SubnetId,
+    /// The security groups of its primary ENI.
+    pub groups: Vec<SecurityGroupId>,
+    /// Tags every ENI of ours gets.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The tags every ENI of ours gets besides the time of its creation. The user's own come last, and win.
+#[must_use]
+pub fn tags(instance: &InstanceId, settings: &EniTags) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::from([(INSTANCE_TAG.to_owned(), instance.to_string())]);
+    if let Some(cluster) = &settings.cluster {
+        tags.insert(CLUSTER_TAG.to_owned(), cluster.clone());
+        tags.insert(OWNER_TAG.0.to_owned(), OWNER_TAG.1.to_owned());
+    }
+    tags.extend(settings.more.clone());
+    tags
+}
+
+impl Place {
+    /// The request for a new ENI. The same token and time give the same request: EC2 refuses a token that comes with another.
+    fn new_eni(&self, token: String, addresses: u32, created_at: String) -> CreateNetworkInterface {
+        let mut tags = self.tags.clone();
+        tags.insert(CREATED_AT_TAG.to_owned(), created_at);
+        CreateNetworkInterface {
+            description: Some(format!("aws-K8S-{}", self.instance)),
+            groups: self.groups.clone(),
+            secondary_private_ip_address_count: (addresses > 0).then_some(addresses),
+            tag_specifications: vec![TagSpecification {
+                resource_type: ResourceType::NetworkInterface,
+                tags: tags.into_iter().map(|(key, value)| Tag { key, value }).collect(),
+            }],
+            client_token: Some(token),
+            ..CreateNetworkInterface::new(self.subnet.clone())
+        }
+    }
+
+    /// What EC2 says an ENI is. The tie counts while it holds, not while it is being cut.
+    fn truth(&self, eni: NetworkInterface) -> Option<EniTruth> {
+        let primary = primary_of(&eni)?;
+        Some(EniTruth {
+            attachment: self.tie(&eni),
+            slots: slots_of(&eni),
+            available: eni.status == NetworkInterfaceStatus::Available,
+            id: eni.network_interface_id,
+            mac: eni.mac_address,
+            primary,
+        })
+    }
+
+    fn tie(&self, eni: &NetworkInterface) -> Option<(AttachmentId, CardIndex, DeviceIndex)> {
+        let tie = eni.attachment.as_ref().filter(|tie| tie.instance_id.as_ref() == Some(&self.instance))?;
+        let holds = matches!(tie.status, AttachmentStatus::Attaching | AttachmentStatus::Attached);
+        let place = (tie.attachment_id.own()?.clone(), tie.network_card_index.unwrap_or_default(), tie.device_index?);
+        holds.then_some(place)
+    }
+}
+
+/// The hand.
+pub struct Ec2Hand {
+    client: Client,
+    imds: imds::Client,
+    place: Place,
+    /// When ENIs under way were first asked for, by token: a repeated request must be the same request.
+    asked_at: Mutex<HashMap<String, String>>,
+}
+
+impl Ec2Hand {
+    /// A hand that makes ENIs at `place`.
+    #[must_use]
+    pub fn new(client: Client, imds: imds::Client, place: Place) -> Self {
+        Self { client, imds, place, asked_at: Mutex::default() }
+    }
+
+    async fn create(&self, token: String, addresses: u32) -> Result<CloudAnswer, Ec2Error> {
+        let created_at = self.asked_at().entry(token.clone()).or_insert_with(clock::utc_seconds).clone();
+        let request = self.place.new_eni(token.clone(), addresses, created_at);
+        let answer = self.client.call(&request).await?.network_interface;
+        self.asked_at().remove(&token);
+        let id = answer.network_interface_id.clone();
+        self.place.truth(answer).map(CloudAnswer::Created).ok_or_else(|| nameless(&id))
+    }
+
+    async fn describe(&self, eni: EniId) -> Result<CloudAnswer, Ec2Error> {
+        let request = DescribeNetworkInterfaces { network_interface_ids: vec![eni.clone()], ..Default::default() };
+        match self.client.call(&request).await {
+            Ok(answer) => {
+                let found = answer.network_interfaces.into_iter().find(|found| found.network_interface_id == eni);
+                Ok(CloudAnswer::Described(found.and_then(|found| self.place.truth(found))))
+            }
+            Err(error) if error.is_not_found() => Ok(CloudAnswer::Described(None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn assign(&self, eni: EniId, count: u32) -> Result<CloudAnswer, Ec2Error> {
+        let answer = self.client.call(&AssignPrivateIpAddresses::addresses(eni, count)).await?;
+        let addresses =
+            answer.assigned_private_ip_addresses.iter().map(|entry| Slot::Address(entry.private_ip_address));
+        let prefixes = answer.assigned_ipv4_prefixes.iter().map(|entry| Slot::Prefix(entry.ipv4_prefix));
+        Ok(CloudAnswer::Assigned(addresses.chain(prefixes).collect()))
+    }
+
+    async fn carry_out(&self, call: CloudCall) -> Result<CloudAnswer, Ec2Error> {
+        match call {
+            CloudCall::CreateEni { token, addresses } => self.create(token, addresses).await,
+            CloudCall::AttachEni { eni, card, device } => {
+                let request = AttachNetworkInterface {
+                    network_interface_id: eni,
+                    instance_id: self.place.instance.clone(),
+                    device_index: device,
+                    network_card_index: Some(card),
+                    dry_run: None,
+                };
+                Ok(CloudAnswer::Attached(self.client.call(&request).await?.attachment_id))
+            }
+            CloudCall::DeleteOnTermination { eni, attachment } => {
+                let change = NetworkInterfaceAttachmentChanges {
+                    attachment_id: Some(attachment),
+                    delete_on_termination: Some(true),
+                };
+                let request = ModifyNetworkInterfaceAttribute {
+                    attachment: Some(change),
+                    ..ModifyNetworkInterfaceAttribute::new(eni)
+                };
+                self.client.call(&request).await.map(|_| CloudAnswer::Done)
+            }
+            CloudCall::Assign { eni, count } => self.assign(eni, count).await,
+            CloudCall::Describe { eni } => self.describe(eni).await,
+            CloudCall::Detach { attachment, .. } => {
+                let request = DetachNetworkInterface { attachment_id: attachment, force: None, dry_run: None };
+                self.client.call(&request).await.map(|_| CloudAnswer::Done)
+            }
+            CloudCall::Delete { eni } => {
+                let request = DeleteNetworkInterface { network_interface_id: eni, dry_run: None };
+                self.client.call(&request).await.map(|_| CloudAnswer::Done)
+            }
+        }
+    }
+
+    fn asked_at(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        // The map is whole at every step: a panic elsewhere does not make it worse.
+        self.asked_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All ENIs of an instance, with their tags and attachments.
+///
+/// # Errors
+/// EC2 could not be asked, or refused.
+pub async fn enis_of(client: &Client, instance: &InstanceId) -> Result<Vec<NetworkInterface>, Ec2Error> {
+    let of_instance = Filter::new("attachment.instance-id", [instance.as_str()]);
+    client.all_pages(&DescribeNetworkInterfaces { filters: vec![of_instance], ..Default::default() }).await
+}
+
+impl Cloud for Ec2Hand {
+    async fn call(&self, call: CloudCall) -> Result<CloudAnswer, CloudFailure> {
+        self.carry_out(call).await.map_err(|error| failure(&error))
+    }
+
+    async fn vpc_cidrs(&self) -> Option<Vec<Ipv4Net>> {
+        match self.imds.vpc_ipv4_cidrs(self.place.mac).await {
+            Ok(cidrs) => Some(cidrs),
+            Err(error) => {
+                tracing::warn!("the VPC's CIDRs are not known anew: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// An ENI without an IPv4 address is of no use here. It exists all the same: its answer counts as lost, and is asked for again.
+fn nameless(id: &EniId) -> Ec2Error {
+    Ec2Error {
+        action: "CreateNetworkInterface",
+        resource: Some(id.to_string()),
+        class: ErrorClass::BadAnswer,
+        code: "NoPrimaryAddress".to_owned(),
+        message: "the new ENI has no IPv4 address of its own".to_owned(),
+        request_id: None,
+        status: None,
+        outcome: Outcome::Unknown,
+        attempts: 1,
+        retry_after: None,
+    }
+}
+
+/// An error as the agent weighs it.
+fn failure(error: &Ec2Error) -> CloudFailure {
+    let message = match &error.resource {
+        Some(resource) => format!("{} ({resource})", error.message),
+        None => error.message.clone(),
+    };
+    CloudFailure { class: class_of(error), action: error.action.to_owned(), code: error.code.clone(), message }
+}
+
+fn class_of(error: &Ec2Error) -> FailureClass {
+    if error.outcome == Outcome::Unknown {
+        return FailureClass::Lost;
+    }
+    match error.class {
+        ErrorClass::Throttled => FailureClass::Throttled,
+        ErrorClass::Unauthorized | ErrorClass::Credentials => FailureClass::Unauthorized,
+        ErrorClass::NotFound { .. } => FailureClass::NotFound,
+        ErrorClass::SubnetExhausted(_) => FailureClass::SubnetExhausted,
+        ErrorClass::AddressLimit => FailureClass::AddressLimit,
+        ErrorClass::AttachmentLimit => FailureClass::EniLimit,
+        // The account's quota that a new ENI can meet is the one of ENIs.
+        ErrorClass::Quota if error.action == "CreateNetworkInterface" => FailureClass::EniLimit,
+        ErrorClass::InUse | ErrorClass::IncorrectState => FailureClass::WrongState,
+        ErrorClass::Transport | ErrorClass::Timeout => FailureClass::Unreachable,
+        ErrorClass::Quota
+        | ErrorClass::NotPermitted
+        | ErrorClass::IdempotencyMismatch
+        | ErrorClass::DryRun
+        | ErrorClass::Invalid
+        | ErrorClass::ServerSide
+        | ErrorClass::BadAnswer
+        | ErrorClass::Other => FailureClass::Other,
+    }
+}
+
+/// The ENI's own address.
+#[must_use]
+pub fn primary_of(eni: &NetworkInterface) -> Option<std::net::Ipv4Addr> {
+    let marked = eni.private_ip_addresses.iter().find(|entry| entry.primary == Some(true));
+    marked.map(|entry| entry.private_ip_address).or(eni.private_ip_address)
+}
+
+/// What is on the ENI besides its own address.
+#[must_use]
+pub fn slots_of(eni: &NetworkInterface) -> Vec<Slot> {
+    let primary = primary_of(eni);
+    let addresses =
+        eni.private_ip_addresses.iter().map(|entry| entry.private_ip_address).filter(|a| Some(*a) != primary);
+    let prefixes = eni.ipv4_prefixes.iter().map(|entry| Slot::Prefix(entry.ipv4_prefix));
+    addresses.map(Slot::Address).chain(prefixes).collect()
+}

@@ -1,0 +1,43 @@
+//! The hand on the host's network, on a thread of its own: one conversation with the kernel at a time, and it may take its time.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+
+use vpc_agent::Input;
+use vpc_hostnet::{HostOp, HostState};
+
+use crate::door::Door;
+use crate::shell::HostWork;
+
+/// What may be done to a host. The kernel's is [`vpc_linux::LinuxHost`]; a test has one made of maps.
+pub trait Hand: Send + 'static {
+    /// Everything that concerns us, as it is now.
+    ///
+    /// # Errors
+    /// What could not be read, in words.
+    fn observe(&mut self) -> Result<HostState, String>;
+
+    /// Makes the changes in their order; goes on after one that fails.
+    ///
+    /// # Errors
+    /// What could not be done, in words.
+    fn apply(&mut self, ops: &[HostOp]) -> Result<(), String>;
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(mut hand: impl Hand, door: Door) -> io::Result<mpsc::Sender<HostWork>> {
+    let (work, inbox) = mpsc::channel();
+    thread::Builder::new().name("host".to_owned()).spawn(move || {
+        for work in inbox {
+            door.tell_from_thread(match work {
+                HostWork::Observe(op) => Input::HostObserved { op, result: hand.observe() },
+                HostWork::Apply(op, ops) => Input::HostApplied { op, result: hand.apply(&ops) },
+            });
+        }
+    })?;
+    Ok(work)
+}

@@ -1,0 +1,34 @@
+//! The node daemon (ipamd): holds the address pool of one node.
+//!
+//! ```text
+//!   environment --settings--> start: lock, checkpoint, metadata, EC2 --> node: agent and its hands
+//!
+//!   plugin --socket--> server --+                     +--> cloud   (EC2, metadata)
+//!   kernel --linux::watch-------+--> door --> shell --+--> host    (links, routes, rules, packet filter)
+//!   timers ---------------------+            (agent)  +--> disk    (checkpoint)
+//!                                                     +--> conflist, health, log
+//! ```
+//!
+//! All that is decided is decided by [`vpc_agent`]; here is what carries it out. One task owns the agent, and it never waits.
+
+pub mod answers;
+pub mod books;
+pub mod clock;
+pub mod cloud;
+pub mod conflist;
+pub mod disk;
+pub mod door;
+pub mod facts;
+pub mod host;
+pub mod linux;
+pub mod listing;
+pub mod lock;
+pub mod logging;
+pub mod memory;
+pub mod node;
+pub mod server;
+pub mod settings;
+pub mod shell;
+mod start;
+
+pub use start::run;

@@ -1,0 +1,455 @@
+//! Every variable the daemon knows, with what the documentation says about it. The reader in [`super`] takes its defaults,
+//! parsers and wording from here, so the table can not say one thing and the program do another.
+
+/// How a text becomes a value. The letters are those of `docs/configuration.md`; they differ in what the empty text means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parser {
+    /// Boolean; the empty text is a bad value.
+    B1,
+    /// Boolean; the empty text counts as not set.
+    B2,
+    /// Integer; the empty text is a bad value.
+    I1,
+    /// Integer; the empty text counts as not set.
+    I2,
+    /// Integer with a base told by its prefix; the empty text counts as not set.
+    IAny,
+    /// Text; the empty text is a value.
+    S1,
+    /// Text; the empty text counts as not set.
+    S2,
+    /// List of IPv4 networks; a bad item is left out.
+    L1,
+}
+
+impl Parser {
+    /// Whether the empty text counts as not set.
+    #[must_use]
+    pub fn empty_is_unset(self) -> bool {
+        matches!(self, Self::B2 | Self::I2 | Self::IAny | Self::S2)
+    }
+}
+
+/// What a value outside the accepted set does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBad {
+    /// The daemon refuses to start.
+    Exit,
+    /// The default holds, and an error line says so.
+    Default,
+}
+
+/// One environment variable.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// How it is read.
+    pub parser: Parser,
+    /// What a bad value does.
+    pub on_bad: OnBad,
+    /// The value that holds when it is not set, as text.
+    pub default: &'static str,
+    /// The accepted values, as the end of "expected …".
+    pub accepted: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+const BOOL: &str = "one of `1 t T TRUE true True 0 f F FALSE false False`";
+
+const fn var(
+    name: &'static str,
+    parser: Parser,
+    on_bad: OnBad,
+    default: &'static str,
+    accepted: &'static str,
+    about: &'static str,
+) -> Variable {
+    Variable { name, parser, on_bad, default, accepted, about }
+}
+
+/// A boolean that is off by default.
+const fn off(name: &'static str, parser: Parser, about: &'static str) -> Variable {
+    var(name, parser, OnBad::Default, "false", BOOL, about)
+}
+
+/// A boolean that is on by default.
+const fn on(name: &'static str, parser: Parser, about: &'static str) -> Variable {
+    var(name, parser, OnBad::Default, "true", BOOL, about)
+}
+
+/// A text that is taken as it is.
+const fn text(
+    name: &'static str,
+    parser: Parser,
+    default: &'static str,
+    accepted: &'static str,
+    about: &'static str,
+) -> Variable {
+    var(name, parser, OnBad::Default, default, accepted, about)
+}
+
+use OnBad::{Default as Falls, Exit};
+use Parser::{B1, B2, I1, I2, IAny, L1, S1, S2};
+
+/// `ENABLE_IPv4`.
+pub const ENABLE_IPV4: Variable = off(
+    "ENABLE_IPv4",
+    B1,
+    "IPv4 node. Exactly one of this and `ENABLE_IPv6` is true; with neither set the node is IPv4",
+);
+/// `ENABLE_IPv6`.
+pub const ENABLE_IPV6: Variable = off("ENABLE_IPv6", B1, "IPv6 node: not in this release");
+/// `WARM_ENI_TARGET`.
+pub const WARM_ENI_TARGET: Variable =
+    var("WARM_ENI_TARGET", I2, Falls, "1", "an integer of 0 or more", "whole ENIs' worth of addresses kept ready");
+/// `WARM_IP_TARGET`.
+pub const WARM_IP_TARGET: Variable =
+    var("WARM_IP_TARGET", I2, Falls, "0", "an integer of 0 or more", "addresses kept ready: not in this release");
+/// `MINIMUM_IP_TARGET`.
+pub const MINIMUM_IP_TARGET: Variable =
+    var("MINIMUM_IP_TARGET", I2, Falls, "0", "an integer of 0 or more", "addresses held at least: not in this release");
+/// `WARM_PREFIX_TARGET`.
+pub const WARM_PREFIX_TARGET: Variable = var(
+    "WARM_PREFIX_TARGET",
+    I2,
+    Falls,
+    "0",
+    "an integer of 0 or more",
+    "prefixes kept ready; only with prefix delegation",
+);
+/// `MAX_ENI`.
+pub const MAX_ENI: Variable = var(
+    "MAX_ENI",
+    I2,
+    Falls,
+    "",
+    "an integer of 1 or more",
+    "ENIs the node may have; the instance type's limit holds besides",
+);
+/// `IP_COOLDOWN_PERIOD`.
+pub const IP_COOLDOWN_PERIOD: Variable = var(
+    "IP_COOLDOWN_PERIOD",
+    I1,
+    Exit,
+    "30",
+    "an integer of 0 or more (seconds)",
+    "seconds an address rests after its pod is gone",
+);
+/// `VPC_CNI_ADD_WAIT`.
+pub const ADD_WAIT: Variable = var(
+    "VPC_CNI_ADD_WAIT",
+    I2,
+    Exit,
+    "15",
+    "an integer from 0 to 45 (seconds)",
+    "seconds an ADD waits for the address it causes to be fetched; above 45 it is capped, since the plugin gives up after 60",
+);
+/// `AWS_VPC_K8S_CNI_BACKING_STORE`.
+pub const BACKING_STORE: Variable =
+    text("AWS_VPC_K8S_CNI_BACKING_STORE", S2, "/var/run/aws-node/ipam.json", "a path", "the checkpoint file");
+/// `AWS_VPC_K8S_CNI_EXTERNALSNAT`.
+pub const EXTERNAL_SNAT: Variable =
+    off("AWS_VPC_K8S_CNI_EXTERNALSNAT", B2, "source NAT is done outside the node (a NAT gateway): the node does none");
+/// `AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS`.
+pub const EXCLUDE_SNAT_CIDRS: Variable = var(
+    "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
+    L1,
+    Falls,
+    "",
+    "IPv4 networks separated by commas",
+    "destinations that are not source-NATed, besides the VPC's; ignored with external SNAT",
+);
+/// `AWS_EXTERNAL_SERVICE_CIDRS`.
+pub const EXTERNAL_SERVICE_CIDRS: Variable = var(
+    "AWS_EXTERNAL_SERVICE_CIDRS",
+    L1,
+    Falls,
+    "",
+    "IPv4 networks separated by commas",
+    "destinations that are always reached by the primary ENI",
+);
+/// `AWS_VPC_K8S_CNI_RANDOMIZESNAT`.
+pub const RANDOMIZE_SNAT: Variable = var(
+    "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
+    S2,
+    Falls,
+    "prng",
+    "`prng`, `hashrandom` or `none`",
+    "how the source port of a translated connection is chosen",
+);
+/// `AWS_VPC_CNI_NODE_PORT_SUPPORT`.
+pub const NODE_PORT_SUPPORT: Variable =
+    on("AWS_VPC_CNI_NODE_PORT_SUPPORT", B2, "replies of NodePort connections leave by the primary ENI");
+/// `AWS_VPC_K8S_CNI_CONNMARK`.
+pub const CONNMARK: Variable = var(
+    "AWS_VPC_K8S_CNI_CONNMARK",
+    IAny,
+    Falls,
+    "0x80",
+    "an integer from 1 to 0xffffffff",
+    "our bits of packet and connection marks, used as mark and mask",
+);
+/// `AWS_VPC_ENI_MTU`.
+pub const ENI_MTU: Variable =
+    var("AWS_VPC_ENI_MTU", I1, Exit, "9001", "an integer from 576 (IPv6: 1280) to 9001 (bytes)", "MTU of the ENIs");
+/// `POD_MTU`.
+pub const POD_MTU: Variable = var(
+    "POD_MTU",
+    I1,
+    Exit,
+    "",
+    "an integer from 576 (IPv6: 1280) to 9001 (bytes)",
+    "MTU of pods' links; not set: that of the ENIs",
+);
+/// `AWS_VPC_K8S_CNI_VETHPREFIX`.
+pub const VETH_PREFIX: Variable = var(
+    "AWS_VPC_K8S_CNI_VETHPREFIX",
+    S1,
+    Exit,
+    "eni",
+    "at most 4 bytes without `/`, `:` or white space, not `eth`, `lo` or `vlan`",
+    "how the names of pods' host links begin",
+);
+/// `HOST_CNI_BIN_PATH`.
+pub const HOST_CNI_BIN_PATH: Variable = text(
+    "HOST_CNI_BIN_PATH",
+    S1,
+    "/host/opt/cni/bin",
+    "a directory",
+    "where the runtime's plugins are, seen from the daemon",
+);
+/// `HOST_CNI_CONFDIR_PATH`.
+pub const HOST_CNI_CONFDIR_PATH: Variable =
+    text("HOST_CNI_CONFDIR_PATH", S1, "/host/etc/cni/net.d", "a directory", "where `10-aws.conflist` is written");
+/// `AWS_VPC_K8S_CNI_LOGLEVEL`.
+pub const LOG_LEVEL: Variable = var("AWS_VPC_K8S_CNI_LOGLEVEL", S2, Falls, "Debug", LEVELS, "how much the daemon logs");
+/// `AWS_VPC_K8S_CNI_LOG_FILE`.
+pub const LOG_FILE: Variable = text(
+    "AWS_VPC_K8S_CNI_LOG_FILE",
+    S2,
+    "/host/var/log/aws-routed-eni/ipamd.log",
+    "a path, `stdout` or `stderr`",
+    "where the daemon logs; a file is turned over at 100 MB, five old ones are kept",
+);
+/// `AWS_VPC_K8S_PLUGIN_LOG_FILE`.
+pub const PLUGIN_LOG_FILE: Variable = var(
+    "AWS_VPC_K8S_PLUGIN_LOG_FILE",
+    S1,
+    Exit,
+    "/var/log/aws-routed-eni/plugin.log",
+    "a path on the host, `stderr` or nothing (= `stderr`); standard output belongs to the CNI result",
+    "where the plugin logs",
+);
+/// `AWS_VPC_K8S_PLUGIN_LOG_LEVEL`.
+pub const PLUGIN_LOG_LEVEL: Variable =
+    var("AWS_VPC_K8S_PLUGIN_LOG_LEVEL", S1, Falls, "Debug", LEVELS, "how much the plugin logs");
+/// `AWS_VPC_K8S_EGRESS_V6_PLUGIN_LOG_FILE`.
+pub const EGRESS_V6_LOG_FILE: Variable = var(
+    "AWS_VPC_K8S_EGRESS_V6_PLUGIN_LOG_FILE",
+    S1,
+    Exit,
+    "/var/log/aws-routed-eni/egress-v6-plugin.log",
+    "a path on the host, `stderr` or nothing (= `stderr`); standard output belongs to the CNI result",
+    "where the chained `egress-cni` logs on an IPv4 node",
+);
+/// `ENABLE_V6_EGRESS`.
+pub const ENABLE_V6_EGRESS: Variable = off(
+    "ENABLE_V6_EGRESS",
+    B1,
+    "IPv6 egress for pods of an IPv4 node: not in this release; kept off on a node without an IPv6 address, refused on others",
+);
+/// `ENABLE_BANDWIDTH_PLUGIN`.
+pub const ENABLE_BANDWIDTH_PLUGIN: Variable = off("ENABLE_BANDWIDTH_PLUGIN", B1, "chains the `bandwidth` plugin");
+/// `DISABLE_POD_V6`.
+pub const DISABLE_POD_V6: Variable =
+    off("DISABLE_POD_V6", B1, "chains the `tuning` plugin, which turns IPv6 off in pods");
+/// `POD_SECURITY_GROUP_ENFORCING_MODE`.
+pub const SG_ENFORCING_MODE: Variable = var(
+    "POD_SECURITY_GROUP_ENFORCING_MODE",
+    S1,
+    Falls,
+    "strict",
+    "`strict` or `standard`",
+    "how security groups for pods are enforced; written into the conflist",
+);
+/// `NETWORK_POLICY_ENFORCING_MODE`.
+pub const NETWORK_POLICY_MODE: Variable = var(
+    "NETWORK_POLICY_ENFORCING_MODE",
+    S1,
+    Exit,
+    "",
+    "`none`, `standard` or `strict` (any case), or not set",
+    "passed on to the plugin and to the network policy agent as written",
+);
+/// `DISABLE_TCP_EARLY_DEMUX`.
+pub const DISABLE_TCP_EARLY_DEMUX: Variable =
+    off("DISABLE_TCP_EARLY_DEMUX", B1, "turns `net.ipv4.tcp_early_demux` off; `false` leaves it as it is");
+/// `MANAGE_UNTAGGED_ENI`.
+pub const MANAGE_UNTAGGED_ENI: Variable =
+    on("MANAGE_UNTAGGED_ENI", B1, "ENIs that bear no tag of this instance are ours too; `false` leaves them to others");
+/// `CLUSTER_NAME`.
+pub const CLUSTER_NAME: Variable =
+    text("CLUSTER_NAME", S2, "", "a text", "tags our ENIs with the cluster's name and `eks:eni:owner`");
+/// `ADDITIONAL_ENI_TAGS`.
+pub const ADDITIONAL_ENI_TAGS: Variable = var(
+    "ADDITIONAL_ENI_TAGS",
+    S2,
+    Falls,
+    "{}",
+    "a JSON object of texts whose keys do not contain `k8s.amazonaws.com`",
+    "further tags of the ENIs we make",
+);
+/// `ENABLE_SUBNET_DISCOVERY`.
+pub const ENABLE_SUBNET_DISCOVERY: Variable = on(
+    "ENABLE_SUBNET_DISCOVERY",
+    B2,
+    "choice of other subnets by tag: not in this release; ENIs are made in the node's subnet",
+);
+/// `HTTP_TIMEOUT`.
+pub const HTTP_TIMEOUT: Variable =
+    var("HTTP_TIMEOUT", I2, Falls, "10", "an integer of 10 or more (seconds)", "limit of one HTTP request to EC2");
+/// `AWS_EC2_ENDPOINT`.
+pub const EC2_ENDPOINT: Variable = text(
+    "AWS_EC2_ENDPOINT",
+    S2,
+    "",
+    "a URL",
+    "where EC2 is, if not where the region says; `AWS_ENDPOINT_URL_EC2` goes first",
+);
+/// `MY_NODE_NAME`.
+pub const MY_NODE_NAME: Variable = text("MY_NODE_NAME", S2, "", "a node name", "this node's name in the cluster");
+/// `VPC_CNI_VERSION`.
+pub const VPC_CNI_VERSION: Variable = text("VPC_CNI_VERSION", S1, "", "a text", "part of the user agent of EC2 calls");
+/// `DISABLE_METRICS`.
+pub const DISABLE_METRICS: Variable = off("DISABLE_METRICS", B1, "no metrics endpoint; this release has none yet");
+/// `DISABLE_INTROSPECTION`.
+pub const DISABLE_INTROSPECTION: Variable =
+    off("DISABLE_INTROSPECTION", B1, "no introspection endpoint; this release has none yet");
+/// `INTROSPECTION_BIND_ADDRESS`.
+pub const INTROSPECTION_BIND_ADDRESS: Variable = text(
+    "INTROSPECTION_BIND_ADDRESS",
+    S2,
+    "127.0.0.1:61679",
+    "`host:port` or `unix:<path>`",
+    "where introspection listens; this release has none yet",
+);
+/// `VPC_CNI_HOST_LAYOUT`.
+pub const HOST_LAYOUT: Variable =
+    var("VPC_CNI_HOST_LAYOUT", S2, Exit, "classic", "`classic`", "layout of the host's routes and rules");
+/// `VPC_CNI_PACKET_FILTER`.
+pub const PACKET_FILTER: Variable =
+    var("VPC_CNI_PACKET_FILTER", S2, Exit, "nft", "`nft`", "what source NAT and marks are programmed with");
+/// `ENABLE_PREFIX_DELEGATION`.
+pub const ENABLE_PREFIX_DELEGATION: Variable =
+    off("ENABLE_PREFIX_DELEGATION", B1, "/28 prefixes in place of single addresses: not in this release");
+/// `ENABLE_POD_ENI`.
+pub const ENABLE_POD_ENI: Variable = off("ENABLE_POD_ENI", B1, "security groups for pods: not in this release");
+/// `ENABLE_MULTI_NIC`.
+pub const ENABLE_MULTI_NIC: Variable = off("ENABLE_MULTI_NIC", B1, "several network cards: not in this release");
+/// `AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`.
+pub const CUSTOM_NETWORK_CFG: Variable =
+    off("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", B2, "custom networking (ENIConfig): not in this release");
+/// `ENABLE_IMDS_ONLY_MODE`.
+pub const ENABLE_IMDS_ONLY_MODE: Variable = off("ENABLE_IMDS_ONLY_MODE", B1, "a node without EC2: not in this release");
+/// `DISABLE_NETWORK_RESOURCE_PROVISIONING`.
+pub const DISABLE_PROVISIONING: Variable =
+    off("DISABLE_NETWORK_RESOURCE_PROVISIONING", B1, "never change ENIs or addresses: not in this release");
+/// `ANNOTATE_POD_IP`.
+pub const ANNOTATE_POD_IP: Variable =
+    off("ANNOTATE_POD_IP", B1, "the address as an annotation of the pod: not in this release");
+/// `AWS_MANAGE_ENIS_NON_SCHEDULABLE`.
+pub const MANAGE_NON_SCHEDULABLE: Variable = off(
+    "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
+    B2,
+    "grow and shrink on an unschedulable node; this release does so on every node",
+);
+/// `DISABLE_LEAKED_ENI_CLEANUP`.
+pub const DISABLE_LEAKED_ENI_CLEANUP: Variable =
+    off("DISABLE_LEAKED_ENI_CLEANUP", B1, "no search for ENIs that lost their instance; this release has none yet");
+
+const LEVELS: &str = "`debug`, `info`, `warn`, `error` or `fatal` (any case)";
+
+/// Features that are refused by name when they are switched on, with what they are.
+pub const NOT_IN_THIS_RELEASE: &[(&Variable, &str)] = &[
+    (&ENABLE_IPV6, "IPv6 nodes"),
+    (&ENABLE_PREFIX_DELEGATION, "prefix delegation"),
+    (&ENABLE_POD_ENI, "security groups for pods"),
+    (&ENABLE_MULTI_NIC, "multiple network cards"),
+    (&CUSTOM_NETWORK_CFG, "custom networking"),
+    (&ENABLE_IMDS_ONLY_MODE, "a node without EC2"),
+    (&DISABLE_PROVISIONING, "a node that never changes its ENIs"),
+    (&ANNOTATE_POD_IP, "annotating pods with their addresses"),
+];
+
+/// Variables of the reference that nothing in this release looks at. Known, so that they are not taken for misspelt ones.
+pub const NOT_LOOKED_AT: &[&str] = &[
+    "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
+    "AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE",
+    "CLUSTER_ENDPOINT",
+    "ENABLE_NFTABLES",
+    "ENABLE_V4_EGRESS",
+    "ENI_CONFIG_ANNOTATION_DEF",
+    "ENI_CONFIG_LABEL_DEF",
+    "MY_POD_NAME",
+    "VPC_ID",
+];
+
+/// All of them, in the order in which they are listed.
+pub const ALL: &[&Variable] = &[
+    &ENABLE_IPV4,
+    &ENABLE_IPV6,
+    &ENABLE_PREFIX_DELEGATION,
+    &ENABLE_POD_ENI,
+    &ENABLE_MULTI_NIC,
+    &CUSTOM_NETWORK_CFG,
+    &ENABLE_IMDS_ONLY_MODE,
+    &DISABLE_PROVISIONING,
+    &ANNOTATE_POD_IP,
+    &WARM_ENI_TARGET,
+    &WARM_IP_TARGET,
+    &MINIMUM_IP_TARGET,
+    &WARM_PREFIX_TARGET,
+    &MAX_ENI,
+    &IP_COOLDOWN_PERIOD,
+    &ADD_WAIT,
+    &BACKING_STORE,
+    &MANAGE_UNTAGGED_ENI,
+    &MANAGE_NON_SCHEDULABLE,
+    &DISABLE_LEAKED_ENI_CLEANUP,
+    &ENABLE_SUBNET_DISCOVERY,
+    &CLUSTER_NAME,
+    &ADDITIONAL_ENI_TAGS,
+    &HOST_LAYOUT,
+    &PACKET_FILTER,
+    &EXTERNAL_SNAT,
+    &EXCLUDE_SNAT_CIDRS,
+    &EXTERNAL_SERVICE_CIDRS,
+    &RANDOMIZE_SNAT,
+    &NODE_PORT_SUPPORT,
+    &CONNMARK,
+    &ENI_MTU,
+    &POD_MTU,
+    &VETH_PREFIX,
+    &DISABLE_TCP_EARLY_DEMUX,
+    &ENABLE_V6_EGRESS,
+    &ENABLE_BANDWIDTH_PLUGIN,
+    &DISABLE_POD_V6,
+    &SG_ENFORCING_MODE,
+    &NETWORK_POLICY_MODE,
+    &HOST_CNI_BIN_PATH,
+    &HOST_CNI_CONFDIR_PATH,
+    &PLUGIN_LOG_FILE,
+    &PLUGIN_LOG_LEVEL,
+    &EGRESS_V6_LOG_FILE,
+    &LOG_FILE,
+    &LOG_LEVEL,
+    &HTTP_TIMEOUT,
+    &EC2_ENDPOINT,
+    &MY_NODE_NAME,
+    &VPC_CNI_VERSION,
+    &DISABLE_METRICS,
+    &DISABLE_INTROSPECTION,
+    &INTROSPECTION_BIND_ADDRESS,
+];

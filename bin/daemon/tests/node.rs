@@ -1,0 +1,408 @@
+//! A whole node without kernel and cloud: real socket, real checkpoint, real agent; host and EC2 are on paper.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use aws_k8s_agent::host::Hand;
+use aws_k8s_agent::memory;
+use aws_k8s_agent::node::{Cloud, Node};
+use aws_k8s_agent::server::NodeIdentity;
+use tokio::sync::Notify;
+use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, Config, FailureClass, NodeFacts, ObservedEni};
+use vpc_hostnet::{HostOp, HostSettings, HostState, LinkAlias, PaperHost};
+use vpc_ipam::{EniFacts, Target, WarmTarget};
+use vpc_model::{CardIndex, DeviceIndex, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, VethPrefix, WallTime};
+use vpc_wire::checkpoint as file;
+use vpc_wire::rpc::client::{CallError, Client};
+use vpc_wire::rpc::pb::{AddNetworkRequest, DelNetworkRequest};
+use vpc_wire::rpc::{Cause, Refusal};
+
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// EC2 on paper: one ENI, addresses from .11 on, at most so many.
+struct PaperCloud {
+    given: AtomicU32,
+    most: u32,
+}
+
+impl Cloud for PaperCloud {
+    async fn call(&self, call: CloudCall) -> Result<CloudAnswer, CloudFailure> {
+        let CloudCall::Assign { count, .. } = call else { return Err(refused(FailureClass::EniLimit)) };
+        let given = self.given.fetch_add(count, Ordering::SeqCst);
+        if given + count > self.most {
+            self.given.fetch_sub(count, Ordering::SeqCst);
+            return Err(refused(FailureClass::SubnetExhausted));
+        }
+        let address = |i: u32| Slot::Address(Ipv4Addr::new(10, 20, 0, u8::try_from(11 + given + i).unwrap()));
+        Ok(CloudAnswer::Assigned((0..count).map(address).collect()))
+    }
+
+    async fn vpc_cidrs(&self) -> Option<Vec<Ipv4Net>> {
+        None
+    }
+}
+
+fn refused(class: FailureClass) -> CloudFailure {
+    CloudFailure { class, action: "Assign".into(), code: "Code".into(), message: "on paper".into() }
+}
+
+#[derive(Clone)]
+struct OnPaper(Arc<Mutex<PaperHost>>);
+
+impl Hand for OnPaper {
+    fn observe(&mut self) -> Result<HostState, String> {
+        Ok(self.0.lock().unwrap().observe())
+    }
+
+    fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
+        let mut host = self.0.lock().unwrap();
+        ops.iter().try_for_each(|op| host.apply(op)).map_err(|error| error.to_string())
+    }
+}
+
+/// The world around daemons that come and go.
+struct World {
+    folder: tempfile::TempDir,
+    host: OnPaper,
+    most: u32,
+    wait: Millis,
+    rest: Millis,
+}
+
+/// One run of the daemon.
+struct Run {
+    end: Arc<Notify>,
+    thread: JoinHandle<anyhow::Result<()>>,
+    ready: Arc<Mutex<Option<Instant>>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let address: Ipv4Net = "10.20.0.10/24".parse().unwrap();
+        let host = PaperHost::booted(&"eth0".parse().unwrap(), MAC, address, Ipv4Addr::new(10, 20, 0, 1)).unwrap();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            host: OnPaper(Arc::new(Mutex::new(host))),
+            most: 9,
+            wait: Millis(300),
+            rest: Millis::seconds(30),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("aws-node/ipamd.sock")
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.folder.path().join("aws-node/ipam.json")
+    }
+
+    /// Starts a daemon; `held` are the addresses the metadata show on its ENI.
+    fn start(&self, held: u32) -> Run {
+        let (end, ready) = (Arc::new(Notify::new()), Arc::new(Mutex::new(None)));
+        let node = node(self, held);
+        let (ended, is_ready) = (end.clone(), ready.clone());
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let note = move || {
+                *is_ready.lock().unwrap() = Some(Instant::now());
+                Ok(())
+            };
+            runtime.block_on(node.serve(|_| Ok(()), note, async move { ended.notified().await }))
+        });
+        let run = Run { end, thread, ready };
+        run.wait_until(|run| run.ready.lock().unwrap().is_some());
+        run
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.socket(), PATIENCE).unwrap()
+    }
+
+    fn add(&self, container: &str) -> Result<Ipv4Addr, CallError> {
+        let reply = self.client().add_network(request(container), PATIENCE)?;
+        assert!(reply.success);
+        Ok(reply.allocations[0].ipv4.parse().unwrap())
+    }
+
+    fn del(&self, container: &str) -> Result<Ipv4Addr, CallError> {
+        let AddNetworkRequest { k8s_pod_name, k8s_pod_namespace, if_name, network_name, container_id, .. } =
+            request(container);
+        let request = DelNetworkRequest {
+            k8s_pod_name,
+            k8s_pod_namespace,
+            if_name,
+            network_name,
+            container_id,
+            ..Default::default()
+        };
+        let reply = self.client().del_network(request, PATIENCE)?;
+        Ok(reply.allocations[0].ipv4.parse().unwrap())
+    }
+}
+
+impl Run {
+    fn wait_until(&self, holds: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < until && !self.thread.is_finished(), "the daemon did not get there");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn stop(self) {
+        self.end.notify_one();
+        self.thread.join().unwrap().unwrap();
+    }
+}
+
+fn request(container: &str) -> AddNetworkRequest {
+    AddNetworkRequest {
+        k8s_pod_name: format!("pod-{container}"),
+        k8s_pod_namespace: "default".into(),
+        if_name: "eth0".into(),
+        network_name: "aws-cni".into(),
+        container_id: container.into(),
+        ..AddNetworkRequest::default()
+    }
+}
+
+fn node(world: &World, held: u32) -> Node<PaperCloud, OnPaper> {
+    let facts = EniFacts {
+        id: "eni-0a1".parse().unwrap(),
+        mac: MAC,
+        card: CardIndex(0),
+        device: DeviceIndex(0),
+        subnet: Subnet::try_from("10.20.0.0/24".parse::<Ipv4Net>().unwrap()).unwrap(),
+        primary: Ipv4Addr::new(10, 20, 0, 10),
+    };
+    let slots = (0..held).map(|i| Slot::Address(Ipv4Addr::new(10, 20, 0, u8::try_from(11 + i).unwrap()))).collect();
+    let target = Target {
+        warm: WarmTarget::Enis(0),
+        max_enis: 1,
+        slots_per_eni: 9,
+        max_pods: None,
+        cool_down: world.rest,
+        min_eni_age: Millis::seconds(60),
+    };
+    Node {
+        cloud: PaperCloud { given: AtomicU32::new(held), most: world.most },
+        host: world.host.clone(),
+        config: Config {
+            target,
+            host: HostSettings::default(),
+            add_wait: world.wait,
+            nonce: 1,
+            audit_every: Millis::seconds(60),
+        },
+        facts: NodeFacts {
+            instance: "i-0a1".parse().unwrap(),
+            enis: vec![ObservedEni { facts, attachment: None, slots, managed: true }],
+            vpc_cidrs: vec!["10.20.0.0/16".parse().unwrap()],
+            wall: aws_k8s_agent::clock::wall(),
+        },
+        memory: memory::recall(&world.checkpoint(), &mut world.host.clone(), &VethPrefix::default()).unwrap(),
+        checkpoint: world.checkpoint(),
+        socket: world.socket(),
+        identity: NodeIdentity {
+            address: Ipv4Addr::new(10, 20, 0, 10),
+            instance: "i-0a1".parse().unwrap(),
+            region: "us-west-2".into(),
+            policy_mode: "".into(),
+        },
+    }
+}
+
+fn file(path: &Path) -> file::Checkpoint {
+    file::load(path).unwrap().unwrap()
+}
+
+#[test]
+fn an_address_is_on_disk_when_it_is_answered_and_survives_a_restart_with_its_rest() {
+    let world = World::new();
+    let first = world.start(0);
+    let a = world.add("a").unwrap();
+    let b = world.add("b").unwrap();
+    assert_ne!(a, b);
+    let on_disk: BTreeSet<_> = file(&world.checkpoint()).allocations.iter().map(|lease| lease.address).collect();
+    assert_eq!(on_disk, BTreeSet::from([a.into(), b.into()]));
+    assert_eq!(world.add("a").unwrap(), a, "asked again, the same");
+    assert_eq!(world.del("b").unwrap(), b);
+    let written = file(&world.checkpoint()).generation;
+    first.stop();
+    assert!(!world.socket().exists());
+
+    let second = world.start(9);
+    assert_eq!(world.add("a").unwrap(), a);
+    let others: BTreeSet<_> = (0..7).map(|i| world.add(&format!("c{i}")).unwrap()).collect();
+    assert!(others.len() == 7 && !others.contains(&a) && !others.contains(&b), "{b} rests: {others:?}");
+    assert!(file(&world.checkpoint()).generation > written, "the file counts its writes over restarts");
+    second.stop();
+}
+
+#[test]
+fn a_refusal_comes_with_its_cause_and_a_del_of_the_unknown_says_so() {
+    let world = World::new();
+    let run = world.start(9);
+    for i in 0..9 {
+        world.add(&format!("p{i}")).unwrap();
+    }
+    let asked = Instant::now();
+    let Err(CallError::Refused(Refusal { cause, message, numbers, .. })) = world.add("tenth") else { panic!() };
+    assert_eq!(cause, Cause::AddressLimit);
+    assert!(message.contains("all 9 addresses") && numbers.contains(&("held".into(), 9)), "{message} {numbers:?}");
+    assert!(asked.elapsed() >= Duration::from_millis(300), "it was waited for");
+    assert!(world.del("nobody").unwrap_err().is_unknown_pod());
+    run.stop();
+}
+
+#[test]
+fn an_exhausted_subnet_is_named() {
+    let world = World { most: 0, ..World::new() };
+    let run = world.start(0);
+    let Err(CallError::Refused(refusal)) = world.add("a") else { panic!() };
+    assert_eq!(refusal.cause, Cause::SubnetExhausted);
+    assert!(refusal.retry_after.is_some());
+    run.stop();
+}
+
+#[test]
+fn bad_requests_are_refused_by_field() {
+    let world = World::new();
+    let run = world.start(9);
+    let ask = |change: fn(&mut AddNetworkRequest)| {
+        let mut request = request("a");
+        change(&mut request);
+        world.client().add_network(request, PATIENCE).unwrap_err()
+    };
+    for (change, want) in [
+        ((|r| r.container_id.clear()) as fn(&mut AddNetworkRequest), "ContainerID is empty"),
+        (|r| r.if_name.clear(), "IfName is empty"),
+        (|r| r.network_name.clear(), "NetworkName is empty"),
+        (|r| r.requires_multi_nic = true, "not in this release"),
+        (|r| r.client_version = "v9".into(), "wrong client version \"v9\" (!= \"\")"),
+    ] {
+        let said = ask(change).to_string();
+        assert!(said.contains(want), "{want}: {said}");
+    }
+    run.stop();
+}
+
+#[test]
+fn a_caller_that_gives_up_takes_nobody_s_place() {
+    let world = World { wait: Millis::seconds(15), rest: Millis(0), ..World::new() };
+    let run = world.start(9);
+    for i in 0..9 {
+        world.add(&format!("p{i}")).unwrap();
+    }
+    let gave_up = world.client().add_network(request("a"), Duration::from_millis(200)).unwrap_err();
+    assert!(matches!(gave_up, CallError::Silent { .. }), "{gave_up}");
+    let freed = world.del("p0").unwrap();
+    assert_eq!(world.add("b").unwrap(), freed, "had the first stayed in the queue, it would have it");
+    run.stop();
+}
+
+#[test]
+fn who_waits_when_the_daemon_ends_is_told_why() {
+    let world = World { most: 0, wait: Millis::seconds(15), ..World::new() };
+    let run = world.start(0);
+    let client = world.client();
+    let waiting = thread::spawn(move || client.add_network(request("a"), PATIENCE));
+    thread::sleep(Duration::from_millis(100));
+    run.stop();
+    let Err(CallError::Refused(refusal)) = waiting.join().unwrap() else { panic!() };
+    assert_eq!(refusal.cause, Cause::ShuttingDown);
+}
+
+/// A pod's link and route as the plugin leaves them.
+fn wire(world: &World, container: &str, address: Ipv4Addr) {
+    let pod = PodRef { namespace: "default".into(), name: format!("pod-{container}") };
+    let key = SandboxKey { network: "aws-cni".into(), container: container.into(), interface: "eth0".into() };
+    let wiring = vpc_hostnet::wiring(&vpc_hostnet::PodWiring {
+        address,
+        table: vpc_model::RouteTable::MAIN,
+        host_link: vpc_model::host_veth(&VethPrefix::default(), &pod),
+        pod_link: "eth0".parse().unwrap(),
+        host_mac: Mac([2, 0, 0, 0, 1, 1]),
+        pod_mac: Mac([2, 0, 0, 0, 1, 2]),
+        mtu: 9001,
+        alias: LinkAlias::of(&key, &pod).to_string(),
+        layout: vpc_hostnet::HostLayout::Classic,
+    });
+    world.host.0.lock().unwrap().wire(container, &wiring).unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_what() {
+    let world = World::new();
+    let first = world.start(0);
+    let a = world.add("a").unwrap();
+    wire(&world, "a", a);
+    first.stop();
+    for damage in [&b"{\"version\":\"vpc-cni-ipam/1\",\"alloc"[..], b"", b"{\"version\":\"vpc-cni-ipam/7\"}"] {
+        std::fs::write(world.checkpoint(), damage).unwrap();
+        let again = world.start(9);
+        assert_eq!(world.add("a").unwrap(), a, "the pod keeps its address");
+        assert_ne!(world.add("b").unwrap(), a);
+        world.del("b").unwrap();
+        again.stop();
+    }
+    let aside = std::fs::read_dir(world.checkpoint().parent().unwrap()).unwrap();
+    let names = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("ipam.json.bad-")).count(), 3);
+    // And where the file is gone altogether.
+    std::fs::remove_file(world.checkpoint()).unwrap();
+    let again = world.start(9);
+    assert_eq!(world.add("a").unwrap(), a);
+    again.stop();
+}
+
+#[test]
+fn a_checkpoint_that_can_not_be_written_promises_nothing() {
+    let world = World::new();
+    let run = world.start(9);
+    let folder = world.checkpoint().parent().unwrap().to_owned();
+    // A folder where the file should be: renaming onto it fails for everybody, root too.
+    std::fs::remove_file(world.checkpoint()).unwrap();
+    std::fs::create_dir(world.checkpoint()).unwrap();
+    let Err(CallError::Refused(refusal)) = world.add("a") else { panic!() };
+    assert_eq!(refusal.cause, Cause::Checkpoint);
+    std::fs::remove_dir(world.checkpoint()).unwrap();
+    assert!(world.add("b").is_ok(), "it goes on when the disk does");
+    run.stop();
+    assert_eq!(
+        std::fs::read_dir(folder)
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains(".tmp"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
+    let world = World::new();
+    world.start(0).stop();
+    let mut old = file(&world.checkpoint());
+    let address = Ipv4Addr::new(10, 20, 0, 11);
+    old.allocations.push(file::Allocation {
+        key: SandboxKey { network: "aws-cni".into(), container: "gone".into(), interface: "eth0".into() },
+        address: address.into(),
+        since: WallTime(aws_k8s_agent::clock::wall().0 - 600_000_000_000),
+        pod: PodRef { namespace: "default".into(), name: "gone".into() },
+        interfaces: 1,
+        extra: file::AllocationExtra::default(),
+    });
+    file::store(&world.checkpoint(), &old).unwrap();
+    let run = world.start(9);
+    run.wait_until(|_| file(&world.checkpoint()).allocations.is_empty());
+    assert_eq!(file(&world.checkpoint()).cooling.iter().map(|c| c.address).collect::<Vec<_>>(), [address]);
+    run.stop();
+}

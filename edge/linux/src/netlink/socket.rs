@@ -1,0 +1,304 @@
+//! A netlink conversation: one socket, one question (or one batch of them) at a time, answers matched by sequence number.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::encode::{Message, Request, flag};
+use super::error::NetlinkError;
+use super::parse::{Incoming, Messages, errno_of};
+
+/// How long the kernel may leave us without an answer. It answers inside `sendmsg`, so this only guards against lost answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages in one send. Each acknowledgement takes about 1 KiB of the socket's receive buffer (208 KiB by default).
+const MESSAGES_PER_SEND: usize = 64;
+
+/// Bytes in one send, far below the default send buffer.
+const BYTES_PER_SEND: usize = 64 * 1024;
+
+/// Dumps that changed while they were read are asked for again so often.
+const DUMP_ATTEMPTS: u32 = 10;
+
+/// Receive buffer. The kernel never makes a dump part larger than 32 KiB; single answers stay far below.
+const BUFFER: usize = 64 * 1024;
+
+/// What came back for one request of a batch.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The verdict; tolerated refusals are `Ok`.
+    pub(crate) result: Result<(), NetlinkError>,
+    /// The request was refused with an error that counts as success.
+    pub(crate) tolerated: bool,
+    /// Kind and body of the first message that came back besides the acknowledgement (an answer, or an echo).
+    pub(crate) answer: Option<(u16, Vec<u8>)>,
+}
+
+/// A netlink socket. It belongs to the network namespace it was opened in, for ever.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    next_sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens a socket of that netlink protocol in the calling thread's network namespace.
+    pub(crate) fn open(protocol: libc::c_int) -> Result<Self, NetlinkError> {
+        let error = |errno| NetlinkError::new("open", "netlink socket", errno);
+        let fd = sys::socket(protocol, 0).map_err(error)?;
+        sys::set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1).ok();
+        sys::set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1).ok();
+        // Filtered dumps need it; the kernel has it since 4.20.
+        sys::set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, 1).ok();
+        sys::set_receive_timeout(&fd, ANSWER_TIMEOUT).map_err(error)?;
+        Ok(Self { fd, next_sequence: 1, buffer: vec![0; BUFFER] })
+    }
+
+    /// Room for sends of that many bytes (a big nf_tables transaction is one send). Capped by the system where we may not force it.
+    pub(crate) fn grow_send_buffer(&self, bytes: usize) {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        if sys::set_option(&self.fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes).is_err() {
+            sys::set_option(&self.fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes).ok();
+        }
+    }
+
+    pub(crate) fn take_sequence(&mut self) -> u32 {
+        let sequence = self.next_sequence;
+        self.next_sequence = self.next_sequence.checked_add(1).unwrap_or(1);
+        sequence
+    }
+
+    /// Sends bytes as they are: the caller has numbered and flagged them.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        self.forget_stale();
+        sys::send(&self.fd, bytes)
+    }
+
+    /// Waits for one datagram.
+    pub(crate) fn receive(&mut self) -> Result<Messages<'_>, Errno> {
+        let length = sys::receive(&self.fd, &mut self.buffer, 0)?;
+        Ok(Messages(&self.buffer[..length]))
+    }
+
+    /// Carries out requests in as few sends as buffers allow. Later ones run even where earlier ones fail; there is one reply for each.
+    pub(crate) fn run(&mut self, requests: Vec<Request>) -> Vec<Reply> {
+        let mut replies = Vec::with_capacity(requests.len());
+        let mut pending = requests.into_iter().peekable();
+        while pending.peek().is_some() {
+            let mut chunk = Vec::new();
+            let mut bytes = 0;
+            while let Some(request) = pending.next_if(|next| {
+                chunk.is_empty() || (chunk.len() < MESSAGES_PER_SEND && bytes + next.message.len() <= BYTES_PER_SEND)
+            }) {
+                bytes += request.message.len();
+                chunk.push(request);
+            }
+            replies.extend(self.run_chunk(chunk));
+        }
+        replies
+    }
+
+    fn run_chunk(&mut self, requests: Vec<Request>) -> Vec<Reply> {
+        let mut bytes = Vec::new();
+        let mut slots: Vec<Slot> = Vec::with_capacity(requests.len());
+        for request in requests {
+            let sequence = self.take_sequence();
+            let Request { operation, object, message, tolerated } = request;
+            bytes.extend(message.finish(sequence, flag(libc::NLM_F_REQUEST | libc::NLM_F_ACK)));
+            slots.push(Slot { sequence, operation, object, tolerated, verdict: None, answer: None });
+        }
+        let failure = match self.send(&bytes) {
+            Ok(()) => self.collect(&mut slots).err(),
+            Err(errno) => Some(errno),
+        };
+        slots.into_iter().map(|slot| slot.into_reply(failure)).collect()
+    }
+
+    fn collect(&mut self, slots: &mut [Slot]) -> Result<(), Errno> {
+        let mut open = slots.len();
+        while open > 0 {
+            for message in self.receive()? {
+                let Some(slot) = slots.iter_mut().find(|slot| slot.sequence == message.sequence) else { continue };
+                if i32::from(message.kind) == libc::NLMSG_ERROR {
+                    open -= usize::from(slot.verdict.is_none());
+                    slot.verdict = Some(message.verdict().unwrap_or((-libc::EBADMSG, None)));
+                } else if slot.answer.is_none() {
+                    slot.answer = Some((message.kind, message.body.to_vec()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for all objects of a kind. Read again where the kernel says that they changed meanwhile.
+    pub(crate) fn dump<T>(
+        &mut self,
+        operation: &'static str,
+        object: &str,
+        message: &Message,
+        mut each: impl FnMut(&Incoming<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        let mut last = Errno::EAGAIN;
+        for _ in 0..DUMP_ATTEMPTS {
+            match self.dump_once(message, &mut each) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => last = Errno::EAGAIN,
+                Err((Errno::ENOBUFS, _)) => last = Errno::ENOBUFS,
+                Err((errno, text)) => {
+                    return Err(NetlinkError { message: text, ..NetlinkError::new(operation, object, errno) });
+                }
+            }
+        }
+        Err(NetlinkError::new(operation, object, last))
+    }
+
+    /// `None`: the dump was interrupted by a change and is not to be trusted.
+    fn dump_once<T>(
+        &mut self,
+        message: &Message,
+        each: &mut impl FnMut(&Incoming<'_>) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, (Errno, Option<String>)> {
+        let sequence = self.take_sequence();
+        let bytes = message.clone().finish(sequence, flag(libc::NLM_F_REQUEST | libc::NLM_F_DUMP));
+        self.send(&bytes).map_err(|errno| (errno, None))?;
+        let mut found = Vec::new();
+        let mut consistent = true;
+        loop {
+            for message in self.receive().map_err(|errno| (errno, None))? {
+                if message.sequence != sequence {
+                    continue;
+                }
+                consistent &= message.flags & NLM_F_DUMP_INTR == 0;
+                match i32::from(message.kind) {
+                    libc::NLMSG_ERROR | libc::NLMSG_DONE => match message.verdict() {
+                        Some((code, text)) if code < 0 => return Err((errno_of(code), text)),
+                        _ => return Ok(consistent.then_some(found)),
+                    },
+                    libc::NLMSG_NOOP => {}
+                    _ => found.extend(each(&message)),
+                }
+            }
+        }
+    }
+
+    /// Throws away what an earlier, given-up conversation left in the socket.
+    fn forget_stale(&mut self) {
+        while let Ok(length) = sys::receive(&self.fd, &mut self.buffer, libc::MSG_DONTWAIT) {
+            if length == 0 {
+                break;
+            }
+        }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+const NLM_F_DUMP_INTR: u16 = 0x10;
+
+struct Slot {
+    sequence: u32,
+    operation: &'static str,
+    object: String,
+    tolerated: &'static [Errno],
+    verdict: Option<(i32, Option<String>)>,
+    answer: Option<(u16, Vec<u8>)>,
+}
+
+impl Slot {
+    /// `failure` is what ended the conversation before this request was answered.
+    fn into_reply(self, failure: Option<Errno>) -> Reply {
+        let (errno, message) = match self.verdict {
+            Some((0, _)) => return Reply { result: Ok(()), tolerated: false, answer: self.answer },
+            Some((code, message)) => (errno_of(code), message),
+            None => (failure.unwrap_or(Errno::EBADMSG), None),
+        };
+        if self.tolerated.contains(&errno) {
+            return Reply { result: Ok(()), tolerated: true, answer: self.answer };
+        }
+        let error = NetlinkError { operation: self.operation, object: self.object, errno, message };
+        Reply { result: Err(error), tolerated: false, answer: self.answer }
+    }
+}
+
+/// The few system calls, with `EINTR` retried and nothing else decided.
+pub(crate) mod sys {
+    #![allow(unsafe_code)]
+    use super::*;
+
+    /// A bound netlink socket, close-on-exec, listening to these multicast groups (bits as `nl_groups` has them).
+    pub(crate) fn socket(protocol: libc::c_int, groups: u32) -> Result<OwnedFd, Errno> {
+        // SAFETY: no pointers are passed.
+        let raw = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+        let raw = Errno::result(raw)?;
+        // SAFETY: `raw` was just opened and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        // SAFETY: an all-zero sockaddr_nl is a valid one.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = groups;
+        let size = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: `address` lives through the call and `size` is its size.
+        let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size) };
+        Errno::result(bound)?;
+        Ok(fd)
+    }
+
+    pub(crate) fn set_option(
+        fd: &OwnedFd,
+        level: libc::c_int,
+        name: libc::c_int,
+        value: libc::c_int,
+    ) -> Result<(), Errno> {
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: `value` lives through the call and `size` is its size.
+        let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+        Errno::result(done).map(drop)
+    }
+
+    pub(crate) fn set_receive_timeout(fd: &OwnedFd, timeout: Duration) -> Result<(), Errno> {
+        let value = libc::timeval { tv_sec: timeout.as_secs() as libc::time_t, tv_usec: 0 };
+        let size = size_of::<libc::timeval>() as libc::socklen_t;
+        // SAFETY: `value` lives through the call and `size` is its size.
+        let done = unsafe {
+            libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), size)
+        };
+        Errno::result(done).map(drop)
+    }
+
+    /// One datagram to the kernel, whole or not at all.
+    pub(crate) fn send(fd: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+        loop {
+            // SAFETY: pointer and length are those of `bytes`.
+            let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+            match Errno::result(sent) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// One datagram from the kernel: its length. `ETIMEDOUT` when none came in time, `EAGAIN` with `MSG_DONTWAIT`, `EMSGSIZE`
+    /// when it did not fit.
+    pub(crate) fn receive(fd: &OwnedFd, buffer: &mut [u8], flags: libc::c_int) -> Result<usize, Errno> {
+        let capacity = buffer.len();
+        loop {
+            // SAFETY: pointer and length are those of `buffer`.
+            let got =
+                unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), capacity, flags | libc::MSG_TRUNC) };
+            match Errno::result(got) {
+                Ok(length) if length as usize > capacity => return Err(Errno::EMSGSIZE),
+                Ok(length) => return Ok(length as usize),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if flags & libc::MSG_DONTWAIT == 0 => return Err(Errno::ETIMEDOUT),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}

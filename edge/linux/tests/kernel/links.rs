@@ -1,0 +1,177 @@
+use vpc_linux::{Address, ConfKey, Errno, LinkChange, NeighSpec, Netns, Rtnl, VethPeer, VethSpec};
+
+use crate::sandbox::{cable, ip, mac, name, net, other_eyes, sandboxed};
+
+#[test]
+fn a_veth_pair_is_made_across_namespaces_in_one_go() {
+    const TEST: &str = "links::a_veth_pair_is_made_across_namespaces_in_one_go";
+    sandboxed(TEST, || {
+        let (mut host, pod) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let spec = VethSpec {
+            name: name("eni0123456789a"),
+            mac: Some(mac(1)),
+            mtu: Some(9001),
+            up: true,
+            alias: Some("aws-cni web default/web-0".to_owned()),
+            peer: VethPeer { name: name("eth0"), mac: Some(mac(2)), mtu: Some(9001), netns: Some(&pod) },
+        };
+        let (index, peer) = host.add_veth(&spec).unwrap();
+        let ours = host.link(index).unwrap();
+        assert_eq!((ours.name.as_str(), ours.mac, ours.mtu, ours.up), ("eni0123456789a", Some(mac(1)), 9001, true));
+        assert_eq!(ours.kind.as_deref(), Some("veth"));
+        assert_eq!(ours.alias.as_deref(), Some("aws-cni web default/web-0"));
+        assert_eq!(ours.peer_index, peer);
+        let theirs = Rtnl::open_in(&pod).unwrap().link(&name("eth0")).unwrap();
+        assert_eq!((Some(theirs.index), theirs.mac, theirs.mtu, theirs.up), (peer, Some(mac(2)), 9001, false));
+        assert!(!ours.carrier, "the peer is down");
+        assert_eq!(host.links().unwrap().iter().find(|link| link.index == index), Some(&ours));
+
+        let again = host.add_veth(&spec).unwrap_err();
+        assert_eq!((again.errno, again.operation), (Errno::EEXIST, "create veth pair"));
+        assert!(again.object.contains("eni0123456789a"));
+
+        let Some(seen) = other_eyes(TEST, "ip", &["-j", "-d", "link", "show", "eni0123456789a"]) else { return };
+        let seen = &seen[0];
+        assert_eq!(seen["address"], "0a:00:00:00:00:01");
+        assert_eq!(seen["mtu"], 9001);
+        assert_eq!(seen["ifalias"], "aws-cni web default/web-0");
+        assert_eq!(seen["linkinfo"]["info_kind"], "veth");
+    });
+}
+
+#[test]
+fn a_link_that_is_not_there_is_no_failure_to_look_for() {
+    sandboxed("links::a_link_that_is_not_there_is_no_failure_to_look_for", || {
+        let mut rtnl = Rtnl::open().unwrap();
+        assert_eq!(rtnl.find_link(&name("eth7")).unwrap(), None);
+        assert_eq!(rtnl.find_link(4711).unwrap(), None);
+        let error = rtnl.link(&name("eth7")).unwrap_err();
+        assert!(error.is_absent() && error.to_string().contains("get link eth7"), "{error}");
+    });
+}
+
+#[test]
+fn links_are_changed_renamed_and_moved() {
+    sandboxed("links::links_are_changed_renamed_and_moved", || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let (index, _) = cable(&mut rtnl, "a0", &far, "b0");
+        let change = LinkChange {
+            up: Some(false),
+            mtu: Some(1400),
+            mac: Some(mac(7)),
+            alias: Some("hello".to_owned()),
+            group: Some(42),
+            ..LinkChange::default()
+        };
+        rtnl.set_link(index, &change).unwrap();
+        rtnl.rename_link(index, &name("eth1")).unwrap();
+        let seen = rtnl.link(&name("eth1")).unwrap();
+        assert_eq!((seen.index, seen.mtu, seen.mac, seen.group, seen.up), (index, 1400, Some(mac(7)), 42, false));
+        assert_eq!(seen.alias.as_deref(), Some("hello"));
+        rtnl.set_link(index, &LinkChange { alias: Some(String::new()), ..LinkChange::default() }).unwrap();
+        assert_eq!(rtnl.link(index).unwrap().alias, None);
+        rtnl.move_link(index, &far).unwrap();
+        assert_eq!(rtnl.find_link(&name("eth1")).unwrap(), None);
+        assert_eq!(Rtnl::open_in(&far).unwrap().link(&name("eth1")).unwrap().mac, Some(mac(7)));
+    });
+}
+
+#[test]
+fn ipv4_settings_of_a_link_go_by_netlink() {
+    sandboxed("links::ipv4_settings_of_a_link_go_by_netlink", || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        cable(&mut rtnl, "a0", &far, "b0");
+        let settings = [
+            (ConfKey::Forwarding, 1, "forwarding"),
+            (ConfKey::RpFilter, 2, "rp_filter"),
+            (ConfKey::ProxyArp, 1, "proxy_arp"),
+            (ConfKey::AcceptLocal, 1, "accept_local"),
+            (ConfKey::RouteLocalnet, 1, "route_localnet"),
+            (ConfKey::ArpIgnore, 1, "arp_ignore"),
+            (ConfKey::ArpAnnounce, 2, "arp_announce"),
+            (ConfKey::SendRedirects, 0, "send_redirects"),
+            (ConfKey::SrcValidMark, 1, "src_valid_mark"),
+            (ConfKey::PromoteSecondaries, 1, "promote_secondaries"),
+            (ConfKey::ArpNotify, 1, "arp_notify"),
+            (ConfKey::ArpFilter, 1, "arp_filter"),
+            (ConfKey::ProxyArpPvlan, 1, "proxy_arp_pvlan"),
+            (ConfKey::LogMartians, 1, "log_martians"),
+        ];
+        let wanted: Vec<_> = settings.iter().map(|(key, value, _)| (*key, *value)).collect();
+        rtnl.set_conf(&name("a0"), &wanted).unwrap();
+        let conf = rtnl.conf(&name("a0")).unwrap();
+        for (key, value, file) in settings {
+            assert_eq!(conf.get(key), Some(value), "{file}");
+            let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/a0/{file}")).unwrap();
+            assert_eq!(text.trim(), value.to_string(), "{file} by the kernel's own name");
+        }
+    });
+}
+
+#[test]
+fn many_links_go_as_one_group() {
+    sandboxed("links::many_links_go_as_one_group", || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let kept = cable(&mut rtnl, "kept", &far, "kept").0;
+        let mut doomed: Vec<u32> =
+            (0..100).map(|i| cable(&mut rtnl, &format!("a{i}"), &far, &format!("b{i}")).0).collect();
+        doomed.push(999_999);
+        rtnl.delete_links_as_group(&doomed).unwrap();
+        let left: Vec<u32> = rtnl.links().unwrap().into_iter().map(|link| link.index).collect();
+        assert_eq!(left, [1, kept]);
+        rtnl.delete_links_as_group(&doomed).unwrap();
+        rtnl.delete_links_as_group(&[]).unwrap();
+        rtnl.delete_links_as_group(&[kept]).unwrap();
+        assert_eq!(Rtnl::open_in(&far).unwrap().links().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn addresses_come_and_go() {
+    const TEST: &str = "links::addresses_come_and_go";
+    sandboxed(TEST, || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let (index, _) = cable(&mut rtnl, "a0", &far, "b0");
+        let plain = Address::new(index, net("10.20.8.4/22"));
+        let quiet = Address { no_prefix_route: true, ..Address::new(index, net("10.30.0.5/16")) };
+        rtnl.add_address(&plain).unwrap();
+        assert!(rtnl.add_address(&plain).unwrap_err().is_present());
+        rtnl.replace_address(&plain).unwrap();
+        rtnl.add_address(&quiet).unwrap();
+        assert_eq!(rtnl.addresses(Some(index)).unwrap(), [plain.clone(), quiet.clone()]);
+        assert_eq!(rtnl.addresses(Some(1)).unwrap(), []);
+        let connected: Vec<_> = rtnl.routes(Some(vpc_model::RouteTable::MAIN)).unwrap().iter().map(|r| r.to).collect();
+        assert_eq!(connected, [net("10.20.8.0/22")], "NOPREFIXROUTE makes no route");
+        if let Some(seen) = other_eyes(TEST, "ip", &["-j", "-4", "addr", "show", "dev", "a0"]) {
+            let infos = seen[0]["addr_info"].as_array().unwrap();
+            assert_eq!((infos[0]["local"].as_str(), infos[0]["prefixlen"].as_u64()), (Some("10.20.8.4"), Some(22)));
+            assert_eq!(infos[1]["noprefixroute"], true);
+        }
+        rtnl.delete_address(&plain).unwrap();
+        assert!(rtnl.delete_address(&plain).unwrap_err().is_absent());
+    });
+}
+
+#[test]
+fn neighbours_are_pinned_and_forgotten() {
+    const TEST: &str = "links::neighbours_are_pinned_and_forgotten";
+    sandboxed(TEST, || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let (index, _) = cable(&mut rtnl, "a0", &far, "b0");
+        let pinned = NeighSpec::pinned(index, ip("169.254.1.1"), mac(1));
+        rtnl.pin_neighbour(&NeighSpec::pinned(index, ip("169.254.1.1"), mac(9))).unwrap();
+        rtnl.pin_neighbour(&pinned).unwrap();
+        assert_eq!(rtnl.neighbours(false).unwrap(), std::slice::from_ref(&pinned));
+        let proxied = NeighSpec::proxied(index, ip("10.20.0.1"));
+        rtnl.pin_neighbour(&proxied).unwrap();
+        let proxies = rtnl.neighbours(true).unwrap();
+        assert_eq!(proxies.len(), 1);
+        assert_eq!((proxies[0].address, proxies[0].proxy, proxies[0].link), (ip("10.20.0.1"), true, index));
+        if let Some(seen) = other_eyes(TEST, "ip", &["-j", "neigh", "show", "dev", "a0"]) {
+            assert_eq!((&seen[0]["lladdr"], &seen[0]["state"][0]), (&"0a:00:00:00:00:01".into(), &"PERMANENT".into()));
+        }
+        rtnl.delete_neighbour(&pinned).unwrap();
+        assert!(rtnl.delete_neighbour(&pinned).unwrap_err().is_absent());
+        assert_eq!(rtnl.neighbours(false).unwrap(), []);
+    });
+}

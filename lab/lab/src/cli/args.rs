@@ -1,0 +1,214 @@
+//! What can be typed.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::control::Place;
+use crate::kubelet::PodName;
+use crate::place::DEFAULT_LAB;
+
+/// A VPC on one machine: EC2, nodes, pods and real packets in namespaces, without root and without a cloud account.
+#[derive(Debug, Parser)]
+#[command(name = "vpc-lab", version, arg_required_else_help = true)]
+pub(super) struct Cli {
+    /// Which lab.
+    #[arg(long, global = true, default_value = DEFAULT_LAB, env = "VPC_LAB", value_name = "NAME")]
+    pub(super) lab: String,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Start a lab; returns when it is ready, and the lab stays in the background.
+    Up {
+        /// Topology file; without one: three nodes in three zones (`vpc-lab topology` prints it).
+        file: Option<PathBuf>,
+    },
+    /// End a lab. Nothing of it is left.
+    Down,
+    /// Show nodes, ENIs with their slots, and pods.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make and delete pods (their networks).
+    Pod {
+        #[command(subcommand)]
+        command: PodCommand,
+    },
+    /// Run a program in a node, a pod or the internet; its streams and exit code are passed through.
+    Exec {
+        /// NODE, NODE/NAMESPACE/NAME, `world`, `fabric` (the VPC's router) or `fabric/GATEWAY`.
+        place: Place,
+        /// Program and arguments. `vpc-lab tool --help` lists small programs that are always there.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Show the packets of a link.
+    Capture {
+        /// Where: as for `exec`.
+        place: Place,
+        /// Link (eth0; in `fabric` the ports of the ENIs).
+        link: String,
+        /// Write them to a file for Wireshark or tcpdump instead.
+        #[arg(short, long, value_name = "FILE.pcap")]
+        write: Option<PathBuf>,
+        /// End after so many packets.
+        #[arg(short, long)]
+        count: Option<u64>,
+    },
+    /// List every call of EC2 and IMDS: time, caller, parameters, answer.
+    Calls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Turn a node's power on or off.
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// Kill, stop or start a node's daemon.
+    Daemon {
+        #[command(subcommand)]
+        command: DaemonCommand,
+    },
+    /// Serve EC2 and IMDS alone, without namespaces, until interrupted.
+    Cloud {
+        /// Address and port to listen on.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+        listen: String,
+        /// Topology file; without one the built-in topology.
+        file: Option<PathBuf>,
+        /// Id or name of the instance that IMDS speaks to; without one the first.
+        #[arg(long)]
+        instance: Option<String>,
+    },
+    /// Play the demo: six scenes on real packets; fails when the story is not true.
+    Demo {
+        /// Name or number of one scene; without it all.
+        scene: Option<String>,
+    },
+    /// Print the built-in topology, to start your own from.
+    Topology,
+    /// Small network programs, for use with `exec`.
+    #[command(hide = true)]
+    Tool {
+        #[command(subcommand)]
+        command: ToolCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PodCommand {
+    /// Make a pod's network: a namespace, and ADD through the node's plugins.
+    Add {
+        /// Node.
+        node: String,
+        /// NAMESPACE/NAME
+        pod: PodName,
+        /// Sandboxes to try before giving up.
+        #[arg(long, default_value_t = 10)]
+        attempts: u32,
+    },
+    /// Take a pod's network down: DEL through the node's plugins, then the namespace goes.
+    Del {
+        /// Node.
+        node: String,
+        /// NAMESPACE/NAME
+        pod: PodName,
+    },
+    /// Make or delete pods until the node has so many of those made by this command.
+    Scale {
+        /// Node.
+        node: String,
+        /// How many.
+        count: u32,
+        /// Sandboxes to try for each before giving up.
+        #[arg(long, default_value_t = 10)]
+        attempts: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NodeCommand {
+    /// Power on; comes back when the node is ready and has its pods again.
+    On {
+        /// Node.
+        node: String,
+    },
+    /// Power off: everything in it is gone at once; its disk stays.
+    Off {
+        /// Node.
+        node: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DaemonCommand {
+    /// SIGKILL.
+    Kill {
+        /// Node.
+        node: String,
+    },
+    /// SIGTERM, and wait for its end.
+    Stop {
+        /// Node.
+        node: String,
+    },
+    /// Start it again, and wait until the node's network is configured.
+    Start {
+        /// Node.
+        node: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ToolCommand {
+    /// Send echo requests; prints what came of each as JSON.
+    Ping {
+        /// Address.
+        to: Ipv4Addr,
+        /// Requests.
+        #[arg(long, default_value_t = 1)]
+        count: u16,
+        /// Bytes of payload.
+        #[arg(long, default_value_t = 56)]
+        size: usize,
+        /// Never fragment.
+        #[arg(long)]
+        dont_fragment: bool,
+        /// From one request to the next, in milliseconds.
+        #[arg(long, default_value_t = 100)]
+        interval_ms: u64,
+        /// For each answer, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        timeout_ms: u64,
+        /// Claim to be this address.
+        #[arg(long)]
+        source: Option<Ipv4Addr>,
+    },
+    /// Ask a web server; prints status and body as JSON.
+    Get {
+        /// http://HOST[:PORT]/PATH
+        url: String,
+        /// Method.
+        #[arg(long, default_value = "GET")]
+        method: String,
+        /// NAME: VALUE
+        #[arg(long)]
+        header: Vec<String>,
+        /// For the connection and each piece of the answer, in milliseconds.
+        #[arg(long, default_value_t = 2000)]
+        timeout_ms: u64,
+    },
+    /// Answer everybody on a TCP port with the address he came from.
+    Serve {
+        /// Port.
+        port: u16,
+    },
+}

@@ -1,0 +1,231 @@
+//! The command line.
+
+mod args;
+mod show;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use lab_cloud::Setup;
+use lab_serve::standalone;
+use vpc_model::WallTime;
+
+use crate::capture::{PcapWriter, read_packet, wait_readable};
+use crate::control::{DaemonAction, Failure, Place};
+use crate::lab::{Lab, LabError, StartOptions};
+use crate::sys::init;
+use crate::demo;
+use crate::tools::{self, HttpOptions, PingOptions};
+use crate::topology::{Topology, TopologyFile};
+use crate::{place, supervisor};
+use args::{Cli, Command, DaemonCommand, NodeCommand, PodCommand, ToolCommand};
+
+/// Exit code of a program that could not be started, as shells have it: not there, and not to be run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
+
+/// `main` of `vpc-lab`.
+#[must_use]
+pub fn main() -> ExitCode {
+    // The two hidden faces of this program: PID 1 of a node, and the process behind a lab.
+    match std::env::args().nth(1).as_deref() {
+        Some(init::SUBCOMMAND) => {
+            return match init::main() {
+                Err(_) => ExitCode::FAILURE,
+                Ok(never) => match never {},
+            };
+        }
+        Some(supervisor::SUBCOMMAND) => return supervisor::main(),
+        _ => {}
+    }
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(e) => {
+            let mut text = format!("{e:#}");
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            io::stderr().write_all(format!("vpc-lab: {text}").as_bytes()).ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let name = cli.lab.as_str();
+    match cli.command {
+        Command::Up { file } => return up(name, file.as_deref()),
+        Command::Down => Lab::open(name)?.down()?,
+        Command::Status { json } => {
+            let status = Lab::open(name)?.status()?;
+            print(&if json { to_json(&status)? } else { show::status(&status) })?;
+        }
+        Command::Pod { command } => return pod(&Lab::open(name)?, command),
+        Command::Exec { place, command } => return exec(&Lab::open(name)?, &place, &command),
+        Command::Capture { place, link, write, count } => capture(&Lab::open(name)?, &place, &link, write.as_deref(), count)?,
+        Command::Calls { json } => {
+            let calls = Lab::open(name)?.calls()?;
+            print(&if json { to_json(&calls)? } else { show::calls(&calls) })?;
+        }
+        Command::Node { command } => {
+            let (node, on) = match &command {
+                NodeCommand::On { node } => (node, true),
+                NodeCommand::Off { node } => (node, false),
+            };
+            Lab::open(name)?.power(node, on)?;
+        }
+        Command::Daemon { command } => {
+            let (node, action) = match &command {
+                DaemonCommand::Kill { node } => (node, DaemonAction::Kill),
+                DaemonCommand::Stop { node } => (node, DaemonAction::Stop),
+                DaemonCommand::Start { node } => (node, DaemonAction::Start),
+            };
+            Lab::open(name)?.daemon(node, action)?;
+        }
+        Command::Cloud { listen, file, instance } => cloud(&listen, file.as_deref(), instance.as_deref())?,
+        Command::Demo { scene } => return Ok(demo::run(scene.as_deref())),
+        Command::Topology => print(TopologyFile::built_in_text())?,
+        Command::Tool { command } => tool(command)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn topology(file: Option<&Path>) -> anyhow::Result<Topology> {
+    let Some(path) = file else { return Ok(Topology::built_in()?) };
+    let read = TopologyFile::read(path)?;
+    read.resolve().with_context(|| path.display().to_string())
+}
+
+fn up(name: &str, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let topology = topology(file)?;
+    let options = StartOptions { name: name.to_owned(), ..StartOptions::default() };
+    let (lab, warnings) = Lab::start(&topology, &options)?;
+    print(&show::status(&lab.status()?))?;
+    if warnings.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = warnings.join("\n");
+    let flag = if name == place::DEFAULT_LAB { String::new() } else { format!(" --lab {name}") };
+    bail!("{text}\nThe lab stays up to be looked at (`vpc-lab exec{flag} NODE -- …`); `vpc-lab down{flag}` ends it.")
+}
+
+fn pod(lab: &Lab, command: PodCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PodCommand::Add { node, pod, attempts } => {
+            let status = lab.pod_add(&node, &pod, attempts)?;
+            print(&show::pod_added(&status))?;
+        }
+        PodCommand::Del { node, pod } => lab.pod_del(&node, &pod)?,
+        PodCommand::Scale { node, count, attempts } => {
+            let report = lab.pod_scale(&node, count, attempts)?;
+            print(&show::scaled(&report))?;
+            if !report.failed.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exec(lab: &Lab, place: &Place, command: &[String]) -> anyhow::Result<ExitCode> {
+    let env: BTreeMap<_, _> = std::env::var("TERM").map(|term| ("TERM".to_owned(), term)).into_iter().collect();
+    match lab.exec(place, command, env) {
+        Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))),
+        Err(LabError::Refused(failure @ Failure::Exec { missing, .. })) => {
+            writeln!(io::stderr(), "vpc-lab: {failure}").ok();
+            Ok(ExitCode::from(if missing { NOT_FOUND } else { NOT_RUN }))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Shows (or writes) packets until interrupted, or so many.
+fn capture(lab: &Lab, place: &Place, link: &str, write: Option<&Path>, count: Option<u64>) -> anyhow::Result<()> {
+    let socket = lab.capture_socket(place, link)?;
+    let file = write.map(|path| File::create(path).with_context(|| path.display().to_string())).transpose()?;
+    let mut pcap = file.map(PcapWriter::new).transpose()?;
+    // Whoever started us may wait for this before he makes traffic.
+    writeln!(io::stderr(), "capturing on {link} in {place}; ctrl-c ends it")?;
+    let mut left = count.unwrap_or(u64::MAX);
+    while left > 0 {
+        wait_readable(&socket, Duration::from_secs(3600))?;
+        while let Some(packet) = read_packet(&socket).context("the link has gone")? {
+            match &mut pcap {
+                Some(pcap) => pcap.write(&packet)?,
+                None => print(&format!("{} {packet}\n", show::clock(packet.at)))?,
+            }
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// EC2 and IMDS alone, until interrupted.
+fn cloud(listen: &str, file: Option<&Path>, instance: Option<&str>) -> anyhow::Result<()> {
+    let topology = topology(file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let _inside = runtime.enter();
+    let listener = TcpListener::bind(listen).with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let wall = WallTime(i64::try_from(wall.as_nanos()).unwrap_or(0));
+    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall };
+    let (cloud, server) = standalone(listener, topology.world(), setup, instance)?;
+    print(&show::cloud(server.address(), &topology, &cloud.snapshot()))?;
+    runtime.block_on(server.wait());
+    Ok(())
+}
+
+fn tool(command: ToolCommand) -> anyhow::Result<()> {
+    match command {
+        ToolCommand::Ping { to, count, size, dont_fragment, interval_ms, timeout_ms, source } => {
+            let options = PingOptions {
+                count,
+                size,
+                dont_fragment,
+                interval: Duration::from_millis(interval_ms),
+                timeout: Duration::from_millis(timeout_ms),
+                source,
+            };
+            print(&to_json(&tools::ping(to, &options)?)?)
+        }
+        ToolCommand::Get { url, method, header, timeout_ms } => {
+            let split = |text: &String| {
+                let (name, value) = text.split_once(':').with_context(|| format!("header `{text}`: expected NAME: VALUE"))?;
+                Ok((name.trim().to_owned(), value.trim().to_owned()))
+            };
+            let headers = header.iter().map(split).collect::<anyhow::Result<_>>()?;
+            let options = HttpOptions { method, headers, timeout: Duration::from_millis(timeout_ms) };
+            print(&to_json(&tools::get(&url, &options))?)
+        }
+        ToolCommand::Serve { port } => Ok(tools::serve(port)?),
+    }
+}
+
+fn to_json(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// To stdout; whoever has stopped reading (`| head`) ends us quietly.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}
+
+/// Whether colours make sense.
+fn colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}

@@ -1,0 +1,176 @@
+//! What is printed for people.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use lab_cloud::Snapshot;
+use lab_serve::CallRecord;
+
+use super::colours;
+use crate::control::{EniStatus, LabStatus, NodeStatus, ScaleReport};
+use crate::kubelet::{Phase, PodStatus};
+use crate::topology::Topology;
+
+/// Longest list of parameters, and longest answer, of one printed call.
+const CALL_WIDTH: usize = 100;
+
+/// A slot of an ENI: a pod has it, nobody has it yet, or it is empty.
+const TAKEN: char = '■';
+const WARM: char = '□';
+const EMPTY: char = '·';
+
+/// The whole lab.
+pub(super) fn status(lab: &LabStatus) -> String {
+    let mut out = String::new();
+    let age = SystemTime::now().duration_since(lab.since).unwrap_or_default();
+    let cidrs = lab.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let pods: usize = lab.nodes.iter().map(|node| node.pods.len()).sum();
+    let _ = writeln!(out, "lab {} · up {} · VPC {cidrs} · {} nodes, {pods} pods", bold(&lab.lab), span(age), lab.nodes.len());
+    for node in &lab.nodes {
+        out.push('\n');
+        self::node(&mut out, node);
+    }
+    out.push('\n');
+    for (name, private, public) in &lab.nat_gateways {
+        let _ = writeln!(out, "NAT gateway {name}  {private} = {public}");
+    }
+    let hosts = lab.public_hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let _ = writeln!(out, "internet     {hosts}");
+    for visit in &lab.visits {
+        let _ = writeln!(out, "             {} saw {}:{} ask for {}", visit.host, visit.source, visit.port, visit.path);
+    }
+    if lab.fabric.spoofed > 0 {
+        let _ = writeln!(out, "source check {} packets dropped", lab.fabric.spoofed);
+    }
+    let _ = writeln!(out, "slots        {TAKEN} pod  {WARM} free  {EMPTY} empty");
+    out
+}
+
+fn node(out: &mut String, node: &NodeStatus) {
+    let power = if node.on { "" } else { " · no power" };
+    let daemon = match &node.daemon {
+        None => "no daemon".to_owned(),
+        Some(daemon) => match (daemon.pid, &daemon.ended, daemon.ready_after_ms) {
+            (Some(_), _, Some(after)) => format!("daemon ready after {after} ms"),
+            (Some(_), _, None) => "daemon starting".to_owned(),
+            (None, Some(ended), _) => format!("daemon ended: {ended}"),
+            (None, None, _) => "daemon not started".to_owned(),
+        },
+    };
+    let _ = writeln!(out, "{} · {} · {} · {daemon}{power}", bold(&node.name), node.instance_type, node.zone);
+    if let Some(problem) = &node.problem {
+        let _ = writeln!(out, "  ! {problem}");
+    }
+    for eni in &node.enis {
+        let link = eni.link.as_deref().unwrap_or("-");
+        let public = eni.public.map(|public| format!(" = {public}")).unwrap_or_default();
+        let _ = writeln!(out, "  {link:<5} {:<15} {} {:>2}/{:<2} {}{public}", eni.primary.to_string(), slots(eni, &node.pods), eni.slots_used, eni.slots, eni.id);
+    }
+    for pod in &node.pods {
+        let address = pod.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+        let phase = match pod.phase {
+            Phase::Running => "",
+            Phase::Creating => "creating",
+            Phase::Terminating => "terminating",
+            Phase::Lost => "lost",
+        };
+        let _ = writeln!(out, "        {address:<15} {} {phase}", pod.pod);
+    }
+}
+
+/// One sign for each secondary slot of an ENI.
+fn slots(eni: &EniStatus, pods: &[PodStatus]) -> String {
+    let taken = |address: &std::net::Ipv4Addr| pods.iter().any(|pod| pod.address.as_ref() == Some(address));
+    let addresses = eni.secondary.iter().map(|address| if taken(address) { TAKEN } else { WARM });
+    // Empty ones need no pictures beyond what fits a line.
+    let picture: String = addresses.chain(eni.prefixes.iter().map(|_| WARM)).collect();
+    let empty = eni.slots.saturating_sub(eni.slots_used).min(49) as usize;
+    picture + &EMPTY.to_string().repeat(empty)
+}
+
+/// A pod that was made.
+pub(super) fn pod_added(pod: &PodStatus) -> String {
+    let address = pod.address.map_or_else(|| "no IPv4 address".to_owned(), |address| address.to_string());
+    let took = pod.add_micros.map(|micros| format!(", ADD took {:.1} ms", micros as f64 / 1000.0)).unwrap_or_default();
+    let attempts = if pod.attempts == 1 { String::new() } else { format!(", at attempt {}", pod.attempts) };
+    format!("{} on {}: {address}{took}{attempts}\n", pod.pod, pod.node)
+}
+
+/// What scaling did.
+pub(super) fn scaled(report: &ScaleReport) -> String {
+    let mut out = String::new();
+    let retried = report.added.iter().filter(|pod| pod.attempts > 1).count();
+    let _ = write!(out, "{} made, {} deleted, {} failed in {} ms", report.added.len(), report.deleted.len(), report.failed.len(), report.millis);
+    if retried > 0 {
+        let _ = write!(out, "; {retried} needed more than one attempt");
+    }
+    out.push('\n');
+    for (pod, cause) in &report.failed {
+        let _ = writeln!(out, "  {pod}: {cause}");
+    }
+    out
+}
+
+/// Every call on a line.
+pub(super) fn calls(calls: &[CallRecord]) -> String {
+    let mut out = String::new();
+    for call in calls {
+        let caller = call.caller_name.as_deref().unwrap_or("-");
+        let parameters = call.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+        let answer = call.error.as_ref().map_or_else(|| call.answer.clone(), |error| format!("{error}: {}", call.answer));
+        let _ = writeln!(
+            out,
+            "{:>9.3} s  {caller:<10} {} {}  -> {} {} ({:.1} ms)",
+            call.at_ms as f64 / 1000.0,
+            call.action,
+            cut(&parameters),
+            call.status,
+            cut(&answer),
+            call.took_us as f64 / 1000.0
+        );
+    }
+    out
+}
+
+fn cut(text: &str) -> String {
+    let line = text.replace('\n', " ");
+    if line.chars().count() <= CALL_WIDTH {
+        return line;
+    }
+    line.chars().take(CALL_WIDTH - 1).chain(['…']).collect()
+}
+
+/// How to reach a cloud that stands alone.
+pub(super) fn cloud(address: SocketAddr, topology: &Topology, snapshot: &Snapshot) -> String {
+    let instances: Vec<_> = snapshot.instances.iter().map(|i| format!("{} ({}, {})", i.id, i.name, i.instance_type)).collect();
+    format!(
+        "EC2 and IMDS on http://{address}, until interrupted\n\
+         \x20 export AWS_ENDPOINT_URL_EC2=http://{address} AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{address}\n\
+         \x20 export AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}\n\
+         instances: {}\n",
+        topology.region,
+        lab_cloud::ACCESS_KEY,
+        lab_cloud::SECRET_KEY,
+        instances.join(", ")
+    )
+}
+
+/// Time of day (UTC) with microseconds.
+pub(super) fn clock(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs() % 86_400;
+    format!("{:02}:{:02}:{:02}.{:06}", seconds / 3600, seconds / 60 % 60, seconds % 60, since.subsec_micros())
+}
+
+fn span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+fn bold(text: &str) -> String {
+    if colours() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+}

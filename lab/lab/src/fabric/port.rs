@@ -1,0 +1,167 @@
+//! The router's side of one ENI.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use lab_cloud::{AttachedEni, EniAddresses};
+use serde::{Deserialize, Serialize};
+use vpc_linux::{Address, ConfKey, LinkChange, NeighSpec, Netns, RouteSpec, Rtnl, VethPeer, VethSpec, rtnl};
+use vpc_model::{EniId, LinkName, Mac, RouteTable};
+
+use super::error::Context;
+use super::links::{NEXT_HOP, link_name};
+use super::{FabricError, PORT_MAC, VPC_MTU};
+
+/// Where an ENI is tied in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PortPlace {
+    /// The subnet's router.
+    pub(super) gateway: Ipv4Addr,
+    /// Mark, and number, of the subnet's route table.
+    pub(super) mark: u32,
+}
+
+/// A port.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) index: u32,
+    pub(super) name: LinkName,
+    pub(super) mac: Mac,
+    pub(super) mark: u32,
+    pub(super) check: bool,
+    /// What it may send from, and what is sent to it.
+    pub(super) networks: BTreeSet<Ipv4Net>,
+    /// Its public addresses: private to public.
+    pub(super) public: BTreeMap<Ipv4Addr, Ipv4Addr>,
+}
+
+/// A port as people see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// The ENI.
+    pub eni: EniId,
+    /// The link in the router.
+    pub link: String,
+    /// The ENI's MAC.
+    pub mac: Mac,
+    /// Addresses and prefixes that are routed to it.
+    pub networks: Vec<Ipv4Net>,
+}
+
+/// What changes when an ENI gets other addresses.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) new: BTreeSet<Ipv4Net>,
+    pub(super) gone: BTreeSet<Ipv4Net>,
+}
+
+impl Port {
+    /// Makes the link: this end up and answering ARP, the other one in the node, with the ENI's MAC, down.
+    pub(super) fn open(
+        router: &mut Rtnl,
+        eni: &AttachedEni,
+        place: PortPlace,
+        node: &Netns,
+        link: &LinkName,
+    ) -> Result<Self, FabricError> {
+        let name = port_name(&eni.id)?;
+        let step = || format!("attach {} as {link}", eni.id);
+        let [_, _, a, b, c, d] = eni.mac.0;
+        let spec = VethSpec {
+            name: name.clone(),
+            mac: Some(Mac([PORT_MAC[0], PORT_MAC[1], a, b, c, d])),
+            mtu: Some(VPC_MTU),
+            up: true,
+            alias: Some(eni.id.to_string()),
+            peer: VethPeer { name: link.clone(), mac: Some(eni.mac), mtu: Some(VPC_MTU), netns: Some(node) },
+        };
+        let (index, _) = router.add_veth(&spec).context(step())?;
+        let networks = networks(&eni.addresses);
+        let port = Self { index, name, mac: eni.mac, mark: place.mark, check: eni.source_dest_check, networks, public: eni.addresses.public.clone() };
+        match port.prepare(router, place.gateway, eni.addresses.primary) {
+            Ok(()) => Ok(port),
+            Err(e) => {
+                port.close(router).ok();
+                Err(e)
+            }
+        }
+    }
+
+    /// The primary address is pinned too: it is whom nodes ask by ARP as, and the kernel would learn it from the question.
+    fn prepare(&self, router: &mut Rtnl, gateway: Ipv4Addr, primary: Ipv4Addr) -> Result<(), FabricError> {
+        let settings = [(ConfKey::Forwarding, 1), (ConfKey::ProxyArp, 1), (ConfKey::RpFilter, 0), (ConfKey::SendRedirects, 0)];
+        let requests = vec![
+            rtnl::link::set(&self.index.into(), &LinkChange::conf(&settings)),
+            rtnl::addr::add(&Address::new(self.index, gateway.into())),
+            rtnl::neigh::replace(&NeighSpec::pinned(self.index, NEXT_HOP, self.mac)),
+            rtnl::neigh::replace(&NeighSpec::pinned(self.index, primary, self.mac)),
+        ];
+        router.run(requests).context(format!("set up port {}", self.name))
+    }
+
+    /// Takes the link away, with the node's end and all routes over it. A link that has gone with its node is fine.
+    pub(super) fn close(&self, router: &mut Rtnl) -> Result<(), FabricError> {
+        match router.delete_link(self.index) {
+            Err(e) if !e.is_absent() => Err(e).context(format!("take port {} away", self.name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets packets to all its networks go out of it.
+    pub(super) fn route_all(&self, router: &mut Rtnl, table: RouteTable) -> Result<(), FabricError> {
+        self.route(router, table, &self.networks)
+    }
+
+    pub(super) fn route(&self, router: &mut Rtnl, table: RouteTable, networks: &BTreeSet<Ipv4Net>) -> Result<(), FabricError> {
+        let requests = networks.iter().map(|net| rtnl::route::replace(&self.route_to(table, *net))).collect();
+        router.run(requests).context(format!("route to port {}", self.name))
+    }
+
+    pub(super) fn unroute(&self, router: &mut Rtnl, table: RouteTable, networks: &BTreeSet<Ipv4Net>) -> Result<(), FabricError> {
+        for net in networks {
+            match router.delete_route(&self.route_to(table, *net)) {
+                // It may have moved to another port already, or gone with the link.
+                Err(e) if !e.is_absent() => return Err(e).context(format!("take the route to {net} away")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn route_to(&self, table: RouteTable, net: Ipv4Net) -> RouteSpec {
+        RouteSpec { onlink: true, ..RouteSpec::through(table, net, NEXT_HOP, self.index) }
+    }
+
+    /// Takes over new addresses; what that changes.
+    pub(super) fn change_to(&mut self, addresses: &EniAddresses) -> Change {
+        let wanted = networks(addresses);
+        let change = Change {
+            new: wanted.difference(&self.networks).copied().collect(),
+            gone: self.networks.difference(&wanted).copied().collect(),
+        };
+        self.networks = wanted;
+        change
+    }
+
+    pub(super) fn status(&self, eni: &EniId) -> PortStatus {
+        PortStatus {
+            eni: eni.clone(),
+            link: self.name.to_string(),
+            mac: self.mac,
+            networks: self.networks.iter().copied().collect(),
+        }
+    }
+}
+
+/// The port of an ENI: `p-` and the last eight digits of its id.
+fn port_name(eni: &EniId) -> Result<LinkName, FabricError> {
+    let id = eni.as_str();
+    let tail = id.get(id.len().saturating_sub(8)..).unwrap_or(id);
+    link_name(&format!("p-{tail}"))
+}
+
+fn networks(addresses: &EniAddresses) -> BTreeSet<Ipv4Net> {
+    let single = std::iter::once(addresses.primary).chain(addresses.secondary.iter().copied()).map(Ipv4Net::from);
+    single.chain(addresses.prefixes.iter().map(|prefix| prefix.net())).collect()
+}

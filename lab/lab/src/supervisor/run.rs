@@ -1,0 +1,254 @@
+//! PID 1 of the lab: builds the fabric, runs the cloud, boots the nodes, opens the door, and waits for the end.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use lab_cloud::{FabricEvent, Setup};
+use lab_serve::{CloudHandle, Delivery, ImdsCallers, ImdsOptions, Server, serve_ec2, serve_imds};
+use nix::sys::signal::{SigSet, Signal};
+use tokio::runtime::Runtime;
+use vpc_model::{InstanceId, WallTime};
+
+use super::node::{Node, NodePlaces, READY_PATIENCE};
+use super::{Order, Report, hang_up, report, server};
+use crate::fabric::{EC2_ADDRESS, Fabric, IMDS_ADDRESS, WorldLog, listen, serve};
+use crate::place::LabPlace;
+use crate::topology::Topology;
+
+/// Threads that serve EC2, IMDS and the public hosts.
+const SERVER_THREADS: usize = 2;
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    pub(super) lab: String,
+    pub(super) since: SystemTime,
+    pub(super) topology: Topology,
+    pub(super) programs: PathBuf,
+    pub(super) fabric: Arc<Fabric>,
+    pub(super) cloud: CloudHandle,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) nodes: BTreeMap<String, Arc<Node>>,
+    pub(super) visits: WorldLog,
+    end: mpsc::Sender<()>,
+}
+
+/// Runs until somebody ends the lab.
+///
+/// # Errors
+/// Why it could not be started.
+pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
+    log_to_stderr();
+    let (end, ended) = mpsc::channel();
+    end_on_signals(end.clone())?;
+    let fabric = Arc::new(Fabric::build(&order.topology).map_err(|e| e.to_string())?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(SERVER_THREADS).enable_all().build();
+    let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
+    let mut servers = Servers::default();
+    let visits = WorldLog::default();
+    servers.public_hosts(&runtime, &fabric, &order.topology, &visits)?;
+    let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
+    let places = NodePlaces { programs: order.programs.clone(), mount_point: place.mount_point() };
+    let nodes = nodes(&order.topology, &places, &fabric)?;
+    let supervisor = Arc::new(Supervisor {
+        lab: order.lab.clone(),
+        since: SystemTime::now(),
+        topology: order.topology.clone(),
+        programs: order.programs.clone(),
+        fabric,
+        cloud,
+        runtime: runtime.handle().clone(),
+        nodes,
+        visits,
+        end: end.clone(),
+    });
+    let follower = Arc::clone(&supervisor);
+    spawn("fabric", move || follower.follow(deliveries))?;
+    let door = UnixListener::bind(place.socket()).map_err(|e| format!("{}: {e}", place.socket().display()))?;
+    let doorman = Arc::clone(&supervisor);
+    spawn("door", move || server::serve(&doorman, &door))?;
+    let warnings = if order.wait_for_daemons { supervisor.wait_until_ready() } else { Vec::new() };
+    report(&Report::Ready { warnings });
+    hang_up().map_err(|e| format!("close stdout: {e}"))?;
+    if order.lifeline {
+        spawn("lifeline", move || {
+            io::stdin().read_to_end(&mut Vec::new()).ok();
+            end.send(()).ok();
+        })?;
+    }
+    ended.recv().ok();
+    std::fs::remove_file(place.socket()).ok();
+    Ok(())
+}
+
+impl Supervisor {
+    /// Ends the lab.
+    pub(super) fn end(&self) {
+        self.end.send(()).ok();
+    }
+
+    /// The node an instance is.
+    fn node(&self, instance: &InstanceId) -> Option<&Arc<Node>> {
+        self.topology.node_of(instance).and_then(|spec| self.nodes.get(&spec.name))
+    }
+
+    /// Lets the fabric follow the cloud, change by change. EC2 answers when a delivery is dropped: services, which call EC2, are
+    /// started after that.
+    fn follow(self: Arc<Self>, mut deliveries: tokio::sync::mpsc::Receiver<Delivery>) {
+        while let Some(delivery) = deliveries.blocking_recv() {
+            let booted = self.apply(&delivery.events);
+            delivery.done();
+            for node in booted {
+                let name = node.spec.name.clone();
+                let started = spawn(&name, move || node.start_services());
+                if let Err(e) = started {
+                    tracing::error!(node = name, "{e}");
+                }
+            }
+        }
+    }
+
+    /// Applies events in order; nodes that get power in one run boot at the same time. Returns those that have booted.
+    fn apply(&self, events: &[FabricEvent]) -> Vec<Arc<Node>> {
+        let mut booted = Vec::new();
+        let mut rest = events;
+        while let Some((first, others)) = rest.split_first() {
+            if matches!(first, FabricEvent::InstanceStarted { .. }) {
+                let count = rest.iter().take_while(|event| matches!(event, FabricEvent::InstanceStarted { .. })).count();
+                let (starts, others) = rest.split_at(count);
+                booted.extend(self.boot_all(starts));
+                rest = others;
+            } else {
+                self.apply_one(first);
+                rest = others;
+            }
+        }
+        booted
+    }
+
+    fn boot_all(&self, starts: &[FabricEvent]) -> Vec<Arc<Node>> {
+        let nodes = starts.iter().filter_map(|event| match event {
+            FabricEvent::InstanceStarted { instance, enis } => self.node(instance).map(|node| (Arc::clone(node), enis)),
+            _ => None,
+        });
+        let nodes: Vec<_> = nodes.collect();
+        std::thread::scope(|scope| {
+            for (node, enis) in &nodes {
+                scope.spawn(|| node.boot(enis));
+            }
+        });
+        nodes.into_iter().map(|(node, _)| node).collect()
+    }
+
+    fn apply_one(&self, event: &FabricEvent) {
+        match event {
+            FabricEvent::InstanceStarted { .. } => {}
+            FabricEvent::InstanceStopped { instance } | FabricEvent::InstanceTerminated { instance } => {
+                if let Some(node) = self.node(instance) {
+                    node.power_off();
+                }
+            }
+            FabricEvent::EniAttached { instance, eni } => {
+                if let Some(node) = self.node(instance) {
+                    node.attach(eni);
+                }
+            }
+            FabricEvent::EniDetached { instance, eni, .. } => {
+                if let Some(node) = self.node(instance) {
+                    node.detach(eni);
+                }
+            }
+            FabricEvent::AddressesChanged { instance, eni, addresses } => {
+                if let Some(node) = self.node(instance) {
+                    node.set_addresses(eni, addresses);
+                }
+            }
+            FabricEvent::PublicMappingChanged { private, public } => {
+                if let Err(e) = self.fabric.set_public(*private, *public) {
+                    tracing::error!(%private, "public address: {e}");
+                }
+            }
+        }
+    }
+
+    /// Waits for every node, all at the same time; what is wrong with those that are not ready.
+    fn wait_until_ready(&self) -> Vec<String> {
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = self.nodes.values().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
+            let outcomes = waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
+            outcomes.filter_map(Result::err).collect()
+        })
+    }
+}
+
+/// What listens; it ends with the lab.
+#[derive(Default)]
+struct Servers {
+    running: Vec<Server>,
+}
+
+impl Servers {
+    fn cloud(&mut self, runtime: &Runtime, topology: &Topology) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
+        let _inside = runtime.enter();
+        let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time() };
+        let (cloud, deliveries) = lab_serve::start(topology.world(), setup).map_err(|e| e.to_string())?;
+        let failed = |what: &'static str| move |e: io::Error| format!("serve {what}: {e}");
+        let bind = |address, what| TcpListener::bind((address, 80)).map_err(failed(what));
+        let options = ImdsOptions { callers: ImdsCallers::ByAddress, routers_between: 0 };
+        let ec2 = serve_ec2(cloud.clone(), bind(EC2_ADDRESS, "EC2")?).map_err(failed("EC2"))?;
+        let imds = serve_imds(cloud.clone(), bind(IMDS_ADDRESS, "IMDS")?, options).map_err(failed("IMDS"))?;
+        self.running.extend([ec2, imds]);
+        // They live as long as the process: the lab has no life without them.
+        self.running.drain(..).for_each(std::mem::forget);
+        Ok((cloud, deliveries))
+    }
+
+    fn public_hosts(&mut self, runtime: &Runtime, fabric: &Fabric, topology: &Topology, log: &WorldLog) -> Result<(), String> {
+        for listener in listen(fabric.world(), &topology.public_hosts).map_err(|e| format!("serve the public hosts: {e}"))? {
+            runtime.spawn(serve(listener, log.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn nodes(topology: &Topology, places: &NodePlaces, fabric: &Arc<Fabric>) -> Result<BTreeMap<String, Arc<Node>>, String> {
+    let node = |spec: &crate::topology::NodeSpec| {
+        let subnet = topology.subnet(&spec.subnet).ok_or_else(|| format!("node {} has no subnet", spec.name))?;
+        let node = Node::new(spec.clone(), subnet.cidr, places, Arc::clone(fabric))?;
+        Ok((spec.name.clone(), Arc::new(node)))
+    };
+    topology.nodes.iter().map(node).collect()
+}
+
+/// SIGTERM and SIGINT end the lab in good order. PID 1 gets no signal from inside that it does not ask for.
+fn end_on_signals(end: mpsc::Sender<()>) -> Result<(), String> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().map_err(|e| format!("block signals: {e}"))?;
+    spawn("signals", move || {
+        signals.wait().ok();
+        end.send(()).ok();
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).map_err(|e| format!("start thread {name}: {e}"))
+}
+
+fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallTime(i64::try_from(since.as_nanos()).unwrap_or(0))
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("VPC_LAB_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+}

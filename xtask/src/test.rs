@@ -1,0 +1,127 @@
+//! `cargo xtask test`: every test, in lanes, with one tally at the end.
+//!
+//! A lane is a run of `cargo test` over some packages with a time it should stay within. Nothing fails on time: the summary
+//! shows what each lane took beside its budget. Tests that lack a tool are named, with the reason, and counted as skipped.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::shell;
+use crate::tally::Tally;
+
+/// One run of `cargo test`.
+struct Lane {
+    name: &'static str,
+    /// What the lane should take on two cores, building included.
+    budget: Duration,
+    /// Which packages, and which of their tests.
+    selection: Selection,
+}
+
+enum Selection {
+    /// All but those that need the whole lab.
+    AllBut(&'static [&'static str]),
+    /// Those.
+    Only(&'static [&'static str]),
+}
+
+/// The packages whose tests start whole labs, nodes and programs.
+const LAB: &[&str] = &["vpc-lab", "e2e"];
+
+const LANES: [Lane; 2] = [
+    Lane { name: "tests", budget: Duration::from_secs(15 * 60), selection: Selection::AllBut(LAB) },
+    Lane { name: "lab suites", budget: Duration::from_secs(12 * 60), selection: Selection::Only(LAB) },
+];
+
+/// Runs all lanes, whatever happens in one of them, and prints the summary.
+pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
+    let target = shell::target()?;
+    let skips = target.join("skips");
+    let mut total = Tally::default();
+    let mut rows = Vec::new();
+    for lane in &LANES {
+        println!("== {} ==", lane.name);
+        let begin = Instant::now();
+        let tally = lane.run(filter, &target, &skips)?;
+        rows.push((lane, begin.elapsed(), tally.clone()));
+        total.add(tally);
+    }
+
+    println!();
+    println!("{:<12} {:>7} {:>7} {:>8} {:>8} {:>8}", "lane", "passed", "failed", "skipped", "time", "budget");
+    for (lane, took, tally) in &rows {
+        let (passed, failed, skipped) = (tally.passed, tally.failed.len(), tally.skipped.len());
+        println!("{:<12} {passed:>7} {failed:>7} {skipped:>8} {:>8} {:>8}", lane.name, clock(*took), clock(lane.budget));
+    }
+    for name in &total.failed {
+        println!("FAILED {name}");
+    }
+    for line in &total.skipped {
+        println!("SKIPPED {line}");
+    }
+    println!("{total}");
+    Ok(if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Selection {
+    fn arguments(&self) -> Vec<&'static str> {
+        match self {
+            Self::AllBut(packages) => std::iter::once("--workspace").chain(each("--exclude", packages)).collect(),
+            Self::Only(packages) => each("-p", packages).collect(),
+        }
+    }
+}
+
+fn each(flag: &'static str, packages: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
+    packages.iter().flat_map(move |package| [flag, *package])
+}
+
+impl Lane {
+    fn run(&self, filter: Option<&str>, target: &Path, skips: &Path) -> Result<Tally> {
+        let mut tally = Tally::default();
+        if let Selection::Only(_) = self.selection {
+            // `cargo test` builds programs only for their own package's tests; the lab's tests run all three.
+            let packages = shell::PROGRAMS.into_iter().flat_map(|program| ["-p", program]);
+            if !shell::run(&mut shell::cargo(["build", "--locked", "--bins"].into_iter().chain(packages)))?.success() {
+                tally.failed.push(format!("{}: the programs do not build (see above)", self.name));
+                return Ok(tally);
+            }
+        }
+        forget(skips)?;
+        let mut command = shell::cargo(["test", "--locked", "--no-fail-fast"]);
+        command.args(self.selection.arguments()).args(filter).args(["--", "--show-output"]);
+        command.env("VPC_CNI_SKIPS", skips).env("VPC_CNI_BIN_DIR", target.join("debug"));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+        let printed = child.stdout.take().context("cargo test has no output")?;
+        for line in BufReader::new(printed).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            if tally.line(&line) {
+                println!("{line}");
+            }
+        }
+        let succeeded = child.wait()?.success();
+        if let Ok(told) = fs::read_to_string(skips) {
+            tally.skips(&told);
+        }
+        tally.end(succeeded);
+        Ok(tally)
+    }
+}
+
+/// The file of skips belongs to one lane of one run.
+fn forget(skips: &Path) -> Result<()> {
+    if let Some(folder) = skips.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(skips, "").with_context(|| format!("cannot write {}", skips.display()))
+}
+
+/// `3:07`: minutes and seconds.
+fn clock(time: Duration) -> String {
+    format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
+}
