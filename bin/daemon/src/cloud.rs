@@ -277,3 +277,73 @@ pub fn slots_of(eni: &NetworkInterface) -> Vec<Slot> {
     let prefixes = eni.ipv4_prefixes.iter().map(|entry| Slot::Prefix(entry.ipv4_prefix));
     addresses.map(Slot::Address).chain(prefixes).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use vpc_aws::ec2::shapes::{Action, ErrorAnswer};
+
+    use super::*;
+
+    fn place() -> Place {
+        let instance = "i-1".parse().unwrap();
+        let more = BTreeMap::from([("team".to_owned(), "net".to_owned()), (OWNER_TAG.0.to_owned(), "mine".to_owned())]);
+        Place {
+            tags: tags(&instance, &EniTags { cluster: Some("c1".to_owned()), more }),
+            instance,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            subnet: "subnet-1".parse().unwrap(),
+            groups: vec!["sg-1".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_new_eni_says_whose_it_is() {
+        let request = place().new_eni("t-1".into(), 9, "2026-02-03T04:05:06Z".into());
+        assert_eq!(request.query(), place().new_eni("t-1".into(), 9, "2026-02-03T04:05:06Z".into()).query());
+        assert_eq!(request.description.as_deref(), Some("aws-K8S-i-1"));
+        assert_eq!(request.secondary_private_ip_address_count, Some(9));
+        assert_eq!(request.client_token.as_deref(), Some("t-1"));
+        let tags: Vec<_> =
+            request.tag_specifications[0].tags.iter().map(|t| (t.key.as_str(), t.value.as_str())).collect();
+        assert_eq!(
+            tags,
+            [
+                (CLUSTER_TAG, "c1"),
+                ("eks:eni:owner", "mine"),
+                (CREATED_AT_TAG, "2026-02-03T04:05:06Z"),
+                (INSTANCE_TAG, "i-1"),
+                ("team", "net"),
+            ]
+        );
+        assert_eq!(place().new_eni("t-2".into(), 0, String::new()).secondary_private_ip_address_count, None);
+    }
+
+    #[test]
+    fn errors_are_weighed_by_their_class() {
+        let cases = [
+            (503, "RequestLimitExceeded", FailureClass::Throttled),
+            (403, "UnauthorizedOperation", FailureClass::Unauthorized),
+            (401, "AuthFailure", FailureClass::Unauthorized),
+            (400, "InvalidNetworkInterfaceID.NotFound", FailureClass::NotFound),
+            (400, "InsufficientFreeAddressesInSubnet", FailureClass::SubnetExhausted),
+            (400, "InsufficientCidrBlocks", FailureClass::SubnetExhausted),
+            (400, "PrivateIpAddressLimitExceeded", FailureClass::AddressLimit),
+            (400, "AttachmentLimitExceeded", FailureClass::EniLimit),
+            (400, "NetworkInterfaceLimitExceeded", FailureClass::EniLimit),
+            (400, "IncorrectState", FailureClass::WrongState),
+            (400, "InvalidNetworkInterface.InUse", FailureClass::WrongState),
+            (400, "InvalidParameterValue", FailureClass::Other),
+            // A server that failed may have failed after the deed.
+            (500, "InternalError", FailureClass::Lost),
+        ];
+        for (status, code, class) in cases {
+            let answer = ErrorAnswer { code: code.into(), message: "m".into(), request_id: "r".into() };
+            let mut error = Ec2Error::refused("CreateNetworkInterface", status, answer);
+            error.resource = Some("subnet-1".into());
+            let failure = failure(&error);
+            assert_eq!((failure.class, failure.code.as_str()), (class, code));
+            assert_eq!(failure.message, "m (subnet-1)");
+        }
+    }
+}

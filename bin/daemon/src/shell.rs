@@ -56,7 +56,12 @@ pub struct Shell {
     under_way: usize,
     ending: Option<Instant>,
     worker_lost: bool,
+    /// No tick before.
+    next_tick: Instant,
 }
+
+/// Least time between two ticks: a deadline that a tick does not clear must not become a busy loop.
+const TICK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A worker has ended by itself: the daemon can not go on, and is started again by whoever keeps it.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,7 @@ impl Shell {
             under_way: 0,
             ending: None,
             worker_lost: false,
+            next_tick: Instant::now(),
         };
         shell.carry_out(first);
         shell
@@ -102,7 +108,7 @@ impl Shell {
 
     async fn step(&mut self, asked_to_end: Pin<&mut impl Future<Output = ()>>) {
         let deadline = self.agent.next_deadline();
-        let wake = deadline.map(|(at, _)| Instant::from_std(self.clock.instant(at)));
+        let wake = deadline.map(|(at, _)| Instant::from_std(self.clock.instant(at)).max(self.next_tick));
         let ending = self.ending;
         tokio::select! {
             biased;
@@ -127,6 +133,7 @@ impl Shell {
 
     fn tick(&mut self, wake: Option<Wake>) {
         tracing::debug!(?wake, "tick");
+        self.next_tick = Instant::now() + TICK_PAUSE;
         self.think(Input::Tick);
     }
 

@@ -30,11 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct PaperCloud {
     given: AtomicU32,
     most: u32,
+    takes: Duration,
 }
 
 impl Cloud for PaperCloud {
     async fn call(&self, call: CloudCall) -> Result<CloudAnswer, CloudFailure> {
         let CloudCall::Assign { count, .. } = call else { return Err(refused(FailureClass::EniLimit)) };
+        tokio::time::sleep(self.takes).await;
         let given = self.given.fetch_add(count, Ordering::SeqCst);
         if given + count > self.most {
             self.given.fetch_sub(count, Ordering::SeqCst);
@@ -74,6 +76,8 @@ struct World {
     most: u32,
     wait: Millis,
     rest: Millis,
+    /// How long a call to EC2 takes.
+    takes: Duration,
 }
 
 /// One run of the daemon.
@@ -93,6 +97,7 @@ impl World {
             most: 9,
             wait: Millis(300),
             rest: Millis::seconds(30),
+            takes: Duration::ZERO,
         }
     }
 
@@ -193,7 +198,7 @@ fn node(world: &World, held: u32) -> Node<PaperCloud, OnPaper> {
         min_eni_age: Millis::seconds(60),
     };
     Node {
-        cloud: PaperCloud { given: AtomicU32::new(held), most: world.most },
+        cloud: PaperCloud { given: AtomicU32::new(held), most: world.most, takes: world.takes },
         host: world.host.clone(),
         config: Config {
             target,
@@ -321,6 +326,29 @@ fn who_waits_when_the_daemon_ends_is_told_why() {
     assert_eq!(refusal.cause, Cause::ShuttingDown);
 }
 
+#[test]
+fn a_call_under_way_is_finished_before_the_end_and_its_result_is_kept() {
+    let world = World { takes: Duration::from_millis(400), ..World::new() };
+    let run = world.start(1);
+    world.add("a").unwrap();
+    // The pool is empty now, and more has been asked for.
+    let asked = Instant::now();
+    run.stop();
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    let pool = file(&world.checkpoint()).pool.unwrap();
+    assert!(pool[0].addresses.len() > 1, "EC2 has given them, so they must not be forgotten: {pool:?}");
+}
+
+#[test]
+fn a_runtime_that_can_not_be_told_ends_the_daemon() {
+    let world = World::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let served = node(&world, 9).serve(|_| Ok(()), || anyhow::bail!("read-only"), std::future::pending());
+    let error = runtime.block_on(async { tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap_err() });
+    assert!(error.to_string().contains("read-only"), "{error}");
+    assert!(!world.socket().exists());
+}
+
 /// A pod's link and route as the plugin leaves them.
 fn wire(world: &World, container: &str, address: Ipv4Addr) {
     let pod = PodRef { namespace: "default".into(), name: format!("pod-{container}") };
@@ -368,6 +396,7 @@ fn a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_what()
 fn a_checkpoint_that_can_not_be_written_promises_nothing() {
     let world = World::new();
     let run = world.start(9);
+    world.add("first").unwrap();
     let folder = world.checkpoint().parent().unwrap().to_owned();
     // A folder where the file should be: renaming onto it fails for everybody, root too.
     std::fs::remove_file(world.checkpoint()).unwrap();

@@ -1,8 +1,13 @@
 //! The binary as whoever starts it meets it: arguments, bad settings, a second instance.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The daemon with these variables and no others.
 fn daemon(arguments: &[&str], env: &[(&str, &str)]) -> Output {
@@ -107,6 +112,48 @@ fn a_second_daemon_is_refused_before_it_touches_anything() {
     let said = stderr(&output);
     assert!(said.contains("another daemon listens on") && said.contains("stop it first"), "{said}");
     assert!(!conf_dir.exists() && socket.exists());
+}
+
+/// Settings of a daemon that gets as far as the metadata service, and logs to standard error. A checkpoint stands there, so that
+/// it need not look at the host, for which it may lack the right here.
+fn up_to_metadata(folder: &std::path::Path) -> Vec<(&'static str, String)> {
+    let checkpoint = folder.join("ipam.json");
+    std::fs::write(&checkpoint, "{\"version\":\"vpc-cni-ipam/1\",\"allocations\":[]}\n").unwrap();
+    vec![
+        ("ENABLE_IPv4", "true".to_owned()),
+        ("AWS_VPC_K8S_CNI_LOG_FILE", "stderr".to_owned()),
+        ("AWS_VPC_K8S_CNI_BACKING_STORE", checkpoint.to_str().unwrap().to_owned()),
+        ("HOST_CNI_CONFDIR_PATH", folder.join("net.d").to_str().unwrap().to_owned()),
+    ]
+}
+
+#[test]
+fn without_metadata_there_is_no_node_and_no_conflist() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut env = up_to_metadata(folder.path());
+    env.push(("AWS_EC2_METADATA_DISABLED", "true".to_owned()));
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let output = daemon(&["--socket", folder.path().join("ipamd.sock").to_str().unwrap()], &env);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("the instance metadata") && said.contains("AWS_EC2_METADATA_DISABLED; unset it"), "{said}");
+    assert!(!folder.path().join("net.d").exists());
+}
+
+#[test]
+fn a_daemon_that_still_waits_for_its_metadata_ends_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aws-k8s-agent"));
+    command.arg("--socket").arg(folder.path().join("ipamd.sock")).env_clear().envs(up_to_metadata(folder.path()));
+    // Port 9 discards, or nobody is there.
+    command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9").stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("asked again")));
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let asked = Instant::now();
+    assert!(child.wait().unwrap().success());
+    assert!(asked.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

@@ -132,12 +132,15 @@ impl Cloud {
         // What is on the ENI is about to be learned; asking for more before would ask twice.
         let asked = self.calls.values().map(|(job, _)| job).chain(self.retries.iter().map(|(_, job, _)| job));
         refused.extend(asked.filter_map(|job| if let Job::Refresh(eni) = job { Some(eni.clone()) } else { None }));
+        // An answer was lost a moment ago, and EC2 is being asked what it did: first hear that. Only once: new ENIs do not wait for
+        // a question that keeps failing.
+        let hearing = self.calls.values().any(|(job, tries)| matches!(job, Job::Refresh(_)) && *tries == 0);
         Pending {
             assigning: self.assigning().map(|(eni, count)| (eni.clone(), count)).collect(),
             new_enis: self.builds.values().map(|build| build.addresses).collect(),
             foreign_enis: u32::try_from(foreign).unwrap_or(u32::MAX),
             refused,
-            no_new_eni: paused(&self.create_pause),
+            no_new_eni: hearing || paused(&self.create_pause),
             at_most: self.at_most,
         }
     }
@@ -337,10 +340,13 @@ impl Agent {
     }
 
     fn admit(&mut self, eni: &EniId, slots: &[Slot]) {
+        let known = |slot: &&Slot| self.pool.eni(eni).is_some_and(|eni| eni.slots.contains(*slot));
+        let count = slots.iter().filter(|slot| !known(slot)).count();
         match self.pool.admit(eni, slots.iter().copied()) {
+            Ok(()) if count == 0 => {}
             Ok(()) => {
                 self.touch_disk();
-                self.say(Notice::Grown { eni: eni.clone(), count: slots.len() });
+                self.say(Notice::Grown { eni: eni.clone(), count });
             }
             Err(error) => self.say(Notice::Disagreement { what: error.to_string() }),
         }

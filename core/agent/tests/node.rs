@@ -220,6 +220,7 @@ fn a_lost_answer_is_not_a_failure() {
     world.run_for(Millis::seconds(10));
     assert_eq!(world.agent.pool().stats().ready, 9, "what EC2 did is found and used");
     assert_eq!(world.enis.values().next().unwrap().truth.slots.len(), 9);
+    assert_eq!(world.calls_of("Create"), 0, "and no ENI is created for what was there already");
     world.faults.push_back(("Create", Fault::LoseAnswer));
     world.faults.push_back(("Attach", Fault::LoseAnswer));
     world.start_pod("a");

@@ -237,7 +237,8 @@ pub struct Neighbour {
 /// 1. *before destination NAT*: came in by the primary link, for a local address of that link, and `node_port`: the connection gets the mark;
 /// 2. *after destination NAT*: a new connection from a pod link, to neither a local address nor an exempt network, and SNAT is on: the
 ///    connection gets the mark; then the connection's bit is copied to the packet (bits outside the mask survive);
-/// 3. *after routing*: not exempt, not local, not out of a `vlan*` link, and SNAT is on: source becomes the primary address.
+/// 3. *after routing*: not from the primary address, not to an exempt or local one, not out of a `vlan*` link, and SNAT is on: source
+///    becomes the primary address.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Filter {
     /// Link of the primary ENI.

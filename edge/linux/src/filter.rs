@@ -16,7 +16,7 @@
 //!   }
 //!   chain srcnat {
 //!     type nat hook postrouting priority srcnat;
-//!     oifname != "vlan*" fib daddr type != local ip daddr != @exempt snat to 10.20.8.4 fully-random
+//!     ip saddr != 10.20.8.4 oifname != "vlan*" fib daddr type != local ip daddr != @exempt snat to 10.20.8.4 fully-random
 //!   }
 //! }
 //! ```
@@ -117,7 +117,10 @@ fn srcnat_rules(filter: &Filter) -> Vec<Rule> {
         fully_random: random == SnatRandom::Prng,
         ..NatFlags::default()
     };
+    // What has the primary address already needs none. Giving it another port would break connections of the node that were open
+    // before the table came: connection tracking begins in their middle and takes them for new.
     let rule = Rule::new()
+        .ip_source(Test::Not, filter.primary_address.into())
         .oifname(Test::Not, &IfName::Prefix("vlan".to_owned()))
         .destination_type(Test::Not, AddressType::Local, false)
         .in_set(Test::Not, &[Selector::IpDestination], EXEMPT)

@@ -93,9 +93,6 @@ struct Run<'a> {
     removed: Vec<Rule>,
 }
 
-/// A rule is removed until the kernel has no more copies of it, but not for ever.
-const MOST_COPIES: usize = 1000;
-
 impl Run<'_> {
     /// Turns an operation into a request of the batch.
     fn queue(&mut self, at: usize, op: &HostOp) {
@@ -170,7 +167,7 @@ impl Run<'_> {
     fn flush(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         self.removed.clear();
-        for _ in 0..MOST_COPIES {
+        for _ in 0..rule::MOST_COPIES {
             if batch.is_empty() {
                 return;
             }

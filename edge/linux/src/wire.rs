@@ -1,7 +1,7 @@
 //! A pod's wiring, made at once or not at all.
 //!
-//! Four sends and no dump: is the host link's name taken; the veth pair with its alias; everything inside the pod; everything on
-//! the host. The peer is created directly in the pod's namespace. If a step fails, all that this call made is taken back.
+//! Five sends and no dump: is the host link's name taken; the veth pair with its alias; everything inside the pod; everything on
+//! the host; is the link ready. The peer is created directly in the pod's namespace. If a step fails, all that this call made is taken back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -129,7 +129,7 @@ fn remove_leftover(host: &mut Rtnl, name: &LinkName) -> Result<(), OpError> {
 }
 
 fn create(host: &mut Rtnl, pod_ns: &Netns, veth: &VethPair) -> Result<(u32, Option<u32>), NetlinkError> {
-    host.add_veth(&VethSpec {
+    host.add_veth_unseen(&VethSpec {
         name: veth.host_link.clone(),
         mac: Some(veth.host_mac),
         mtu: Some(veth.mtu),

@@ -78,7 +78,8 @@ fn the_router_answers_arp_for_addresses_ec2_knows_and_for_no_others() {
 fn the_router_remembers_only_what_it_was_told() {
     let lab = start(&topology(SMALL));
     for (from, to) in [("a", B), ("b", A), ("a2", A)] {
-        assert!(lab.ping(&node(from), to, &PingOptions::count(1)).unwrap().all_answered());
+        let report = lab.ping(&node(from), to, &PingOptions::count(1)).unwrap();
+        assert!(report.all_answered(), "{from} to {to}: {report:?}");
     }
     // /proc/net/arp: address, type, flags, MAC, mask, link; the flag 0x4 is "permanent".
     let table = lab.run(&Place::Fabric, &["cat", "/proc/self/net/arp"]).unwrap().stdout;

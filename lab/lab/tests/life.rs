@@ -107,20 +107,22 @@ fn the_command_line_works_for_everybody() {
     let root = nix::unistd::Uid::effective().is_root();
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&program);
-        command.args(arguments).arg("--lab").arg(&name).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
+        command.arg("--lab").arg(&name).args(arguments).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
         if root {
             command.uid(NOBODY).gid(NOBODY);
         }
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
+    // Whatever happens to the test, nothing stays behind.
+    let _end = scopeguard(|| drop(run(&["down"])));
     let (code, picture, errors) = run(&["up", file.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{errors}");
     for piece in ["10.20.0.0/16", "a · m5.large · ap-northeast-2a", "10.20.8.10", "52.78.83.169"] {
         assert!(picture.contains(piece), "{picture}");
     }
-    let ping = |name: &str| run(&["exec", name, "--", "vpc-lab", "tool", "ping", "10.20.16.10"]).1;
-    assert!(ping("a").contains("\"error\": null"), "{}", ping("a"));
+    let ping = run(&["exec", "a", "--", "vpc-lab", "tool", "ping", "10.20.16.10"]);
+    assert!(ping.1.contains("\"error\": null"), "{ping:?}");
     let (_, text, _) = run(&["status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 4);
@@ -135,6 +137,17 @@ fn the_command_line_works_for_everybody() {
     assert_eq!((code, out, errors), (Some(0), String::new(), String::new()));
     let (code, _, errors) = run(&["status"]);
     assert!(code == Some(1) && errors.contains("is not up") && errors.contains("vpc-lab up"), "{errors}");
+}
+
+/// Does something when the test ends, also when it fails.
+fn scopeguard<F: Fn()>(work: F) -> impl Drop {
+    struct Guard<F: Fn()>(F);
+    impl<F: Fn()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(work)
 }
 
 #[test]

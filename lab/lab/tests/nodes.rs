@@ -54,7 +54,7 @@ fn a_node_looks_like_a_node() {
     sh(&lab, &a, "echo 1 > /host/etc/cni/net.d/n && echo 2 > /host/opt/cni/bin/b && mkdir /host/var/log/l");
     assert_eq!(sh(&lab, &a, "cat /etc/cni/net.d/n /opt/cni/bin/b; ls /var/log | grep -c '^l$'"), "1\n2\n1\n");
     // Processes: its own only; sh itself is one of them.
-    assert_eq!(sh(&lab, &a, "cat /proc/1/comm").trim(), "vpc-lab");
+    assert_eq!(sh(&lab, &a, "cat /proc/1/comm").trim(), "init");
     assert!(sh(&lab, &a, "ls -d /proc/[0-9]* | wc -l").trim().parse::<u32>().unwrap() < 10);
     // Links: its own; the kernel's view of them through sysfs too.
     assert_eq!(sh(&lab, &a, "ls /sys/class/net | sort | xargs"), "eth0 lo\n");
@@ -99,7 +99,7 @@ fn who_stops_waiting_ends_what_he_started() {
         .args(["exec", "--lab", &place.name, "a", "--", "sh", "-c", "exec sleep 4242"])
         .spawn()
         .unwrap();
-    let running = || lab.run(&node("a"), &["sh", "-c", "grep -l 4242 /proc/[0-9]*/cmdline | grep -v $$ | wc -l"]).unwrap().stdout;
+    let running = || lab.run(&node("a"), &["sh", "-c", "grep -l [s]leep /proc/[0-9]*/cmdline | wc -l"]).unwrap().stdout;
     wait_until(running, |count| count.trim() == "1");
     client.kill().unwrap();
     client.wait().unwrap();
@@ -213,7 +213,7 @@ fn power_takes_everything_but_the_disk() {
     assert!(status.fabric.ports.iter().all(|port| port.eni.to_string() != a.enis[0].id), "its port is gone");
 
     lab.power("a", true).unwrap();
-    assert_eq!(sh(&lab, &node("a"), "ls /tmp /run | grep gone || true; ls /var/lib/stays; grep -l 4242 /proc/[0-9]*/cmdline || true"), "/var/lib/stays\n");
+    assert_eq!(sh(&lab, &node("a"), "ls /tmp /run | grep gone || true; ls /var/lib/stays; grep -l [s]leep /proc/[0-9]*/cmdline || true"), "/var/lib/stays\n");
     let status = lab.status().unwrap();
     let a = status.nodes.iter().find(|n| n.name == "a").unwrap();
     assert!(a.on && a.pods[0].phase == Phase::Running);

@@ -13,6 +13,7 @@ pub mod parse;
 mod reader;
 mod spelling;
 pub mod table;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -29,133 +30,10 @@ pub use finding::{Finding, Verdict};
 use reader::Reader;
 pub use reader::{Env, Origin, Row};
 use table as var;
+pub use values::{AwsSettings, ConflistSettings, EniTags, LogLevel, LogSettings, LogTo, PoolSettings, Settings};
 
 /// How long an ADD may wait at most, in seconds: the plugin gives up after 60 and needs time to wire and to undo.
 pub const LONGEST_ADD_WAIT: i64 = 45;
-
-/// What the daemon runs with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// This node's name in the cluster; empty if not told.
-    pub node_name: String,
-    /// What the pool aims at.
-    pub pool: PoolSettings,
-    /// What the host's network looks like.
-    pub host: HostSettings,
-    /// `net.ipv4.tcp_early_demux` is turned off.
-    pub disable_tcp_early_demux: bool,
-    /// What is written into the conflist.
-    pub conflist: ConflistSettings,
-    /// Where and how much the daemon logs.
-    pub log: LogSettings,
-    /// The checkpoint file.
-    pub checkpoint: PathBuf,
-    /// How AWS's services are reached.
-    pub aws: AwsSettings,
-    /// What our ENIs are marked with.
-    pub tags: EniTags,
-    /// What the network policy agent is told; empty = feature off.
-    pub network_policy_mode: String,
-}
-
-/// What the pool aims at, and how it treats addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolSettings {
-    /// Whole ENIs' worth of addresses kept ready.
-    pub warm_enis: u32,
-    /// ENIs the node may have, if fewer than its type allows.
-    pub max_enis: Option<u32>,
-    /// How long an address rests after its pod is gone.
-    pub cooldown: Millis,
-    /// How long an ADD waits for an address.
-    pub add_wait: Millis,
-    /// ENIs without a tag of this instance are ours too.
-    pub manage_untagged: bool,
-}
-
-/// What the conflist says and where it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConflistSettings {
-    /// Directory of the runtime's plugins.
-    pub bin_dir: PathBuf,
-    /// Directory the file goes to.
-    pub conf_dir: PathBuf,
-    /// Beginning of the names of pods' host links.
-    pub veth_prefix: VethPrefix,
-    /// MTU of pods' links in bytes.
-    pub mtu: u32,
-    /// `strict` or `standard`.
-    pub enforcing_mode: String,
-    /// Where the plugin logs.
-    pub plugin_log_file: String,
-    /// How much the plugins log.
-    pub plugin_log_level: String,
-    /// Where `egress-cni` logs.
-    pub egress_log_file: String,
-    /// How source ports are chosen, as text.
-    pub randomize_snat: String,
-    /// IPv6 egress is asked for.
-    pub v6_egress: bool,
-    /// Chain `bandwidth`.
-    pub bandwidth: bool,
-    /// Chain `tuning`, with IPv6 off.
-    pub disable_pod_v6: bool,
-}
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Everything.
-    Debug,
-    /// The ordinary course of things.
-    Info,
-    /// What is not as it should be.
-    Warn,
-    /// What someone should look at.
-    Error,
-    /// The daemon's last words only.
-    Fatal,
-}
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTo {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// A file.
-    File(PathBuf),
-}
-
-/// The daemon's own log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// How much.
-    pub level: LogLevel,
-    /// Where.
-    pub to: LogTo,
-}
-
-/// How AWS's services are reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsSettings {
-    /// EC2.
-    pub ec2: Ec2Settings,
-    /// The instance's metadata.
-    pub imds: ImdsSettings,
-    /// Part of the user agent.
-    pub version: String,
-}
-
-/// What our ENIs are marked with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EniTags {
-    /// The cluster's name, if told.
-    pub cluster: Option<String>,
-    /// Further tags.
-    pub more: BTreeMap<String, String>,
-}
 
 /// Settings with all that is to be said about them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,8 +18,10 @@ const MESSAGES_PER_SEND: usize = 64;
 /// Bytes in one send, far below the default send buffer.
 const BYTES_PER_SEND: usize = 64 * 1024;
 
-/// Dumps that changed while they were read are asked for again so often.
+/// Dumps that changed while they were read are asked for again so often: at once at first, then after 1, 2, 4 … 64 ms, which
+/// outlasts a hundred pods started together.
 const DUMP_ATTEMPTS: u32 = 10;
+const DUMP_ATTEMPTS_AT_ONCE: u32 = 3;
 
 /// Receive buffer. The kernel never makes a dump part larger than 32 KiB; single answers stay far below.
 const BUFFER: usize = 64 * 1024;
@@ -141,7 +143,10 @@ impl Socket {
         mut each: impl FnMut(&Incoming<'_>) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
         let mut last = Errno::EAGAIN;
-        for _ in 0..DUMP_ATTEMPTS {
+        for attempt in 0..DUMP_ATTEMPTS {
+            if let Some(doublings) = attempt.checked_sub(DUMP_ATTEMPTS_AT_ONCE) {
+                std::thread::sleep(Duration::from_millis(1 << doublings));
+            }
             match self.dump_once(message, &mut each) {
                 Ok(Some(found)) => return Ok(found),
                 Ok(None) => last = Errno::EAGAIN,
@@ -185,11 +190,10 @@ impl Socket {
 
     /// Throws away what an earlier, given-up conversation left in the socket.
     fn forget_stale(&mut self) {
-        while let Ok(length) = sys::receive(&self.fd, &mut self.buffer, libc::MSG_DONTWAIT) {
-            if length == 0 {
-                break;
-            }
-        }
+        // ENOBUFS and EMSGSIZE are about what is lost already; more may be behind.
+        while let Ok(_) | Err(Errno::ENOBUFS | Errno::EMSGSIZE) =
+            sys::receive(&self.fd, &mut self.buffer, libc::MSG_DONTWAIT)
+        {}
     }
 }
 
@@ -262,7 +266,7 @@ pub(crate) mod sys {
     }
 
     pub(crate) fn set_receive_timeout(fd: &OwnedFd, timeout: Duration) -> Result<(), Errno> {
-        let value = libc::timeval { tv_sec: timeout.as_secs() as libc::time_t, tv_usec: 0 };
+        let value = libc::timeval { tv_sec: timeout.as_secs() as _, tv_usec: 0 };
         let size = size_of::<libc::timeval>() as libc::socklen_t;
         // SAFETY: `value` lives through the call and `size` is its size.
         let done = unsafe {
@@ -284,15 +288,27 @@ pub(crate) mod sys {
         }
     }
 
-    /// One datagram from the kernel: its length. `ETIMEDOUT` when none came in time, `EAGAIN` with `MSG_DONTWAIT`, `EMSGSIZE`
-    /// when it did not fit.
+    /// One datagram from the kernel: its length. What another process sent is passed over. `ETIMEDOUT` when none came in time,
+    /// `EAGAIN` with `MSG_DONTWAIT`, `EMSGSIZE` when it did not fit.
     pub(crate) fn receive(fd: &OwnedFd, buffer: &mut [u8], flags: libc::c_int) -> Result<usize, Errno> {
         let capacity = buffer.len();
         loop {
-            // SAFETY: pointer and length are those of `buffer`.
-            let got =
-                unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), capacity, flags | libc::MSG_TRUNC) };
+            // SAFETY: an all-zero sockaddr_nl is a valid one.
+            let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+            let mut size = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+            // SAFETY: pointer and length are those of `buffer`; `sender` and `size` live through the call and agree.
+            let got = unsafe {
+                libc::recvfrom(
+                    fd.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    capacity,
+                    flags | libc::MSG_TRUNC,
+                    (&raw mut sender).cast(),
+                    &raw mut size,
+                )
+            };
             match Errno::result(got) {
+                Ok(_) if sender.nl_pid != 0 => {}
                 Ok(length) if length as usize > capacity => return Err(Errno::EMSGSIZE),
                 Ok(length) => return Ok(length as usize),
                 Err(Errno::EINTR) => {}

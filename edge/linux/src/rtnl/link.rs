@@ -1,7 +1,7 @@
 //! Links: veth pairs and ENIs, their names, MACs, MTU, aliases, groups, and their per-link IPv4 settings.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use vpc_model::{LinkName, Mac};
@@ -289,6 +289,10 @@ pub(crate) fn read(kind: u16, body: &[u8]) -> Option<LinkInfo> {
     }
     let incoming = Incoming { kind, flags: 0, sequence: 0, body };
     let (head, attributes) = incoming.split(IFINFO)?;
+    // Bridges speak of their ports in messages of the same kind: "gone" means there "no longer a port".
+    if i32::from(head[0]) != libc::AF_UNSPEC {
+        return None;
+    }
     let flags = u32_of(&head[8..12])?;
     let mut found = LinkInfo {
         index: u32_of(&head[4..8])?,
@@ -377,6 +381,16 @@ impl Rtnl {
     /// # Errors
     /// `EEXIST` when either name is taken. Nothing is left behind when the pair could not be made.
     pub fn add_veth(&mut self, spec: &VethSpec<'_>) -> Result<(u32, Option<u32>), NetlinkError> {
+        // The alias goes by name: it must not hit a link that was there before.
+        if spec.alias.is_some() && self.find_link(&spec.name)?.is_some() {
+            let object = format!("{} - {}", spec.name, spec.peer.name);
+            return Err(NetlinkError::new("create veth pair", object, Errno::EEXIST));
+        }
+        self.add_veth_unseen(spec)
+    }
+
+    /// [`Rtnl::add_veth`] for a name that has just been seen to be free.
+    pub(crate) fn add_veth_unseen(&mut self, spec: &VethSpec<'_>) -> Result<(u32, Option<u32>), NetlinkError> {
         let mut requests = vec![add_veth(spec)];
         if let Some(alias) = spec.alias.as_ref() {
             // In the same send, so that nobody ever sees the link without it.
@@ -453,17 +467,24 @@ impl Rtnl {
     /// # Errors
     /// Whatever is not "no such link", for the first link it happened to.
     pub fn delete_links_as_group(&mut self, indexes: &[u32]) -> Result<(), NetlinkError> {
-        const GONE: &[Errno] = &[Errno::ENODEV, Errno::EINVAL];
-        match indexes {
-            [] => Ok(()),
-            [index] => self.run(vec![delete(&LinkRef::Index(*index)).tolerating(&[Errno::ENODEV])]),
-            _ => {
-                let doom = LinkChange { group: Some(DOOMED_GROUP), ..LinkChange::default() };
-                let marks = indexes.iter().map(|i| set(&LinkRef::Index(*i), &doom).tolerating(&[Errno::ENODEV]));
-                self.run(marks.collect())?;
-                self.run(vec![delete_group(DOOMED_GROUP).tolerating(GONE)])
-            }
+        const GONE: &[Errno] = &[Errno::ENODEV];
+        if let [index] = indexes {
+            return self.run(vec![delete(&LinkRef::Index(*index)).tolerating(GONE)]);
         }
+        let grouped = |group| {
+            let change = LinkChange { group: Some(group), ..LinkChange::default() };
+            indexes.iter().map(|index| set(&LinkRef::Index(*index), &change).tolerating(GONE)).collect()
+        };
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let deleted =
+            self.run(grouped(DOOMED_GROUP)).and_then(|()| self.run(vec![delete_group(DOOMED_GROUP).tolerating(GONE)]));
+        if deleted.is_err() {
+            // One link that can not be deleted (a device) spares them all; it must not stay in the way of the next time.
+            self.run(grouped(0)).ok();
+        }
+        deleted
     }
 
     /// Indexes of links by name, each looked up once. For batches that name links many times.
@@ -486,12 +507,5 @@ impl Rtnl {
     /// `ENODEV` when there is no such link; `EEXIST` when the name is taken there.
     pub fn move_link(&mut self, link: impl Into<LinkRef>, netns: &Netns) -> Result<(), NetlinkError> {
         self.set_link(link, &LinkChange { netns: Some(netns), ..LinkChange::default() })
-    }
-}
-
-/// So that a namespace can be passed where only its descriptor matters.
-impl<'a> From<&'a Netns> for BorrowedFd<'a> {
-    fn from(netns: &'a Netns) -> Self {
-        std::os::fd::AsFd::as_fd(netns)
     }
 }

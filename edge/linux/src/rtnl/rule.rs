@@ -31,8 +31,12 @@ const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
 const FRA_OIFNAME: u16 = 17;
 const FRA_PROTOCOL: u16 = 21;
-/// Selectors that [`RuleSpec`] does not speak of: flow, tunnel id, suppressed groups, l3mdev, uid range, IP protocol, ports, DSCP.
-const UNSPOKEN: [u16; 10] = [4, 11, 12, 13, 19, 20, 22, 23, 24, 25];
+/// Selectors that [`RuleSpec`] does not speak of: goto, flow, tunnel id, suppressed groups, l3mdev, uid range.
+const UNSPOKEN: [u16; 6] = [4, 11, 12, 13, 19, 20];
+/// IP protocol, ports, DSCP and all that newer kernels may add.
+const UNSPOKEN_FROM: u16 = 22;
+/// A rule is removed until there are no more copies of it, but not for ever.
+pub(crate) const MOST_COPIES: usize = 1000;
 
 /// What a rule does with the packets it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,7 +197,7 @@ pub(crate) fn read(incoming: &Incoming<'_>) -> Option<RuleSpec> {
             FRA_PROTOCOL => rule.protocol = *payload.first()?,
             // The kernel always tells it; all ones means that nothing is suppressed.
             FRA_SUPPRESS_PREFIXLEN => rule.has_more |= u32_of(payload) != Some(u32::MAX),
-            other => rule.has_more |= UNSPOKEN.contains(&other),
+            other => rule.has_more |= other >= UNSPOKEN_FROM || UNSPOKEN.contains(&other),
         }
     }
     if mark.is_some() || mask.is_some_and(|mask| mask != 0) {
@@ -223,14 +227,14 @@ impl Rtnl {
     /// # Errors
     /// Whatever is not "no such rule".
     pub fn delete_rule(&mut self, rule: &RuleSpec) -> Result<usize, NetlinkError> {
-        let mut removed = 0;
-        loop {
+        for removed in 0..MOST_COPIES {
             match self.one(delete(rule)) {
-                Ok(_) => removed += 1,
+                Ok(_) => {}
                 Err(error) if error.is_absent() => return Ok(removed),
                 Err(error) => return Err(error),
             }
         }
+        Ok(MOST_COPIES)
     }
 
     /// All IPv4 rules, the kernel's own too, in the order they are asked.

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use vpc_linux::{Address, ConfKey, Errno, LinkChange, NeighSpec, Netns, Rtnl, VethPeer, VethSpec};
 
 use crate::sandbox::{cable, ip, mac, name, net, other_eyes, sandboxed};
@@ -26,7 +28,9 @@ fn a_veth_pair_is_made_across_namespaces_in_one_go() {
         assert!(!ours.carrier, "the peer is down");
         assert_eq!(host.links().unwrap().iter().find(|link| link.index == index), Some(&ours));
 
+        let spec = VethSpec { alias: Some("another".to_owned()), ..spec };
         let again = host.add_veth(&spec).unwrap_err();
+        assert_eq!(host.link(index).unwrap().alias, ours.alias, "what was there is not touched");
         assert_eq!((again.errno, again.operation), (Errno::EEXIST, "create veth pair"));
         assert!(again.object.contains("eni0123456789a"));
 
@@ -123,6 +127,47 @@ fn many_links_go_as_one_group() {
         rtnl.delete_links_as_group(&[]).unwrap();
         rtnl.delete_links_as_group(&[kept]).unwrap();
         assert_eq!(Rtnl::open_in(&far).unwrap().links().unwrap().len(), 1);
+
+        // A link that can not be deleted spares the others, and does not stand in the way later.
+        let spared = cable(&mut rtnl, "spared", &far, "spared").0;
+        let error = rtnl.delete_links_as_group(&[1, spared]).unwrap_err();
+        assert_eq!(error.errno, Errno::EOPNOTSUPP, "{error}");
+        assert_eq!(rtnl.link(1).unwrap().group, 0);
+        rtnl.delete_links_as_group(&[spared, 999_999]).unwrap();
+        assert_eq!(rtnl.find_link(spared).unwrap(), None);
+    });
+}
+
+#[test]
+fn a_list_is_whole_while_links_come_and_go() {
+    sandboxed("links::a_list_is_whole_while_links_come_and_go", || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let mut stable: Vec<u32> =
+            (0..100).map(|i| cable(&mut rtnl, &format!("a{i}"), &far, &format!("b{i}")).0).collect();
+        stable.push(1);
+        stable.sort_unstable();
+        let home = Netns::current().unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rtnl = Rtnl::open_in(&home).unwrap();
+                let (mut made, mut more) = (Vec::new(), 0);
+                while !stop.load(Ordering::Relaxed) {
+                    made.push(cable(&mut rtnl, &format!("c{more}"), &far, &format!("d{more}")).0);
+                    more += 1;
+                    if made.len() == 10 {
+                        rtnl.delete_links_as_group(&std::mem::take(&mut made)).unwrap();
+                    }
+                }
+            });
+            let lists: Vec<_> = (0..50).filter_map(|_| rtnl.links().ok()).collect();
+            stop.store(true, Ordering::Relaxed);
+            assert!(!lists.is_empty());
+            for list in lists {
+                let seen: Vec<u32> = list.iter().map(|link| link.index).filter(|i| stable.contains(i)).collect();
+                assert_eq!(seen, stable);
+            }
+        });
     });
 }
 

@@ -1,7 +1,7 @@
 use std::os::fd::AsFd as _;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vpc_linux::{Interest, LinkEvent, LinkMonitor, Netns, RouteSpec, Rtnl, RuleSpec};
+use vpc_linux::{Interest, LinkChange, LinkEvent, LinkMonitor, Netns, RouteSpec, Rtnl, RuleSpec};
 use vpc_model::RouteTable;
 
 use crate::sandbox::{cable, name, net, sandboxed};
@@ -61,5 +61,21 @@ fn a_reader_that_is_too_slow_is_told_that_it_lost_something() {
         assert!(lost);
         rtnl.add_rule(&RuleSpec::lookup(100, RouteTable(77))).unwrap();
         assert_eq!(drain(&mut monitor), [LinkEvent::Rule], "and goes on hearing");
+    });
+}
+
+#[test]
+fn a_port_that_leaves_its_bridge_is_not_gone() {
+    sandboxed("monitor::a_port_that_leaves_its_bridge_is_not_gone", || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let (port, _) = cable(&mut rtnl, "eth1", &far, "b0");
+        let bridge = rtnl.add_bridge(&name("br0")).unwrap();
+        let into = |master| LinkChange { master: Some(master), ..LinkChange::default() };
+        rtnl.set_link(port, &into(bridge)).unwrap();
+        let mut monitor = LinkMonitor::open(Interest::default()).unwrap();
+        rtnl.set_link(port, &into(0)).unwrap();
+        let events = drain(&mut monitor);
+        assert!(events.iter().any(|event| matches!(event, LinkEvent::Link(link) if link.index == port)));
+        assert!(!events.iter().any(|event| matches!(event, LinkEvent::LinkGone(_))), "{events:?}");
     });
 }

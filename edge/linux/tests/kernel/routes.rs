@@ -124,7 +124,7 @@ fn a_rule_with_selectors_we_do_not_speak_of_is_marked() {
     sandboxed(TEST, || {
         let mut rtnl = Rtnl::open().unwrap();
         let odd: [&[&str]; 4] = [
-            &["rule", "add", "pref", "1536", "from", "10.0.0.1", "uidrange", "1-2", "lookup", "77"],
+            &["rule", "add", "pref", "1536", "from", "10.0.0.1", "uidrange", "0-0", "lookup", "77"],
             &["rule", "add", "pref", "1537", "not", "from", "10.0.0.1", "lookup", "77"],
             &["rule", "add", "pref", "1538", "from", "10.0.0.1", "ipproto", "tcp", "lookup", "77"],
             &["rule", "add", "pref", "1539", "from", "10.0.0.1", "lookup", "77", "suppress_prefixlength", "0"],

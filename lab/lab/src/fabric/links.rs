@@ -18,8 +18,8 @@ const FAR_MAC: Mac = Mac([0x02, 0x5b, 0, 0, 0, 2]);
 /// What a router's namespace is set to before it gets links, which inherit it.
 ///
 /// Forwarding; no reverse path filter, since the source check is the filter's; no redirects: the way through the router is the only
-/// one; ARP for known addresses answered without delay; no IPv6.
-const ROUTER_SWITCHES: [(&str, &str); 10] = [
+/// one; no IPv6.
+const ROUTER_SWITCHES: [(&str, &str); 9] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
@@ -27,7 +27,6 @@ const ROUTER_SWITCHES: [(&str, &str); 10] = [
     ("net/ipv4/conf/default/send_redirects", "0"),
     ("net/ipv4/conf/all/accept_redirects", "0"),
     ("net/ipv4/conf/default/proxy_arp", "0"),
-    ("net/ipv4/neigh/default/proxy_delay", "0"),
     ("net/ipv6/conf/all/disable_ipv6", "1"),
     ("net/ipv6/conf/default/disable_ipv6", "1"),
 ];

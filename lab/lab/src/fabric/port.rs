@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use lab_cloud::{AttachedEni, EniAddresses};
 use serde::{Deserialize, Serialize};
-use vpc_linux::{Address, ConfKey, LinkChange, NeighSpec, Netns, RouteSpec, Rtnl, VethPeer, VethSpec, rtnl};
+use vpc_linux::{Address, ConfKey, LinkChange, NeighSpec, Netns, RouteSpec, Rtnl, VethPeer, VethSpec, rtnl, sysctl};
 use vpc_model::{EniId, LinkName, Mac, RouteTable};
 
 use super::error::Context;
@@ -97,7 +97,11 @@ impl Port {
             rtnl::neigh::replace(&NeighSpec::pinned(self.index, NEXT_HOP, self.mac)),
             rtnl::neigh::replace(&NeighSpec::pinned(self.index, primary, self.mac)),
         ];
-        router.run(requests).context(format!("set up port {}", self.name))
+        router.run(requests).context(format!("set up port {}", self.name))?;
+        // A proxy waits up to 0.8 s before it answers ARP, so that the owner can be first; here there is no other. (Older kernels
+        // keep this switch from root of a user namespace; there the first packet between two nodes of a subnet is slow.)
+        let delay = format!("net/ipv4/neigh/{}/proxy_delay", self.name);
+        sysctl::write_if_present(&delay, "0").context(format!("set up port {}", self.name))
     }
 
     /// Takes the link away, with the node's end and all routes over it. A link that has gone with its node is fine.

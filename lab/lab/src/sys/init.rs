@@ -109,6 +109,8 @@ fn settle(socket: &UnixStream, plan: &RootPlan) -> io::Result<Spaces> {
 /// # Errors
 /// What could not be done; the supervisor has been told already.
 pub fn main() -> io::Result<std::convert::Infallible> {
+    // For people who look at the processes of a node.
+    nix::sys::prctl::set_name(c"init").ok();
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // Children that end are noticed by waiting, so the signal has to be blocked before the first can.
     let mut signals = SigSet::empty();
