@@ -31,10 +31,20 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
     let mut programs = Vec::new();
     for (package, profile) in SHIPPED {
-        shell::must(&mut shell::cargo(["build", "--locked", "--profile", profile, "--target", &triple, "-p", package]))?;
+        shell::must(&mut shell::cargo([
+            "build",
+            "--locked",
+            "--profile",
+            profile,
+            "--target",
+            &triple,
+            "-p",
+            package,
+        ]))?;
         let built = target.join(&triple).join(profile).join(package);
         let shipped = dist.join(package);
-        fs::copy(&built, &shipped).with_context(|| format!("cannot copy {} to {}", built.display(), shipped.display()))?;
+        fs::copy(&built, &shipped)
+            .with_context(|| format!("cannot copy {} to {}", built.display(), shipped.display()))?;
         must_be_static(&shipped)?;
         programs.push(shipped);
     }

@@ -31,7 +31,8 @@ pub(crate) fn target() -> Result<PathBuf> {
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo metadata")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("cargo metadata did not answer in JSON")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata did not answer in JSON")?;
     let folder = metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?;
     Ok(PathBuf::from(folder))
 }
@@ -52,7 +53,8 @@ pub(crate) fn must(command: &mut Command) -> Result<()> {
 
 /// Whether a program of that name answers to these arguments.
 pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
-    let quiet = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let quiet =
+        Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }
 

@@ -53,7 +53,8 @@ impl Tally {
             self.failed.push(name.to_owned());
         } else if let Some(reason) = outcome.strip_prefix("ignored") {
             let reason = reason.trim_start_matches([',', ' ']);
-            self.skipped.insert(format!("{name}: {}", if reason.is_empty() { "ignored without a reason" } else { reason }));
+            self.skipped
+                .insert(format!("{name}: {}", if reason.is_empty() { "ignored without a reason" } else { reason }));
         }
         outcome == "FAILED"
     }

@@ -56,7 +56,12 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     println!("{:<12} {:>7} {:>7} {:>8} {:>8} {:>8}", "lane", "passed", "failed", "skipped", "time", "budget");
     for (lane, took, tally) in &rows {
         let (passed, failed, skipped) = (tally.passed, tally.failed.len(), tally.skipped.len());
-        println!("{:<12} {passed:>7} {failed:>7} {skipped:>8} {:>8} {:>8}", lane.name, clock(*took), clock(lane.budget));
+        println!(
+            "{:<12} {passed:>7} {failed:>7} {skipped:>8} {:>8} {:>8}",
+            lane.name,
+            clock(*took),
+            clock(lane.budget)
+        );
     }
     for name in &total.failed {
         println!("FAILED {name}");

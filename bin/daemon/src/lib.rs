@@ -30,5 +30,6 @@ pub mod server;
 pub mod settings;
 pub mod shell;
 mod start;
+pub mod tombstones;
 
 pub use start::run;

@@ -90,6 +90,7 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
             ready: tell_ready,
         };
         tokio::spawn(refresh_cidrs(cloud, door.clone()));
+        tokio::spawn(tombstones::watch(tombstones::folder(&self.socket), door.clone()));
         watch(door.clone()).context("the watcher's thread")?;
         let listener = rpc::listen(&self.socket)?;
         tracing::info!("listening on {}", self.socket.display());

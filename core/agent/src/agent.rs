@@ -288,7 +288,8 @@ impl Agent {
                         usage: EniUse::Doubtful,
                         slots: eni.slots.iter().copied().collect(),
                     };
-                    let what = format!("{id} is in the checkpoint but not in the metadata; its pods stay, EC2 is asked");
+                    let what =
+                        format!("{id} is in the checkpoint but not in the metadata; its pods stay, EC2 is asked");
                     if self.pool.adopt(doubtful).is_ok() {
                         self.say(Notice::Disagreement { what });
                         self.refresh_eni(now, id);

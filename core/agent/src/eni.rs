@@ -25,13 +25,22 @@ enum Job {
     Attach(u64),
     /// An attach whose answer was lost: what is true?
     FindAttachment(u64),
-    DeleteOnTermination { eni: EniId, attachment: AttachmentId },
-    Assign { eni: EniId, count: u32 },
+    DeleteOnTermination {
+        eni: EniId,
+        attachment: AttachmentId,
+    },
+    Assign {
+        eni: EniId,
+        count: u32,
+    },
     /// What is on the ENI?
     Refresh(EniId),
     /// Does EC2 agree that the ENI is idle?
     Verify(EniId),
-    Detach { eni: EniId, attachment: AttachmentId },
+    Detach {
+        eni: EniId,
+        attachment: AttachmentId,
+    },
     /// Has the detach finished?
     AwaitDetached(EniId),
     Delete(EniId),
@@ -128,7 +137,8 @@ impl Cloud {
 
     fn pending(&self, now: Time, foreign: usize) -> Pending {
         let paused = |pause: &Option<Pause>| pause.as_ref().is_some_and(|pause| pause.until > now);
-        let mut refused: Vec<EniId> = self.refused.iter().filter(|(_, until)| **until > now).map(|(id, _)| id.clone()).collect();
+        let mut refused: Vec<EniId> =
+            self.refused.iter().filter(|(_, until)| **until > now).map(|(id, _)| id.clone()).collect();
         // What is on the ENI is about to be learned; asking for more before would ask twice.
         let asked = self.calls.values().map(|(job, _)| job).chain(self.retries.iter().map(|(_, job, _)| job));
         refused.extend(asked.filter_map(|job| if let Job::Refresh(eni) = job { Some(eni.clone()) } else { None }));
@@ -306,7 +316,8 @@ impl Agent {
             return self.say(Notice::Disagreement { what: "the primary ENI is not known".to_owned() });
         };
         let id = truth.id.clone();
-        let facts = EniFacts { id: truth.id, mac: truth.mac, card: CardIndex(0), device, subnet, primary: truth.primary };
+        let facts =
+            EniFacts { id: truth.id, mac: truth.mac, card: CardIndex(0), device, subnet, primary: truth.primary };
         let slots: Vec<Slot> = truth.slots;
         let count = slots.len();
         let eni = PoolEni {
@@ -399,7 +410,13 @@ impl Agent {
                 self.admit(eni, &truth.slots);
                 self.keep(now, eni, "EC2 shows addresses on it that the pool did not know, or a pod uses it");
             }
-            Some(_) => {
+            Some(truth) => {
+                // Not known after a restart that went by the metadata alone.
+                if let Some((attachment, _, _)) = truth.attachment
+                    && let Err(error) = self.pool.set_attachment(eni, attachment)
+                {
+                    self.say(Notice::Disagreement { what: error.to_string() });
+                }
                 self.cloud.leaving.insert(eni.clone(), Leaving::Clearing);
                 self.host.clear(eni);
             }

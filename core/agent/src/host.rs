@@ -148,7 +148,8 @@ impl Agent {
         self.judge_suspects(now, &state);
         self.note_pods(&state);
         // A DEL or ADD since the look changes who is podless; what is held now is never removed.
-        let podless: BTreeSet<Ipv4Addr> = self.podless.iter().copied().filter(|address| !self.holds(*address)).collect();
+        let podless: BTreeSet<Ipv4Addr> =
+            self.podless.iter().copied().filter(|address| !self.holds(*address)).collect();
         let Some(view) = self.view(&without, &podless) else {
             return self.host_failed(now, "the primary ENI is not known".to_owned());
         };
@@ -189,7 +190,13 @@ impl Agent {
         self.host.pods_seen.iter().any(|address| slots.iter().any(|slot| slot.contains(*address)))
     }
 
-    fn host_is_right(&mut self, now: Time, without: &BTreeSet<EniId>, missing: BTreeSet<Mac>, podless: &BTreeSet<Ipv4Addr>) {
+    fn host_is_right(
+        &mut self,
+        now: Time,
+        without: &BTreeSet<EniId>,
+        missing: BTreeSet<Mac>,
+        podless: &BTreeSet<Ipv4Addr>,
+    ) {
         self.host.set = true;
         self.host.error = None;
         self.host.failures = 0;

@@ -269,7 +269,9 @@ impl Notice {
         match self {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } => Level::Info,
-            Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => Level::Warn,
+            Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
+                Level::Warn
+            }
             Self::CloudFailed { .. } | Self::HostFailed { .. } | Self::CheckpointFailed { .. } => Level::Error,
         }
     }

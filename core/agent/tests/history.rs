@@ -121,14 +121,24 @@ impl Story {
         for (name, address) in &self.live {
             let link = if world.leaves_by(name, "10.20.30.40") == "eth0" { "eth0" } else { "some" };
             assert!(world.leaves_by(name, "10.20.30.40").starts_with("eth"), "{name} sends nowhere ({link})");
-            assert!(world.reaches("eth0", name, *address) || world.reaches("eth1", name, *address) || world.reaches("eth2", name, *address), "{name} is not reached");
+            assert!(
+                world.reaches("eth0", name, *address)
+                    || world.reaches("eth1", name, *address)
+                    || world.reaches("eth2", name, *address),
+                "{name} is not reached"
+            );
         }
         let quiet = world.calls.len();
         world.run_for(Millis::seconds(3600));
         let later = &world.calls[quiet..];
         assert_eq!(later, [], "a node at rest keeps calling");
-        let unattached = world.enis.values().filter(|eni| eni.truth.attachment.is_none() && eni.token.is_some()).count();
-        assert!(unattached <= world.restarts as usize, "{unattached} ENIs belong to nobody after {} restarts", world.restarts);
+        let unattached =
+            world.enis.values().filter(|eni| eni.truth.attachment.is_none() && eni.token.is_some()).count();
+        assert!(
+            unattached <= world.restarts as usize,
+            "{unattached} ENIs belong to nobody after {} restarts",
+            world.restarts
+        );
     }
 }
 

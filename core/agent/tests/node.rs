@@ -147,7 +147,8 @@ fn an_eni_the_metadata_forgot_keeps_its_pods() {
         world.start_pod(&format!("p{i}"));
     }
     let tenth = world.start_pod("p9").allocation;
-    let (id, hidden) = world.enis.clone().into_iter().find(|(_, e)| e.truth.slots.iter().any(|s| s.contains(tenth.address))).unwrap();
+    let (id, hidden) =
+        world.enis.clone().into_iter().find(|(_, e)| e.truth.slots.iter().any(|s| s.contains(tenth.address))).unwrap();
     world.enis.remove(&id);
     world.restart(SECOND);
     world.enis.insert(id.clone(), hidden);
@@ -189,7 +190,10 @@ fn no_address_in_time_is_refused_with_its_cause_and_numbers() {
     let ticket = world.add("p9");
     world.run_for(Millis::seconds(20));
     let refusal = world.refused(ticket);
-    assert!(matches!(refusal, Refusal::Full { enis: 1, max_enis: 1, total: 9, held: 9, cooling: 0, .. }), "{refusal:?}");
+    assert!(
+        matches!(refusal, Refusal::Full { enis: 1, max_enis: 1, total: 9, held: 9, cooling: 0, .. }),
+        "{refusal:?}"
+    );
     assert_eq!(world.waited(ticket, asked), Millis::seconds(15));
     let words = refusal.to_string();
     assert!(words.contains("all 9 addresses") && words.contains("1 of 1 ENIs"), "{words}");
@@ -245,7 +249,12 @@ fn an_exhausted_subnet_is_emptied_to_the_last_address_and_then_left_alone() {
         })
         .collect();
     assert!(refused.len() >= 6);
-    assert!(refused.iter().all(|r| matches!(r, Refusal::Cloud { failure, .. } if failure.class == FailureClass::SubnetExhausted)), "{refused:?}");
+    assert!(
+        refused
+            .iter()
+            .all(|r| matches!(r, Refusal::Cloud { failure, .. } if failure.class == FailureClass::SubnetExhausted)),
+        "{refused:?}"
+    );
     let calls = world.calls.len();
     world.run_for(Millis::seconds(600));
     assert!(world.calls.len() - calls <= 80, "{} calls in ten minutes", world.calls.len() - calls);
@@ -314,7 +323,8 @@ fn an_abandoned_add_leaves_no_lease() {
 fn flushed_rules_come_back() {
     let mut world = World::settled(config(1, 3));
     let reply = world.start_pod("a");
-    let rules: Vec<_> = world.host.observe().rules.into_iter().filter(|r| r.priority == 512 || r.priority == 1024).collect();
+    let rules: Vec<_> =
+        world.host.observe().rules.into_iter().filter(|r| r.priority == 512 || r.priority == 1024).collect();
     assert_eq!(rules.len(), 2);
     for rule in rules {
         world.host.apply(&vpc_hostnet::HostOp::RemoveRule(rule)).unwrap();

@@ -12,7 +12,5 @@ mod pool;
 mod target;
 
 pub use plan::{Action, Demand, Pending, plan};
-pub use pool::{
-    Allocation, EniFacts, EniUse, Held, Pool, PoolEni, PoolError, Released, Stats, Taken, Use, Violation,
-};
+pub use pool::{Allocation, EniFacts, EniUse, Held, Pool, PoolEni, PoolError, Released, Stats, Taken, Use, Violation};
 pub use target::{Target, WarmTarget};

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, Slot, Subnet, Time};
+use vpc_model::{
+    AttachmentId, CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, Slot, Subnet, Time,
+};
 
 /// What does not change about an ENI while the node has it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -431,7 +433,8 @@ impl Pool {
     pub fn audit(&self) -> Vec<Violation> {
         let mut found = Vec::new();
         for (key, address) in &self.owners {
-            if !matches!(self.uses.get(address), Some(Use::Held(held)) if held.key == *key && held.allocation.address == *address) {
+            if !matches!(self.uses.get(address), Some(Use::Held(held)) if held.key == *key && held.allocation.address == *address)
+            {
                 found.push(Violation::Owner { key: key.clone(), address: *address });
             }
         }
@@ -447,7 +450,11 @@ impl Pool {
             }
             for slot in &eni.slots {
                 if let Some(first) = seen.insert(*slot, &eni.facts.id) {
-                    found.push(Violation::SlotTwice { slot: *slot, first: first.clone(), second: eni.facts.id.clone() });
+                    found.push(Violation::SlotTwice {
+                        slot: *slot,
+                        first: first.clone(),
+                        second: eni.facts.id.clone(),
+                    });
                 }
             }
         }

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
-use vpc_ipam::{
-    Action, Demand, EniFacts, EniUse, Pending, Pool, PoolEni, Stats, Taken, Target, WarmTarget, plan,
-};
+use vpc_ipam::{Action, Demand, EniFacts, EniUse, Pending, Pool, PoolEni, Stats, Taken, Target, WarmTarget, plan};
 use vpc_model::{CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, Time};
 
 const NOW: Time = Time(1_000_000);

@@ -56,7 +56,8 @@ pub fn leave(folder: &Path, key: &SandboxKey, at: WallTime) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` can not be a file's name")));
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let note = Note { network: key.network.clone(), container: key.container.clone(), interface: key.interface.clone(), at };
+    let note =
+        Note { network: key.network.clone(), container: key.container.clone(), interface: key.interface.clone(), at };
     let text = serde_json::to_vec(&note)?;
     // Written under another name first: the daemon may read at any moment.
     let unfinished = folder.join(format!(".{name}"));

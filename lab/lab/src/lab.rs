@@ -128,7 +128,9 @@ impl Lab {
         }
         place.create()?;
         let vpc_lab = options.vpc_lab.clone().or_else(own_program);
-        let vpc_lab = vpc_lab.ok_or_else(|| LabError::Start("the program `vpc-lab` is not beside this one; build it first".to_owned()))?;
+        let vpc_lab = vpc_lab.ok_or_else(|| {
+            LabError::Start("the program `vpc-lab` is not beside this one; build it first".to_owned())
+        })?;
         let programs = options.programs.clone().or_else(|| vpc_lab.parent().map(Path::to_owned)).unwrap_or_default();
         let order = Order {
             lab: options.name.clone(),
@@ -139,7 +141,9 @@ impl Lab {
         };
         let (stdin, report) = supervise(&vpc_lab, &place, &order)?;
         match report {
-            Report::Ready { warnings } => Ok((Self { place, lifeline: options.dies_with_me.then_some(stdin) }, warnings)),
+            Report::Ready { warnings } => {
+                Ok((Self { place, lifeline: options.dies_with_me.then_some(stdin) }, warnings))
+            }
             Report::Failed { cause } => {
                 place.clear();
                 Err(LabError::Start(cause))
@@ -174,7 +178,11 @@ impl Lab {
         Ok(self.ask_with(request, &[])?.0)
     }
 
-    fn ask_with<T: DeserializeOwned>(&self, request: &Request, send: &[BorrowedFd<'_>]) -> Result<(T, Vec<OwnedFd>), LabError> {
+    fn ask_with<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        send: &[BorrowedFd<'_>],
+    ) -> Result<(T, Vec<OwnedFd>), LabError> {
         let gone = |cause: io::Error| LabError::Gone {
             name: self.place.name.clone(),
             cause: cause.to_string(),
@@ -188,7 +196,8 @@ impl Lab {
         })?;
         let text = serde_json::to_string(request).map_err(|e| gone(e.into()))?;
         fds::send(&socket, &text, send).map_err(gone)?;
-        let (line, received) = fds::receive(&socket).map_err(gone)?.ok_or_else(|| gone(io::ErrorKind::UnexpectedEof.into()))?;
+        let (line, received) =
+            fds::receive(&socket).map_err(gone)?.ok_or_else(|| gone(io::ErrorKind::UnexpectedEof.into()))?;
         let answer: Answer = serde_json::from_str(&line).map_err(|e| gone(e.into()))?;
         Ok((answer.into_value()?, received))
     }
@@ -275,7 +284,8 @@ impl Lab {
             scope.spawn(move || feed.write_all(input).ok());
             let output = scope.spawn(move || read_all(&mut output));
             let errors = scope.spawn(move || read_all(&mut errors));
-            let code = self.exec_with(place, &command, BTreeMap::new(), [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+            let code =
+                self.exec_with(place, &command, BTreeMap::new(), [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
             drop((stdin, stdout, stderr));
             let (stdout, stderr) = (output.join().unwrap_or_default(), errors.join().unwrap_or_default());
             Ok(Output { code: code?, stdout, stderr })
@@ -301,8 +311,9 @@ impl Lab {
     fn tool<T: DeserializeOwned>(&self, from: &Place, arguments: &[String]) -> Result<T, LabError> {
         let command: Vec<_> = ["vpc-lab", "tool"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
         let output = self.run(from, &command)?;
-        serde_json::from_str(&output.stdout)
-            .map_err(|_| LabError::Refused(Failure::other(format!("{}: {}{}", command.join(" "), output.stdout, output.stderr))))
+        serde_json::from_str(&output.stdout).map_err(|_| {
+            LabError::Refused(Failure::other(format!("{}: {}{}", command.join(" "), output.stdout, output.stderr)))
+        })
     }
 
     /// Sees every packet of a link from now on.
@@ -375,7 +386,9 @@ impl Lab {
         while self.place.is_up() {
             if Instant::now() > deadline {
                 let pid = self.supervisor_pid().unwrap_or_default();
-                return Err(LabError::Refused(Failure::other(format!("the lab has not ended; `kill -9 {pid}` ends it"))));
+                return Err(LabError::Refused(Failure::other(format!(
+                    "the lab has not ended; `kill -9 {pid}` ends it"
+                ))));
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -111,7 +111,8 @@ impl LabPlace {
     /// [`PlaceError::Up`], [`PlaceError::Io`].
     pub fn lock(&self) -> Result<Flock<File>, PlaceError> {
         let path = self.dir.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| PlaceError::Up(self.name.clone()))
     }
 

@@ -62,7 +62,8 @@ fn the_router_answers_arp_for_addresses_ec2_knows_and_for_no_others() {
     let nobody = Ipv4Addr::new(10, 20, 8, 77);
     assert!(lab.ping(&node("a"), A2, &PingOptions::count(1)).unwrap().all_answered());
     assert!(!lab.ping(&node("a"), nobody, &brief()).unwrap().all_answered());
-    let answered = |who: Ipv4Addr| move |p: &Packet| matches!(&p.body, Body::Arp(arp) if arp.answer && arp.sender == who);
+    let answered =
+        |who: Ipv4Addr| move |p: &Packet| matches!(&p.body, Body::Arp(arp) if arp.answer && arp.sender == who);
     let asked = |who: Ipv4Addr| move |p: &Packet| matches!(&p.body, Body::Arp(arp) if !arp.answer && arp.target == who);
     assert!(seen.wait_for(SOON, answered(A2)).is_some());
     assert!(seen.wait_for(SOON, asked(nobody)).is_some(), "nobody asked");
@@ -125,7 +126,8 @@ fn a_private_node_leaves_as_the_nat_gateway_and_a_public_one_as_itself() {
         assert_eq!(reply.status, 200, "{reply:?}");
         assert!(reply.body.starts_with(&format!("hello {seen_as},")), "{}", reply.body);
     }
-    let sources: Vec<_> = lab.visits().unwrap().iter().map(|visit| (visit.source.to_string(), visit.path.clone())).collect();
+    let sources: Vec<_> =
+        lab.visits().unwrap().iter().map(|visit| (visit.source.to_string(), visit.path.clone())).collect();
     let visit = |source: &str| (source.to_owned(), "/who".to_owned());
     assert_eq!(sources, [visit("203.0.113.128"), visit("203.0.113.128"), visit("203.0.113.10")]);
     assert!(lab.ping(&node("a"), HOST, &PingOptions::count(1)).unwrap().all_answered());
@@ -137,7 +139,11 @@ fn the_internet_gateway_knows_only_addresses_with_a_public_one() {
     let outside = lab.capture(&Place::World, "eth0").unwrap();
     // A private address without mapping may reach the gateway, but no further: the public subnet's table leads there.
     let gateway = lab.capture(&Place::Gateway("igw".to_owned()), "vpc").unwrap();
-    let unmapped = topology(&SMALL.replace("public_ip = \"203.0.113.10\"", "").replace("public = true", "public = true\nmap_public_ip = false"));
+    let unmapped = topology(
+        &SMALL
+            .replace("public_ip = \"203.0.113.10\"", "")
+            .replace("public = true", "public = true\nmap_public_ip = false"),
+    );
     let other = start(&unmapped);
     let other_gateway = other.capture(&Place::Gateway("igw".to_owned()), "vpc").unwrap();
     let other_outside = other.capture(&Place::World, "eth0").unwrap();
@@ -174,7 +180,9 @@ fn a_connection_announces_the_segment_size_of_its_link() {
     let Transport::Tcp { mss, .. } = opening.ipv4().unwrap().inside else { panic!("{opening}") };
     assert_eq!(mss, Some(8961));
     let answer = |p: &Packet| matches!(p.ipv4().map(|ip| &ip.inside), Some(Transport::Tcp { flags, .. }) if flags.syn && flags.ack);
-    let Transport::Tcp { mss, .. } = seen.wait_for(SOON, answer).unwrap().ipv4().unwrap().inside.clone() else { panic!() };
+    let Transport::Tcp { mss, .. } = seen.wait_for(SOON, answer).unwrap().ipv4().unwrap().inside.clone() else {
+        panic!()
+    };
     assert_eq!(mss, Some(1460));
 }
 
@@ -191,7 +199,9 @@ fn imds_knows_every_node_by_its_address_and_its_tokens_go_no_further_than_allowe
         let seen = lab.capture(&node(name), "eth0").unwrap();
         let token = lab.http(&node(name), &format!("{base}/api/token"), &ask).unwrap();
         assert_eq!(token.status, 200, "{token:?}");
-        let from_imds = |p: &Packet| !p.outgoing && p.ipv4().is_some_and(|ip| matches!(ip.inside, Transport::Tcp { payload: 1.., .. }));
+        let from_imds = |p: &Packet| {
+            !p.outgoing && p.ipv4().is_some_and(|ip| matches!(ip.inside, Transport::Tcp { payload: 1.., .. }))
+        };
         assert_eq!(seen.wait_for(SOON, from_imds).unwrap().ipv4().unwrap().ttl, hops, "{name}");
         let with_token = HttpOptions {
             headers: vec![("x-aws-ec2-metadata-token".to_owned(), token.body)],
@@ -200,7 +210,8 @@ fn imds_knows_every_node_by_its_address_and_its_tokens_go_no_further_than_allowe
         let own = lab.http(&node(name), &format!("{base}/meta-data/local-ipv4"), &with_token).unwrap();
         assert_eq!(own.body.trim(), address.to_string());
         // EC2's API is there too, and wants a signature.
-        let unsigned = lab.http(&node(name), "http://169.254.169.200/?Action=DescribeInstances", &HttpOptions::default()).unwrap();
+        let unsigned =
+            lab.http(&node(name), "http://169.254.169.200/?Action=DescribeInstances", &HttpOptions::default()).unwrap();
         assert!((400..500).contains(&unsigned.status), "{unsigned:?}");
     }
     // Nothing else listens in the router.

@@ -25,10 +25,14 @@ fn descendants(of: i32) -> BTreeSet<i32> {
         // After the name, which may contain anything: state, parent.
         stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
     };
-    let all: Vec<i32> = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    let all: Vec<i32> =
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
     let mut found = BTreeSet::from([of]);
     loop {
-        let more: Vec<_> = all.iter().filter(|pid| !found.contains(pid) && parent(**pid).is_some_and(|p| found.contains(&p))).collect();
+        let more: Vec<_> = all
+            .iter()
+            .filter(|pid| !found.contains(pid) && parent(**pid).is_some_and(|p| found.contains(&p)))
+            .collect();
         if more.is_empty() {
             return found;
         }
@@ -158,7 +162,10 @@ fn a_bad_file_is_refused_before_anything_starts() {
     let name = unique("bad");
     let up = |file: &Path| Command::new(vpc_lab()).args(["up", "--lab", &name]).arg(file).output().unwrap();
     let said = String::from_utf8(up(&file).stderr).unwrap();
-    assert!(said.contains("bad.toml") && said.contains("subnets.private-b.cidr") && said.contains("overlaps"), "{said}");
+    assert!(
+        said.contains("bad.toml") && said.contains("subnets.private-b.cidr") && said.contains("overlaps"),
+        "{said}"
+    );
     assert!(!LabPlace::of(&name).unwrap().is_up());
     let said = String::from_utf8(up(Path::new("/no/such.toml")).stderr).unwrap();
     assert!(said.contains("/no/such.toml"), "{said}");
@@ -171,5 +178,9 @@ fn a_lab_is_up_in_a_moment() {
     lab.pod_add("a", &"default/web-0".parse().unwrap(), 1).unwrap();
     // Generous: this is about seconds that somebody waits for, not about a figure.
     assert!(start_at.elapsed() < Duration::from_secs(10), "{:?}", start_at.elapsed());
-    assert!(lab.ping(&Place::Node("a".to_owned()), "10.20.16.10".parse().unwrap(), &PingOptions::count(1)).unwrap().all_answered());
+    assert!(
+        lab.ping(&Place::Node("a".to_owned()), "10.20.16.10".parse().unwrap(), &PingOptions::count(1))
+            .unwrap()
+            .all_answered()
+    );
 }

@@ -31,7 +31,8 @@ fn toy_calls(lab: &Lab, name: &str) -> Vec<(BTreeMap<String, String>, Value)> {
     let names = sh(lab, &node(name), "cd /var/lib/toy && ls *.stdin 2>/dev/null | sort -n");
     let call = |stem: &str| {
         let env = sh(lab, &node(name), &format!("cat /var/lib/toy/{stem}.env"));
-        let env = env.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let env =
+            env.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         (env, serde_json::from_str(&sh(lab, &node(name), &format!("cat /var/lib/toy/{stem}.stdin"))).unwrap())
     };
     names.lines().map(|file| call(file.trim_end_matches(".stdin"))).collect()
@@ -125,7 +126,8 @@ fn a_plugin_is_called_as_containerd_calls_it() {
     lab.pod_del("a", &pod("web-0")).unwrap();
     assert_eq!(sh(&lab, &node("a"), "ls /var/run/netns"), "");
     let calls = toy_calls(&lab, "a");
-    let verbs: Vec<_> = calls.iter().map(|(env, stdin)| (env["CNI_COMMAND"].as_str(), stdin.get("second").is_some())).collect();
+    let verbs: Vec<_> =
+        calls.iter().map(|(env, stdin)| (env["CNI_COMMAND"].as_str(), stdin.get("second").is_some())).collect();
     assert_eq!(verbs, [("ADD", false), ("ADD", true), ("DEL", true), ("DEL", false)], "DEL goes backwards");
     for (env, stdin) in &calls {
         assert_eq!(env["CNI_CONTAINERID"], sandbox.container);
@@ -136,7 +138,10 @@ fn a_plugin_is_called_as_containerd_calls_it() {
             sandbox.container, sandbox.uid
         );
         assert_eq!(env["CNI_ARGS"], args);
-        assert_eq!((&stdin["name"], &stdin["cniVersion"], stdin.get("capabilities")), (&json!("toys"), &json!("0.4.0"), None));
+        assert_eq!(
+            (&stdin["name"], &stdin["cniVersion"], stdin.get("capabilities")),
+            (&json!("toys"), &json!("0.4.0"), None)
+        );
     }
     assert_eq!(calls[0].1["runtimeConfig"], json!({"io.kubernetes.cri.pod-annotations": {}}));
     assert_eq!(calls[1].1.get("runtimeConfig"), None, "it declares nothing");
@@ -151,12 +156,14 @@ fn a_failed_pod_leaves_nothing_and_says_why() {
     let lab = start(&with_toys());
     sh(&lab, &node("a"), "touch /var/lib/fail-ADD");
     let before = Instant::now();
-    let LabError::Refused(Failure::Pod(PodError::Failed { attempts, cause, .. })) = lab.pod_add("a", &pod("w"), 2).unwrap_err() else {
+    let LabError::Refused(Failure::Pod(PodError::Failed { attempts, cause, .. })) =
+        lab.pod_add("a", &pod("w"), 2).unwrap_err()
+    else {
         panic!("another error was expected")
     };
     assert_eq!(attempts, 2);
     assert!(before.elapsed() >= Duration::from_millis(500), "there is a pause between attempts");
-    let CallError::Refused { plugin, verb, code, message, details } = cause else { panic!("{cause}") };
+    let CallError::Refused { plugin, verb, code, message, details } = *cause else { panic!("{cause}") };
     assert_eq!((plugin.as_str(), verb.as_str(), code), ("toy", "ADD", 11));
     assert_eq!((message.as_str(), details.as_str()), ("no address for a toy", "0 of 9 free"));
     assert_eq!(sh(&lab, &node("a"), "ls /var/run/netns"), "");
@@ -213,23 +220,40 @@ fn power_takes_everything_but_the_disk() {
     assert!(status.fabric.ports.iter().all(|port| port.eni.to_string() != a.enis[0].id), "its port is gone");
 
     lab.power("a", true).unwrap();
-    assert_eq!(sh(&lab, &node("a"), "ls /tmp /run | grep gone || true; ls /var/lib/stays; grep -l [s]leep /proc/[0-9]*/cmdline || true"), "/var/lib/stays\n");
+    assert_eq!(
+        sh(
+            &lab,
+            &node("a"),
+            "ls /tmp /run | grep gone || true; ls /var/lib/stays; grep -l [s]leep /proc/[0-9]*/cmdline || true"
+        ),
+        "/var/lib/stays\n"
+    );
     let status = lab.status().unwrap();
     let a = status.nodes.iter().find(|n| n.name == "a").unwrap();
     assert!(a.on && a.pods[0].phase == Phase::Running);
     // The pod's old sandbox was torn down without a namespace, then it got a new one.
     let calls = toy_calls(&lab, "a");
-    let calls: Vec<_> = calls.iter().map(|(env, _)| (env["CNI_COMMAND"].as_str(), env["CNI_NETNS"].is_empty())).collect();
+    let calls: Vec<_> =
+        calls.iter().map(|(env, _)| (env["CNI_COMMAND"].as_str(), env["CNI_NETNS"].is_empty())).collect();
     assert_eq!(calls, [("ADD", false), ("ADD", false), ("DEL", true), ("DEL", true), ("ADD", false), ("ADD", false)]);
     assert!(lab.ping(&node("b"), "10.20.8.10".parse().unwrap(), &Default::default()).unwrap().all_answered());
 }
 
 #[test]
 fn a_daemon_that_fails_is_named_with_its_last_words() {
-    let text = SMALL.replace("daemon = { command = [] }", "daemon = { command = [\"/bin/sh\", \"-c\", \"echo this is the reason >&2; exit 3\"] }");
+    let text = SMALL.replace(
+        "daemon = { command = [] }",
+        "daemon = { command = [\"/bin/sh\", \"-c\", \"echo this is the reason >&2; exit 3\"] }",
+    );
     let (lab, warnings) = Lab::start(&topology(&text), &options()).unwrap();
     assert_eq!(warnings.len(), 4);
-    assert!(warnings[0].contains("a is not ready") && warnings[0].contains("exit status: 3") && warnings[0].contains("this is the reason"), "{}", warnings[0]);
+    assert!(
+        warnings[0].contains("a is not ready")
+            && warnings[0].contains("exit status: 3")
+            && warnings[0].contains("this is the reason"),
+        "{}",
+        warnings[0]
+    );
     assert!(sh(&lab, &node("a"), "cat /var/log/lab/daemon.log").contains("this is the reason"));
     let missing = SMALL.replace("daemon = { command = [] }", "daemon = { command = [\"/app/nothing\"] }");
     let (_lab, warnings) = Lab::start(&topology(&missing), &options()).unwrap();

@@ -60,7 +60,10 @@ fn what_is_not_written_has_its_default() {
     let topology = resolve(GOOD).unwrap();
     assert_eq!(topology.zones, ["ap-northeast-2a", "ap-northeast-2b", "ap-northeast-2c"]);
     let gateway = topology.nat_gateways.first().unwrap();
-    assert_eq!((gateway.private_ip.to_string().as_str(), gateway.public_ip.to_string().as_str()), ("10.0.0.4", "203.0.113.128"));
+    assert_eq!(
+        (gateway.private_ip.to_string().as_str(), gateway.public_ip.to_string().as_str()),
+        ("10.0.0.4", "203.0.113.128")
+    );
     let node = topology.node("n1").unwrap();
     assert_eq!(node.daemon.as_ref().unwrap().command, ["/app/aws-k8s-agent"]);
     assert_eq!((node.init.is_none(), node.plugin.is_none(), node.hop_limit), (true, true, 1));
@@ -80,7 +83,10 @@ fn a_node_takes_the_defaults_and_adds_its_own() {
     assert_eq!(env, ["A=a", "B=own", "C=c"]);
     assert_eq!((node.instance_type.as_str(), node.hop_limit, node.daemon.is_none()), ("c5.xlarge", 2, true));
     assert_eq!(node.init.as_ref().unwrap().command, ["/app/init", "-v"]);
-    assert_eq!(node.files.iter().map(|f| (f.path.to_str().unwrap(), f.mode)).collect::<Vec<_>>(), [("/etc/y", 0o600), ("/etc/x", 0o644)]);
+    assert_eq!(
+        node.files.iter().map(|f| (f.path.to_str().unwrap(), f.mode)).collect::<Vec<_>>(),
+        [("/etc/y", 0o600), ("/etc/x", 0o644)]
+    );
 }
 
 #[test]
@@ -114,14 +120,20 @@ fn an_impossible_value_is_refused_by_name() {
     let subnet = |cidr: &str| GOOD.replace("10.0.1.0/24", cidr);
     let node = |line: &str| format!("{GOOD}{line}\n");
     for (text, wanted) in [
-        (subnet("10.0.0.128/25"), vec!["subnets.two.cidr", "10.0.0.128/25", "overlaps", "10.0.0.0/24", "subnets.one.cidr"]),
+        (
+            subnet("10.0.0.128/25"),
+            vec!["subnets.two.cidr", "10.0.0.128/25", "overlaps", "10.0.0.0/24", "subnets.one.cidr"],
+        ),
         (subnet("10.1.0.0/24"), vec!["subnets.two.cidr", "outside the VPC", "10.0.0.0/16"]),
         (subnet("10.0.1.0/29"), vec!["subnets.two.cidr", "10.0.1.0/29", "/16 and /28"]),
         (subnet("10.0.1.7/24"), vec!["host bits", "10.0.1.0/24"]),
         (subnet("10.0.300.0/24"), vec!["10.0.300.0/24", "not an IPv4 network"]),
         (GOOD.replace("name = \"two\"", "name = \"one\""), vec!["subnets", "`one`", "twice"]),
         (format!("{GOOD}[[nodes]]\nname = \"n1\"\nsubnet = \"one\"\n"), vec!["nodes", "`n1`", "twice"]),
-        (GOOD.replace("zone = \"ap-northeast-2b\"", "zone = \"eu-west-1a\""), vec!["subnets.two.zone", "eu-west-1a", "ap-northeast-2a"]),
+        (
+            GOOD.replace("zone = \"ap-northeast-2b\"", "zone = \"eu-west-1a\""),
+            vec!["subnets.two.zone", "eu-west-1a", "ap-northeast-2a"],
+        ),
         (GOOD.replace("subnet = \"two\"", "subnet = \"three\""), vec!["nodes.n1.subnet", "`three`", "one, two"]),
         (GOOD.replace("subnet = \"one\"", "subnet = \"three\""), vec!["nat_gateways.nat.subnet", "`three`"]),
         (GOOD.replace("[\"10.0.0.0/16\"]", "[]"), vec!["vpc.cidrs", "at least one"]),
@@ -134,13 +146,19 @@ fn an_impossible_value_is_refused_by_name() {
         (node("daemon = { command = [\"agent\"] }"), vec!["nodes.n1.daemon.command", "`agent`", "absolute"]),
         (node("files = [{ path = \"/../x\", content = \"\" }]"), vec!["nodes.n1.files.path", "`..`"]),
         (node("files = [{ path = \"/x\" }]"), vec!["nodes.n1.files", "`source`", "`content`"]),
-        (node("files = [{ path = \"/x\", source = \"/no/such/file\" }]"), vec!["nodes.n1.files.source", "/no/such/file"]),
+        (
+            node("files = [{ path = \"/x\", source = \"/no/such/file\" }]"),
+            vec!["nodes.n1.files.source", "/no/such/file"],
+        ),
         (GOOD.replace("\"n1\"", "\"world\""), vec!["nodes.name", "`world`"]),
         (GOOD.replace("\"n1\"", "\"N 1\""), vec!["nodes.name", "`N 1`", "lower-case"]),
         (format!("public_hosts = [\"10.0.0.9\"]\n{GOOD}"), vec!["public_hosts", "10.0.0.9", "outside the VPC"]),
         (format!("public_pool = \"10.0.4.0/24\"\n{GOOD}"), vec!["public_pool", "overlaps"]),
         (format!("{GOOD}[[route_tables]]\nname = \"public\"\n"), vec!["route_tables.public", "built in"]),
-        (format!("{GOOD}[[route_tables]]\nname = \"x\"\nroutes = [{{ to = \"0.0.0.0/0\", via = \"vpn\" }}]\n"), vec!["route_tables.x.routes.via", "`vpn`", "nat"]),
+        (
+            format!("{GOOD}[[route_tables]]\nname = \"x\"\nroutes = [{{ to = \"0.0.0.0/0\", via = \"vpn\" }}]\n"),
+            vec!["route_tables.x.routes.via", "`vpn`", "nat"],
+        ),
     ] {
         refused(&text, &wanted);
     }

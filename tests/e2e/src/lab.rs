@@ -76,7 +76,8 @@ impl Lab {
     /// # Errors
     /// When the program can not be started.
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
-        let (options, command) = arguments.split_at(arguments.iter().position(|a| *a == "--").unwrap_or(arguments.len()));
+        let (options, command) =
+            arguments.split_at(arguments.iter().position(|a| *a == "--").unwrap_or(arguments.len()));
         let mut all = options.to_vec();
         all.extend(["--lab", self.name.as_str()]);
         all.extend(command);

@@ -19,7 +19,11 @@ pub use wait::wait_until;
 #[must_use]
 #[expect(clippy::expect_used, reason = "a crate of tests")]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/e2e is two folders below the root").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("tests/e2e is two folders below the root")
+        .to_path_buf()
 }
 
 /// One of our programs (`vpc-lab`, `aws-cni`, `aws-k8s-agent`): in the folder `VPC_CNI_BIN_DIR` names, else where cargo builds.

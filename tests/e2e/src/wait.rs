@@ -7,7 +7,12 @@ use std::time::{Duration, Instant};
 ///
 /// # Panics
 /// After `at_most`, with what was seen last.
-pub fn wait_until<T: Debug>(what: &str, at_most: Duration, mut read: impl FnMut() -> T, done: impl Fn(&T) -> bool) -> T {
+pub fn wait_until<T: Debug>(
+    what: &str,
+    at_most: Duration,
+    mut read: impl FnMut() -> T,
+    done: impl Fn(&T) -> bool,
+) -> T {
     let end = Instant::now() + at_most;
     loop {
         let seen = read();

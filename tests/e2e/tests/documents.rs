@@ -54,11 +54,13 @@ fn every_command_of_the_lab_is_documented() {
     let output = Command::new(lab).arg("--help").stdin(Stdio::null()).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let commands: BTreeSet<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).filter(|c| *c != "help").collect();
+    let commands: BTreeSet<&str> =
+        listed.lines().filter_map(|line| line.split_whitespace().next()).filter(|c| *c != "help").collect();
     assert!(commands.len() >= 10, "{help}");
 
     let text = fs::read_to_string(root().join("docs/lab.md")).unwrap();
-    let silent: Vec<&str> = commands.iter().copied().filter(|command| !text.contains(&format!("| `vpc-lab {command}"))).collect();
+    let silent: Vec<&str> =
+        commands.iter().copied().filter(|command| !text.contains(&format!("| `vpc-lab {command}"))).collect();
     assert!(silent.is_empty(), "docs/lab.md says nothing of: {silent:?}");
     let invented = text.lines().filter_map(|line| line.strip_prefix("| `vpc-lab ")?.split([' ', '`']).next());
     let invented: Vec<&str> = invented.filter(|command| !commands.contains(command)).collect();
@@ -69,7 +71,8 @@ fn every_command_of_the_lab_is_documented() {
 #[test]
 fn every_key_of_the_built_in_topology_is_documented() {
     let topology = fs::read_to_string(root().join("lab/lab/topologies/default.toml")).unwrap();
-    let keys = topology.lines().filter(|line| !line.starts_with('#')).filter_map(|line| Some(line.split_once(" =")?.0.trim()));
+    let keys =
+        topology.lines().filter(|line| !line.starts_with('#')).filter_map(|line| Some(line.split_once(" =")?.0.trim()));
     let text = fs::read_to_string(root().join("docs/lab.md")).unwrap();
     let silent: BTreeSet<&str> = keys.filter(|key| !text.contains(&format!("`{key}`"))).collect();
     assert!(silent.is_empty(), "docs/lab.md says nothing of: {silent:?}");

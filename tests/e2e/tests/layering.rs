@@ -37,7 +37,8 @@ const APART: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates that bring a clock, randomness, a socket, a runtime or the system with them: not in any core crate.
-const NOT_IN_CORE: &[&str] = &["tokio", "mio", "async-trait", "futures", "hyper", "tonic", "nix", "rand", "getrandom", "chrono", "socket2"];
+const NOT_IN_CORE: &[&str] =
+    &["tokio", "mio", "async-trait", "futures", "hyper", "tonic", "nix", "rand", "getrandom", "chrono", "socket2"];
 
 /// Crates nobody here may use, with what is used in their place. `deny.toml` bans them as well; this test needs no other tool.
 const NOWHERE: &[(&str, &str)] = &[
@@ -72,11 +73,19 @@ fn core_crates_bring_no_outside_with_them() {
     let mut wrong = Vec::new();
     for (name, _) in layers(&metadata).into_iter().filter(|(_, layer)| *layer == Layer::Core) {
         let reached = reached(&metadata, &name);
-        wrong.extend(NOT_IN_CORE.iter().filter(|bad| reached.contains(**bad)).map(|bad| format!("{name} reaches {bad}")));
+        wrong.extend(
+            NOT_IN_CORE.iter().filter(|bad| reached.contains(**bad)).map(|bad| format!("{name} reaches {bad}")),
+        );
         // libc itself comes along with innocent crates on some machines (processor features); leaning on it does not.
-        wrong.extend(leans(&metadata, &name).into_iter().filter(|on| on == "libc").map(|on| format!("{name} leans on {on}")));
+        wrong.extend(
+            leans(&metadata, &name).into_iter().filter(|on| on == "libc").map(|on| format!("{name} leans on {on}")),
+        );
     }
-    assert!(wrong.is_empty(), "core crates decide; they have no clock, chance, socket or system:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "core crates decide; they have no clock, chance, socket or system:\n{}",
+        wrong.join("\n")
+    );
 }
 
 /// The lab's cloud speaks in the types of `edge/aws`, which bring a runtime along; it uses none itself: a simulator runs the cloud
@@ -142,7 +151,8 @@ fn leans(metadata: &Metadata, name: &str) -> BTreeSet<String> {
 /// Names of all crates a crate is built with, over any number of steps; not those of its tests and build scripts.
 fn reached(metadata: &Metadata, name: &str) -> BTreeSet<String> {
     let graph = metadata.resolve.as_ref().unwrap();
-    let names: BTreeMap<&PackageId, &str> = metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
+    let names: BTreeMap<&PackageId, &str> =
+        metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
     let start = metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == name);
     let mut to_see = vec![start.unwrap_or_else(|| panic!("no crate {name} in the workspace")).id.clone()];
     let mut seen = BTreeSet::new();

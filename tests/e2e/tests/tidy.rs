@@ -17,7 +17,8 @@ const NOT_OURS: &[&str] = &["target", ".git", "dist", ".venv", "__pycache__", "n
 fn files_can_be_read_by_a_person() {
     let long = texts().into_iter().filter_map(|(path, text)| {
         let lines = text.lines().count();
-        (lines >= LINES_MAX && !by_machine(&path)).then(|| format!("{}: {lines} lines, at most {}", path.display(), LINES_MAX - 1))
+        (lines >= LINES_MAX && !by_machine(&path))
+            .then(|| format!("{}: {lines} lines, at most {}", path.display(), LINES_MAX - 1))
     });
     let long: Vec<String> = long.collect();
     assert!(long.is_empty(), "split them by what they are about:\n{}", long.join("\n"));
@@ -26,7 +27,13 @@ fn files_can_be_read_by_a_person() {
 #[test]
 fn nothing_is_left_for_later() {
     // In two halves, so that this file does not mention them either.
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX:"), concat!("unimple", "mented!("), concat!("to", "do!(")];
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("X", "XX:"),
+        concat!("unimple", "mented!("),
+        concat!("to", "do!("),
+    ];
     let found = mentions(&marks, |path| !by_machine(path));
     assert!(found.is_empty(), "do it, or write an issue:\n{}", found.join("\n"));
 }
@@ -46,10 +53,14 @@ fn the_project_works_wherever_it_lies() {
 fn dependencies_come_from_crates_io() {
     let lock = fs::read_to_string(e2e::root().join("Cargo.lock")).unwrap();
     let sources = lock.lines().filter_map(|line| line.strip_prefix("source = "));
-    let strange: Vec<&str> = sources.filter(|source| *source != "\"registry+https://github.com/rust-lang/crates.io-index\"").collect();
+    let strange: Vec<&str> =
+        sources.filter(|source| *source != "\"registry+https://github.com/rust-lang/crates.io-index\"").collect();
     assert!(strange.is_empty(), "not from crates.io: {strange:?}");
     let own = fs::read_to_string(e2e::root().join(".cargo/config.toml")).unwrap();
-    assert!(!own.contains("[source"), "a source replacement belongs into the configuration of a machine, not of the project");
+    assert!(
+        !own.contains("[source"),
+        "a source replacement belongs into the configuration of a machine, not of the project"
+    );
 }
 
 /// Every link in our documents that points into the project points at something.
@@ -77,7 +88,8 @@ fn by_machine(path: &Path) -> bool {
 fn mentions(marks: &[&str], in_file: impl Fn(&Path) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in texts().into_iter().filter(|(path, _)| in_file(path)) {
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| marks.iter().any(|mark| line.contains(mark))) {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| marks.iter().any(|mark| line.contains(mark)))
+        {
             found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
         }
     }
@@ -95,11 +107,18 @@ fn texts() -> Vec<(PathBuf, String)> {
             let kind = entry.file_type().unwrap();
             if kind.is_dir() && !NOT_OURS.contains(&entry.file_name().to_str().unwrap()) {
                 folders.push(path);
-            } else if kind.is_file() && let Ok(text) = fs::read_to_string(&path) {
+            } else if kind.is_file()
+                && let Ok(text) = fs::read_to_string(&path)
+            {
                 texts.push((path.strip_prefix(&root).unwrap().to_path_buf(), text));
             }
         }
     }
-    assert!(texts.len() > 50, "only {} files found below {}: this test looks in the wrong place", texts.len(), root.display());
+    assert!(
+        texts.len() > 50,
+        "only {} files found below {}: this test looks in the wrong place",
+        texts.len(),
+        root.display()
+    );
     texts
 }

@@ -18,7 +18,13 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// One node of that instance type. `daemon` is its command as TOML, if not the usual one.
-    pub(crate) fn up(programs: &Path, profile: &str, instance_type: &str, env: &str, daemon: Option<&str>) -> Result<Self> {
+    pub(crate) fn up(
+        programs: &Path,
+        profile: &str,
+        instance_type: &str,
+        env: &str,
+        daemon: Option<&str>,
+    ) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("bench-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let daemon = daemon.map_or(String::new(), |command| format!("daemon = {{ command = {command} }}\n"));
@@ -58,7 +64,8 @@ env = {env}
         self.must(&["daemon", "stop", "node-a"])?;
         let mut probe = self.command(&["exec", "node-a", "--", PROBE, "conflist"]).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(probe.stdout.take().context("the probe has no output")?).lines();
-        let mut next = || -> Result<Value> { Ok(serde_json::from_str(&lines.next().context("the probe ended early")??)?) };
+        let mut next =
+            || -> Result<Value> { Ok(serde_json::from_str(&lines.next().context("the probe ended early")??)?) };
         ensure!(next()?["removed"] == true, "the probe did not remove the conflist");
         let begin_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1e3;
         self.must(&["daemon", "start", "node-a"])?;

@@ -23,7 +23,14 @@ struct Taken {
 }
 
 impl Figure {
-    pub(crate) fn of(name: &str, ours_ms: f64, control: &'static str, control_ms: f64, goal_ms: f64, most_ms: f64) -> Self {
+    pub(crate) fn of(
+        name: &str,
+        ours_ms: f64,
+        control: &'static str,
+        control_ms: f64,
+        goal_ms: f64,
+        most_ms: f64,
+    ) -> Self {
         Self { name: name.to_owned(), taken: Ok(Taken { ours_ms, control, control_ms, goal_ms, most_ms }) }
     }
 
@@ -42,7 +49,10 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 
 /// All of them.
 pub(crate) fn table(figures: &[Figure]) -> String {
-    let mut out = format!("{:<32} {:>10} {:>10} {:>8} {:>10} {:>10}  control\n", "figure (ms)", "ours", "control", "ratio", "at most", "goal");
+    let mut out = format!(
+        "{:<32} {:>10} {:>10} {:>8} {:>10} {:>10}  control\n",
+        "figure (ms)", "ours", "control", "ratio", "at most", "goal"
+    );
     for Figure { name, taken } in figures {
         let line = match taken {
             Ok(t) => format!(

@@ -85,7 +85,8 @@ fn pods(programs: &Path, options: &Options) -> Result<Vec<Figure>> {
     let lab = Lab::up(programs, "instant", "m5.4xlarge", env, None)?;
     // The first pods find cold caches; they are not counted.
     lab.probe(&["pods", "1", "5"])?;
-    let (bare, ours) = (lab.probe(&["bare", "1", &options.pods.to_string()])?, lab.probe(&["pods", "1", &options.pods.to_string()])?);
+    let (bare, ours) =
+        (lab.probe(&["bare", "1", &options.pods.to_string()])?, lab.probe(&["pods", "1", &options.pods.to_string()])?);
     let many = [AT_ONCE.to_string(), options.rounds.to_string()];
     let (bare_many, ours_many) = (lab.probe(&["bare", &many[0], &many[1]])?, lab.probe(&["pods", &many[0], &many[1]])?);
     let figure = |name: &str, ours: &Value, bare: &Value, key: &str, goal: f64, most: f64| -> Result<Figure> {
@@ -134,7 +135,8 @@ fn up(programs: &Path, options: &Options) -> Result<Vec<Figure>> {
     let ours = (0..STARTS).map(|_| timed(false)).collect::<Result<Vec<_>>>()?;
     let empty = (0..STARTS).map(|_| timed(true)).collect::<Result<Vec<_>>>()?;
     let empty = median(&empty);
-    let mut figures = vec![Figure::of("lab up to first pod", median(&ours), "lab up without daemons", empty, 2000.0, 2000.0)];
+    let mut figures =
+        vec![Figure::of("lab up to first pod", median(&ours), "lab up without daemons", empty, 2000.0, 2000.0)];
     if !options.no_demo {
         let begin = std::time::Instant::now();
         let told = Command::new(programs.join("vpc-lab")).arg("demo").output().context("cannot run the demo")?;

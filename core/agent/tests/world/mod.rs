@@ -8,9 +8,7 @@ use vpc_agent::{
     AddReply, AddRequest, Agent, Checkpoint, CloudAnswer, CloudCall, CloudFailure, Config, DelReply, Effect, EniTruth,
     FailureClass, Input, NodeFacts, Notice, ObservedEni, Outcome, Refusal, Ticket,
 };
-use vpc_hostnet::{
-    HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring,
-};
+use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
 use vpc_ipam::{EniFacts, Target, WarmTarget};
 use vpc_model::{
     AttachmentId, CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, Time,
@@ -113,7 +111,8 @@ impl World {
         let host = PaperHost::booted(&eth0, first.mac, "10.20.11.162/22".parse().unwrap(), gateway).unwrap();
         let id = first.id.clone();
         let primary = CloudEni { truth: first, token: None, delete_on_termination: true };
-        let (agent, effects) = Agent::start(T0, config.clone(), facts(std::iter::once(&primary), T0), &Checkpoint::default());
+        let (agent, effects) =
+            Agent::start(T0, config.clone(), facts(std::iter::once(&primary), T0), &Checkpoint::default());
         let mut world = Self {
             now: T0,
             agent,
@@ -265,7 +264,8 @@ impl World {
         let end = self.now + span;
         for step in 0.. {
             assert!(step < 100_000, "the world does not come to rest: next {:?}", self.agent.next_deadline());
-            let input = self.queue.iter().enumerate().min_by_key(|(_, (at, seq, _))| (*at, *seq)).map(|(i, e)| (i, e.0));
+            let input =
+                self.queue.iter().enumerate().min_by_key(|(_, (at, seq, _))| (*at, *seq)).map(|(i, e)| (i, e.0));
             let link = self.links_due.iter().map(|(at, ..)| *at).min();
             let deadline = self.agent.next_deadline().map(|(at, _)| at.max(self.now));
             let next = [input.map(|(_, at)| at), link, deadline].into_iter().flatten().min();
@@ -336,7 +336,8 @@ impl World {
     }
 
     fn cloud(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
-        let fault = self.faults.iter().position(|(kind, _)| *kind == kind_of(call)).and_then(|at| self.faults.remove(at));
+        let fault =
+            self.faults.iter().position(|(kind, _)| *kind == kind_of(call)).and_then(|at| self.faults.remove(at));
         match fault {
             Some((kind, Fault::Refuse(class, code))) => Err(failure(class, kind, code)),
             Some((kind, Fault::LoseAnswer)) => {
@@ -371,9 +372,14 @@ impl World {
             }
             CloudCall::AttachEni { eni, card, device } => {
                 let due = self.now + self.call_takes + self.link_takes;
-                let taken = self.enis.values().any(|other| other.truth.attachment.as_ref().is_some_and(|a| a.2 == *device));
+                let taken =
+                    self.enis.values().any(|other| other.truth.attachment.as_ref().is_some_and(|a| a.2 == *device));
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
-                assert!(!taken, "position {device} is taken: {:#?}", &self.calls[self.calls.len().saturating_sub(14)..]);
+                assert!(
+                    !taken,
+                    "position {device} is taken: {:#?}",
+                    &self.calls[self.calls.len().saturating_sub(14)..]
+                );
                 let attachment: AttachmentId = format!("eni-attach-{}", eni.truth.id.as_str()).parse().unwrap();
                 eni.truth.attachment = Some((attachment.clone(), *card, *device));
                 eni.truth.available = false;

@@ -164,7 +164,8 @@ fn a_list_is_whole_while_links_come_and_go() {
             stop.store(true, Ordering::Relaxed);
             assert!(!lists.is_empty());
             for list in lists {
-                let seen: Vec<u32> = list.iter().map(|link| link.index).filter(|i| stable.contains(i)).collect();
+                let mut seen: Vec<u32> = list.iter().map(|link| link.index).filter(|i| stable.contains(i)).collect();
+                seen.sort_unstable();
                 assert_eq!(seen, stable);
             }
         });

@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
-use etherparse::{Icmpv4Slice, Icmpv4Type, LinkSlice, NetSlice, SlicedPacket, TcpOptionElement, TcpSlice, TransportSlice, icmpv4};
+use etherparse::{
+    Icmpv4Slice, Icmpv4Type, LinkSlice, NetSlice, SlicedPacket, TcpOptionElement, TcpSlice, TransportSlice, icmpv4,
+};
 use vpc_model::Mac;
 
 /// A packet as it passed a link.
@@ -231,7 +233,9 @@ fn icmp_message(icmp: &Icmpv4Slice<'_>) -> Transport {
         Icmpv4Type::EchoReply(echo) => Transport::Echo { reply: true, id: echo.id, sequence: echo.seq },
         other => {
             let next_hop_mtu = match other {
-                Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu }) => Some(next_hop_mtu),
+                Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded {
+                    next_hop_mtu,
+                }) => Some(next_hop_mtu),
                 _ => None,
             };
             Transport::Icmp { kind: icmp.type_u8(), code: icmp.code_u8(), next_hop_mtu }

@@ -19,9 +19,9 @@ use vpc_model::WallTime;
 
 use crate::capture::{PcapWriter, read_packet, wait_readable};
 use crate::control::{DaemonAction, Failure, Place};
+use crate::demo;
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
-use crate::demo;
 use crate::tools::{self, HttpOptions, PingOptions};
 use crate::topology::{Topology, TopologyFile};
 use crate::{place, supervisor};
@@ -70,7 +70,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Pod { command } => return pod(&Lab::open(name)?, command),
         Command::Exec { place, command } => return exec(&Lab::open(name)?, &place, &command),
-        Command::Capture { place, link, write, count } => capture(&Lab::open(name)?, &place, &link, write.as_deref(), count)?,
+        Command::Capture { place, link, write, count } => {
+            capture(&Lab::open(name)?, &place, &link, write.as_deref(), count)?
+        }
         Command::Calls { json } => {
             let calls = Lab::open(name)?.calls()?;
             print(&if json { to_json(&calls)? } else { show::calls(&calls) })?;
@@ -176,7 +178,8 @@ fn cloud(listen: &str, file: Option<&Path>, instance: Option<&str>) -> anyhow::R
     let topology = topology(file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _inside = runtime.enter();
-    let listener = TcpListener::bind(listen).with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
+    let listener = TcpListener::bind(listen)
+        .with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall = WallTime(i64::try_from(wall.as_nanos()).unwrap_or(0));
     let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall };
@@ -201,7 +204,8 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
         }
         ToolCommand::Get { url, method, header, timeout_ms } => {
             let split = |text: &String| {
-                let (name, value) = text.split_once(':').with_context(|| format!("header `{text}`: expected NAME: VALUE"))?;
+                let (name, value) =
+                    text.split_once(':').with_context(|| format!("header `{text}`: expected NAME: VALUE"))?;
                 Ok((name.trim().to_owned(), value.trim().to_owned()))
             };
             let headers = header.iter().map(split).collect::<anyhow::Result<_>>()?;

@@ -26,7 +26,13 @@ pub(super) fn status(lab: &LabStatus) -> String {
     let age = SystemTime::now().duration_since(lab.since).unwrap_or_default();
     let cidrs = lab.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let pods: usize = lab.nodes.iter().map(|node| node.pods.len()).sum();
-    let _ = writeln!(out, "lab {} · up {} · VPC {cidrs} · {} nodes, {pods} pods", bold(&lab.lab), span(age), lab.nodes.len());
+    let _ = writeln!(
+        out,
+        "lab {} · up {} · VPC {cidrs} · {} nodes, {pods} pods",
+        bold(&lab.lab),
+        span(age),
+        lab.nodes.len()
+    );
     for node in &lab.nodes {
         out.push('\n');
         self::node(&mut out, node);
@@ -65,7 +71,15 @@ fn node(out: &mut String, node: &NodeStatus) {
     for eni in &node.enis {
         let link = eni.link.as_deref().unwrap_or("-");
         let public = eni.public.map(|public| format!(" = {public}")).unwrap_or_default();
-        let _ = writeln!(out, "  {link:<5} {:<15} {} {:>2}/{:<2} {}{public}", eni.primary.to_string(), slots(eni, &node.pods), eni.slots_used, eni.slots, eni.id);
+        let _ = writeln!(
+            out,
+            "  {link:<5} {:<15} {} {:>2}/{:<2} {}{public}",
+            eni.primary.to_string(),
+            slots(eni, &node.pods),
+            eni.slots_used,
+            eni.slots,
+            eni.id
+        );
     }
     for pod in &node.pods {
         let address = pod.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
@@ -101,7 +115,14 @@ pub(super) fn pod_added(pod: &PodStatus) -> String {
 pub(super) fn scaled(report: &ScaleReport) -> String {
     let mut out = String::new();
     let retried = report.added.iter().filter(|pod| pod.attempts > 1).count();
-    let _ = write!(out, "{} made, {} deleted, {} failed in {} ms", report.added.len(), report.deleted.len(), report.failed.len(), report.millis);
+    let _ = write!(
+        out,
+        "{} made, {} deleted, {} failed in {} ms",
+        report.added.len(),
+        report.deleted.len(),
+        report.failed.len(),
+        report.millis
+    );
     if retried > 0 {
         let _ = write!(out, "; {retried} needed more than one attempt");
     }
@@ -117,8 +138,10 @@ pub(super) fn calls(calls: &[CallRecord]) -> String {
     let mut out = String::new();
     for call in calls {
         let caller = call.caller_name.as_deref().unwrap_or("-");
-        let parameters = call.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
-        let answer = call.error.as_ref().map_or_else(|| call.answer.clone(), |error| format!("{error}: {}", call.answer));
+        let parameters =
+            call.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+        let answer =
+            call.error.as_ref().map_or_else(|| values(&call.answer), |error| format!("{error}: {}", call.answer));
         let _ = writeln!(
             out,
             "{:>9.3} s  {caller:<10} {} {}  -> {} {} ({:.1} ms)",
@@ -133,6 +156,18 @@ pub(super) fn calls(calls: &[CallRecord]) -> String {
     out
 }
 
+/// The values of an XML answer, without the names around them; any other text as it is.
+fn values(answer: &str) -> String {
+    if !answer.starts_with('<') {
+        return answer.to_owned();
+    }
+    let texts = answer.split('<').filter_map(|piece| {
+        let (tag, text) = piece.split_once('>')?;
+        (tag != "requestId" && !text.trim().is_empty()).then(|| text.trim())
+    });
+    texts.collect::<Vec<_>>().join(" ")
+}
+
 fn cut(text: &str) -> String {
     let line = text.replace('\n', " ");
     if line.chars().count() <= CALL_WIDTH {
@@ -143,7 +178,8 @@ fn cut(text: &str) -> String {
 
 /// How to reach a cloud that stands alone.
 pub(super) fn cloud(address: SocketAddr, topology: &Topology, snapshot: &Snapshot) -> String {
-    let instances: Vec<_> = snapshot.instances.iter().map(|i| format!("{} ({}, {})", i.id, i.name, i.instance_type)).collect();
+    let instances: Vec<_> =
+        snapshot.instances.iter().map(|i| format!("{} ({}, {})", i.id, i.name, i.instance_type)).collect();
     format!(
         "EC2 and IMDS on http://{address}, until interrupted\n\
          \x20 export AWS_ENDPOINT_URL_EC2=http://{address} AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{address}\n\

@@ -126,7 +126,9 @@ impl std::str::FromStr for Place {
             None if !text.is_empty() => Ok(Self::Node(text.to_owned())),
             Some(("fabric", gateway)) if !gateway.is_empty() => Ok(Self::Gateway(gateway.to_owned())),
             Some((node, pod)) if !node.is_empty() => Ok(Self::Pod(node.to_owned(), pod.parse()?)),
-            _ => Err(format!("`{text}` is not a place: expected NODE, NODE/NAMESPACE/NAME, `world`, `fabric` or `fabric/GATEWAY`")),
+            _ => Err(format!(
+                "`{text}` is not a place: expected NODE, NODE/NAMESPACE/NAME, `world`, `fabric` or `fabric/GATEWAY`"
+            )),
         }
     }
 }

@@ -35,17 +35,24 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
     let calls = changes(&lab)?;
     lab.daemon("node-a", DaemonAction::Start)?;
     let daemon = lab.node_status("node-a")?.daemon;
-    let ready = daemon.as_ref().and_then(|daemon| daemon.ready_after_ms).map_or_else(String::new, |ms| format!(" after {ms} ms"));
+    let ready = daemon
+        .as_ref()
+        .and_then(|daemon| daemon.ready_after_ms)
+        .map_or_else(String::new, |ms| format!(" after {ms} ms"));
     stage.check(format!("started again, the daemon is ready{ready}"), daemon.is_some_and(|daemon| daemon.ready));
     stage.check("kept still reaches far", lab.reaches(&kept_place, far)?);
     stage.same("the pool is as before: ENIs and addresses", &holdings(&lab)?, &before);
     stage.same("no ENI or address was asked for or given back", &changes(&lab)?, &calls);
-    let cleaned = within(Duration::from_secs(5), || Ok(!leases(&lab)?.contains(&gone.to_string()) && untied(&lab, gone)?))?;
+    let cleaned =
+        within(Duration::from_secs(5), || Ok(!leases(&lab)?.contains(&gone.to_string()) && untied(&lab, gone)?))?;
     stage.check(format!("pod gone is cleaned up: no lease, no rule, no route for {gone}"), cleaned);
     let kept_lease = leases(&lab)?.contains(&kept.to_string());
     stage.check(format!("pod kept still has its lease of {kept}"), kept_lease);
     let fresh = address(&lab.pod("node-a", "fresh")?)?;
-    stage.check(format!("a new pod gets {fresh}: neither kept's address nor gone's, which rests for 30 s"), fresh != kept && fresh != gone);
+    stage.check(
+        format!("a new pod gets {fresh}: neither kept's address nor gone's, which rests for 30 s"),
+        fresh != kept && fresh != gone,
+    );
     stage.draw_node(&lab.node_status("node-a")?);
     Ok(())
 }

@@ -72,7 +72,8 @@ pub fn run(scene: Option<&str>) -> ExitCode {
         .filter(|(number, candidate)| scene.is_none_or(|name| name == candidate.name || name == number.to_string()))
         .collect();
     if chosen.is_empty() {
-        let names: Vec<String> = SCENES.iter().enumerate().map(|(at, scene)| format!("{} ({})", scene.name, at + 1)).collect();
+        let names: Vec<String> =
+            SCENES.iter().enumerate().map(|(at, scene)| format!("{} ({})", scene.name, at + 1)).collect();
         eprintln!("error: there is no scene `{}`: expected one of {}", scene.unwrap_or_default(), names.join(", "));
         return ExitCode::from(2);
     }

@@ -29,7 +29,8 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
     let fits = (Duration::from_millis(2_800)..Duration::from_millis(4_500)).contains(&took);
     stage.check(format!("after the 3 s it may wait ({:.1} s)", took.as_secs_f64()), fits);
 
-    let victim = lab.node_status("node-b")?.pods.into_iter().next().ok_or_else(|| anyhow::anyhow!("node-b has no pods"))?;
+    let victim =
+        lab.node_status("node-b")?.pods.into_iter().next().ok_or_else(|| anyhow::anyhow!("node-b has no pods"))?;
     let freed = address(&victim)?;
     let (waited, late) = std::thread::scope(|scope| {
         let asked = Instant::now();
@@ -44,7 +45,10 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
     stage.check("on node-b an eleventh hour pod waits", waited.is_some());
     stage.same("a DEL lets it through with the freed address", &late.address, &Some(freed));
     let took = waited.unwrap_or_default();
-    stage.check(format!("as soon as that is free ({:.2} s after it asked)", took.as_secs_f64()), took < Duration::from_secs(3));
+    stage.check(
+        format!("as soon as that is free ({:.2} s after it asked)", took.as_secs_f64()),
+        took < Duration::from_secs(3),
+    );
     stage.draw_node(&lab.node_status("node-b")?);
     Ok(())
 }

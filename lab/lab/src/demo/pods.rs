@@ -28,7 +28,11 @@ pub(super) fn boot(stage: &mut Stage) -> Result<(), SceneError> {
     stage.same("three nodes", &status.nodes.len(), &3);
     for node in &status.nodes {
         let warm = node.enis.iter().map(|eni| eni.secondary.len()).sum::<usize>();
-        stage.same(format!("{}: its first ENI holds the 9 secondary addresses an m5.large may have", node.name), &warm, &9);
+        stage.same(
+            format!("{}: its first ENI holds the 9 secondary addresses an m5.large may have", node.name),
+            &warm,
+            &9,
+        );
         let conflist = lab.run(&Place::Node(node.name.clone()), &["cat", "/etc/cni/net.d/10-aws.conflist"])?;
         let name = serde_json::from_str::<Value>(&conflist.stdout).ok().map(|list| list["name"].clone());
         stage.same(format!("{}: the conflist is written", node.name), &name, &Some(Value::from("aws-cni")));
@@ -38,10 +42,19 @@ pub(super) fn boot(stage: &mut Stage) -> Result<(), SceneError> {
     stage.line("     what EC2 was asked:");
     for call in &ec2 {
         let who = call.caller_name.as_deref().unwrap_or("?");
-        stage.line(&format!("       {:>5} ms  {who:<8} {:<28} {}", call.at_ms, call.action, call.error.as_deref().unwrap_or("ok")));
+        stage.line(&format!(
+            "       {:>5} ms  {who:<8} {:<28} {}",
+            call.at_ms,
+            call.action,
+            call.error.as_deref().unwrap_or("ok")
+        ));
     }
     let assigns = ec2.iter().filter(|call| call.action == "AssignPrivateIpAddresses").count();
-    stage.same("one AssignPrivateIpAddresses for each node, no call that failed", &(assigns, ec2.iter().filter(|c| c.error.is_some()).count()), &(3, 0));
+    stage.same(
+        "one AssignPrivateIpAddresses for each node, no call that failed",
+        &(assigns, ec2.iter().filter(|c| c.error.is_some()).count()),
+        &(3, 0),
+    );
     Ok(())
 }
 
@@ -56,7 +69,10 @@ pub(super) fn pods(stage: &mut Stage) -> Result<(), SceneError> {
     }
     for pod in [&near, &beside, &far, &third] {
         let ours = pod.address.is_some_and(|a| lab_holds(&lab, &pod.node, a));
-        stage.check(format!("{} on {} has {}, an address EC2 put on the node's ENI", pod.pod, pod.node, show(pod.address)), ours);
+        stage.check(
+            format!("{} on {} has {}, an address EC2 put on the node's ENI", pod.pod, pod.node, show(pod.address)),
+            ours,
+        );
     }
     wiring(stage, &lab, address(&near)?)?;
     same_node(stage, &lab, address(&near)?, address(&beside)?)?;
@@ -112,7 +128,9 @@ fn cross_node(stage: &mut Stage, lab: &Lab, from: Ipv4Addr, to: Ipv4Addr) -> Res
     let answered = lab.reaches(&in_pod("node-a", "web-0")?, to)?;
     stage.check("cross node: web-2 on node-b answers web-0 on node-a", answered);
     let mut hops = vec![format!("web-0 {from}")];
-    for (place, capture) in [("node-a eth0", &leaves), ("fabric", &fabric_a), ("fabric", &fabric_b), ("node-b eth0", &arrives)] {
+    for (place, capture) in
+        [("node-a eth0", &leaves), ("fabric", &fabric_a), ("fabric", &fabric_b), ("node-b eth0", &arrives)]
+    {
         let request = seen(capture, |packet| packet.is_echo_request() && packet.is_between(from, to));
         let ttl = request.as_ref().and_then(|packet| packet.ipv4()).map(|ip| ip.ttl);
         stage.check(format!("{place}: the echo request is {from} > {to}, the pods' own addresses"), request.is_some());
@@ -128,6 +146,7 @@ fn cross_node(stage: &mut Stage, lab: &Lab, from: Ipv4Addr, to: Ipv4Addr) -> Res
 
 fn is_tunnel(packet: &crate::capture::Packet) -> bool {
     let Some(ip) = packet.ipv4() else { return false };
-    let by_port = matches!(ip.inside, crate::capture::Transport::Udp { destination, .. } if TUNNEL_PORTS.contains(&destination));
+    let by_port =
+        matches!(ip.inside, crate::capture::Transport::Udp { destination, .. } if TUNNEL_PORTS.contains(&destination));
     TUNNELS.contains(&ip.protocol) || by_port
 }

@@ -10,10 +10,7 @@ use super::stage::{Play, SceneError, Stage, address, in_pod, node, open, within}
 use crate::control::Place;
 
 pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
-    let lab = open(vec![
-        node("node-a", "private-a", &[("WARM_ENI_TARGET", "0")]),
-        node("node-b", "private-b", &[]),
-    ])?;
+    let lab = open(vec![node("node-a", "private-a", &[("WARM_ENI_TARGET", "0")]), node("node-b", "private-b", &[])])?;
     let far = address(&lab.pod("node-b", "far")?)?;
     let place = Place::Node("node-a".to_owned());
     let first = lab.pod("node-a", "pod-1")?;
@@ -41,22 +38,34 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
     stage.same(format!("the tenth pod has {tenth_address}, of eth1"), &home.as_deref(), &Some("eth1"));
     let host = lab.kernel_state(&place)?;
     let whole = Some(Ipv4Net::new_assert(tenth_address, 32));
-    let rule = host.rules.iter().any(|rule| {
-        rule.priority == priority::FROM_POD && rule.from == whole && rule.table == RouteTable(2)
-    });
+    let rule = host
+        .rules
+        .iter()
+        .any(|rule| rule.priority == priority::FROM_POD && rule.from == whole && rule.table == RouteTable(2));
     stage.check(format!("rule 1536, from {tenth_address} lookup 2"), rule);
-    let default = host.routes.iter().any(|route| {
-        route.table == RouteTable(2) && route.to.prefix_len() == 0 && route.link.as_str() == "eth1"
-    });
+    let default = host
+        .routes
+        .iter()
+        .any(|route| route.table == RouteTable(2) && route.to.prefix_len() == 0 && route.link.as_str() == "eth1");
     stage.check("table 2: default by eth1", default);
 
-    for (name, from, own, other) in [("pod-1", address(&first)?, "eth0", "eth1"), ("pod-10", tenth_address, "eth1", "eth0")] {
+    for (name, from, own, other) in
+        [("pod-1", address(&first)?, "eth0", "eth1"), ("pod-10", tenth_address, "eth1", "eth0")]
+    {
         let captures = (lab.capture(&place, own)?, lab.capture(&place, other)?);
         let answered = lab.reaches(&in_pod("node-a", name)?, far)?;
-        stage.draw_path(&[format!("{name} {from}"), format!("node-a {own}"), "fabric".to_owned(), format!("far {far}")]);
+        stage.draw_path(&[
+            format!("{name} {from}"),
+            format!("node-a {own}"),
+            "fabric".to_owned(),
+            format!("far {far}"),
+        ]);
         stage.check(format!("{name} reaches {far} on node-b"), answered);
         let left = |capture: &crate::capture::Capture| {
-            capture.packets().iter().any(|packet| packet.outgoing && packet.is_echo_request() && packet.is_between(from, far))
+            capture
+                .packets()
+                .iter()
+                .any(|packet| packet.outgoing && packet.is_echo_request() && packet.is_between(from, far))
         };
         stage.check(format!("{name} leaves by {own}, not by {other}"), left(&captures.0) && !left(&captures.1));
     }

@@ -39,10 +39,17 @@ fn by_the_node(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<(), Sce
             stage.check(format!("SNAT on: {public} answers the pod"), false);
             return Ok(());
         }
-        let port = |packets: Vec<Packet>, skip: usize| packets.iter().skip(skip).find_map(|p| p.opens(80).then(|| source_port(p)).flatten());
+        let port = |packets: Vec<Packet>, skip: usize| {
+            packets.iter().skip(skip).find_map(|p| p.opens(80).then(|| source_port(p)).flatten())
+        };
         changed += u32::from(port(eth0.packets(), own) != port(inside.packets(), seen_outside));
     }
-    stage.draw_path(&[format!("web-0 {pod}"), format!("node-a eth0 {primary}"), format!("NAT gateway {nat}"), public.to_string()]);
+    stage.draw_path(&[
+        format!("web-0 {pod}"),
+        format!("node-a eth0 {primary}"),
+        format!("NAT gateway {nat}"),
+        public.to_string(),
+    ]);
     stage.check(format!("SNAT on: {public} answers the pod"), true);
     let opening = seen(&eth0, |packet| packet.opens(80) && packet.ipv4().is_some_and(|ip| ip.destination == public));
     let source = opening.as_ref().and_then(Packet::ipv4).map(|ip| ip.source);
@@ -79,7 +86,10 @@ fn by_the_nat_gateway(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<
     let node_b = lab.node_status("node-b")?;
     stage.draw_node(&node_b);
     let second = node_b.enis.iter().find(|eni| eni.link.as_deref() == Some("eth1"));
-    let on_second = node_b.pods.iter().find(|pod| pod.address.is_some_and(|a| second.is_some_and(|eni| eni.secondary.contains(&a))));
+    let on_second = node_b
+        .pods
+        .iter()
+        .find(|pod| pod.address.is_some_and(|a| second.is_some_and(|eni| eni.secondary.contains(&a))));
     let Some(on_second) = on_second else {
         stage.check("SNAT off: one of them is on eth1", false);
         return Ok(());
@@ -88,7 +98,12 @@ fn by_the_nat_gateway(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<
     let eth1 = lab.capture(&Place::Node("node-b".to_owned()), "eth1")?;
     let place = Place::Pod("node-b".to_owned(), on_second.pod.clone());
     let answered = lab.browses(&place, public)?;
-    stage.draw_path(&[format!("{} {pod}", on_second.pod), format!("node-b eth1 {pod}"), format!("NAT gateway {nat}"), public.to_string()]);
+    stage.draw_path(&[
+        format!("{} {pod}", on_second.pod),
+        format!("node-b eth1 {pod}"),
+        format!("NAT gateway {nat}"),
+        public.to_string(),
+    ]);
     stage.check(format!("SNAT off: {public} answers a pod on eth1"), answered);
     let own = seen(&eth1, |packet| packet.opens(80) && packet.is_between(pod, public)).is_some();
     stage.check(format!("SNAT off: its own address {pod} leaves by its own ENI, eth1"), own);
@@ -103,11 +118,19 @@ fn by_nobody(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<(), Scene
     let mapped = node_c.enis.iter().find_map(|eni| eni.public);
     let place = Place::Node("node-c".to_owned());
     stage.check("public subnet: the node itself is answered", lab.browses(&place, public)?);
-    stage.same("public subnet: the public host saw the node's public address", &lab.visits()?.last().map(|visit| visit.source), &mapped);
+    stage.same(
+        "public subnet: the public host saw the node's public address",
+        &lab.visits()?.last().map(|visit| visit.source),
+        &mapped,
+    );
     let eth0 = lab.capture(&place, "eth0")?;
     let answered = lab.reaches(&in_pod("node-c", "web-0")?, public)?;
     let left = seen(&eth0, |packet| packet.is_echo_request() && packet.is_between(pod, public)).is_some();
-    stage.draw_path(&[format!("web-0 {pod}"), "node-c eth0".to_owned(), "internet gateway: no public address for it".to_owned()]);
+    stage.draw_path(&[
+        format!("web-0 {pod}"),
+        "node-c eth0".to_owned(),
+        "internet gateway: no public address for it".to_owned(),
+    ]);
     stage.check(format!("public subnet, SNAT off: {pod} leaves eth0 and gets no reply, as on AWS"), left && !answered);
     Ok(())
 }

@@ -39,7 +39,10 @@ impl Stage {
     pub(super) fn begin(&mut self, number: usize, title: &str, story: &str) {
         self.scene = format!("scene {number}");
         self.line("");
-        self.line(&self.paint("1;36", &format!("━━ {number}. {title} {}", "━".repeat(100_usize.saturating_sub(title.chars().count() + 6)))));
+        self.line(&self.paint(
+            "1;36",
+            &format!("━━ {number}. {title} {}", "━".repeat(100_usize.saturating_sub(title.chars().count() + 6))),
+        ));
         self.line(&self.paint("2", &format!("   {story}")));
     }
 
@@ -183,7 +186,8 @@ impl Play for Lab {
 
     fn port_of(&self, node: &str, link: &str) -> Result<String, SceneError> {
         let status = self.status()?;
-        let node = status.nodes.iter().find(|seen| seen.name == node).ok_or_else(|| anyhow::anyhow!("no node {node}"))?;
+        let node =
+            status.nodes.iter().find(|seen| seen.name == node).ok_or_else(|| anyhow::anyhow!("no node {node}"))?;
         let eni = node.enis.iter().find(|eni| eni.link.as_deref() == Some(link));
         let eni = eni.ok_or_else(|| anyhow::anyhow!("{} has no link {link}", node.name))?;
         let port = status.fabric.ports.iter().find(|port| port.eni.to_string() == eni.id);
@@ -209,7 +213,10 @@ pub(super) fn seen(capture: &Capture, wanted: impl Fn(&Packet) -> bool) -> Optio
 }
 
 /// Waits, at most so long, until something holds.
-pub(super) fn within(at_most: Duration, mut holds: impl FnMut() -> Result<bool, SceneError>) -> Result<bool, SceneError> {
+pub(super) fn within(
+    at_most: Duration,
+    mut holds: impl FnMut() -> Result<bool, SceneError>,
+) -> Result<bool, SceneError> {
     let deadline = Instant::now() + at_most;
     loop {
         if holds()? {

@@ -17,8 +17,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use vpc_linux::Netns;
 use vpc_linux::nft::{
-    BaseChain, Batch, Chain, ChainKind, Data, DataKind, Element, Family, Hook, IfName, KeyPart, KeyType, NatFlags, NatKind, Nft,
-    Rule, Selector, Set, Table, Test, Value, priority,
+    BaseChain, Batch, Chain, ChainKind, Data, DataKind, Element, Family, Hook, IfName, KeyPart, KeyType, NatFlags,
+    NatKind, Nft, Rule, Selector, Set, Table, Test, Value, priority,
 };
 
 use super::error::Context;
@@ -74,7 +74,8 @@ fn marks() -> Set {
 /// Every address by itself: exact keys are found by hash, whatever their number.
 fn source_elements(port: u32, mac: vpc_model::Mac, networks: &BTreeSet<Ipv4Net>) -> Vec<Element> {
     let addresses = networks.iter().flat_map(|net| net.network().to_bits()..=net.broadcast().to_bits());
-    let element = |bits| Element::new([KeyPart::Is(Value::IfIndex(port)), mac.into(), Ipv4Addr::from_bits(bits).into()]);
+    let element =
+        |bits| Element::new([KeyPart::Is(Value::IfIndex(port)), mac.into(), Ipv4Addr::from_bits(bits).into()]);
     addresses.map(element).collect()
 }
 
@@ -92,7 +93,8 @@ impl RouterFilter {
         batch.add_rule(&table, PREROUTING, &Rule::new().set_mark_from_map(&[Selector::Iif], "marks"));
         batch.add_chain(&table, &dropping(INPUT, Hook::Input));
         for service in [IMDS_ADDRESS, EC2_ADDRESS] {
-            let http = Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, 80);
+            let http =
+                Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, 80);
             batch.add_rule(&table, INPUT, &http.accept());
         }
         batch.add_rule(&table, INPUT, &Rule::new().l4_protocol(Test::Is, libc::IPPROTO_ICMP as u8).accept());
@@ -199,19 +201,31 @@ impl GatewayFilter {
         batch.add_rule(&table, "unknown", &nobody.counter().drop());
         batch.add_chain(&table, &base(PREROUTING, ChainKind::Nat, Hook::Prerouting, priority::DSTNAT));
         let inward = Rule::new().iifname(Test::Is, &world);
-        batch.add_rule(&table, PREROUTING, &inward.nat_from_map(NatKind::Destination, &destination, "inward", NatFlags::default()));
+        batch.add_rule(
+            &table,
+            PREROUTING,
+            &inward.nat_from_map(NatKind::Destination, &destination, "inward", NatFlags::default()),
+        );
         batch.add_chain(&table, &base(FORWARD, ChainKind::Filter, Hook::Forward, priority::FILTER));
         let nameless = Rule::new().iifname(Test::Is, &vpc).in_set(Test::Not, &source, "private");
         batch.add_rule(&table, FORWARD, &nameless.counter().drop());
         batch.add_chain(&table, &base(POSTROUTING, ChainKind::Nat, Hook::Postrouting, priority::SRCNAT));
         let outward = Rule::new().oifname(Test::Is, &world);
-        batch.add_rule(&table, POSTROUTING, &outward.nat_from_map(NatKind::Source, &source, "outward", NatFlags::default()));
+        batch.add_rule(
+            &table,
+            POSTROUTING,
+            &outward.nat_from_map(NatKind::Source, &source, "outward", NatFlags::default()),
+        );
         commit(&mut nft, batch, "install the internet gateway's packet filter")?;
         Ok(Self { nft, mapped: BTreeMap::new() })
     }
 
     /// An ENI had these mappings, and has those now.
-    pub(super) fn map_all(&mut self, before: &BTreeMap<Ipv4Addr, Ipv4Addr>, now: &BTreeMap<Ipv4Addr, Ipv4Addr>) -> Result<(), FabricError> {
+    pub(super) fn map_all(
+        &mut self,
+        before: &BTreeMap<Ipv4Addr, Ipv4Addr>,
+        now: &BTreeMap<Ipv4Addr, Ipv4Addr>,
+    ) -> Result<(), FabricError> {
         // What goes, goes first: a public address may move from one private address to another.
         let gone = before.keys().filter(|private| !now.contains_key(*private)).map(|private| (*private, None));
         let kept = now.iter().map(|(private, public)| (*private, Some(*public)));

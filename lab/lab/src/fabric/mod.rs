@@ -31,16 +31,16 @@ use ipnet::Ipv4Net;
 use lab_cloud::{AttachedEni, EniAddresses};
 use serde::{Deserialize, Serialize};
 use vpc_hostnet::Mark;
-use vpc_linux::{RouteKind, RouteSpec, Rtnl, RuleSpec};
 use vpc_linux::Netns;
+use vpc_linux::{RouteKind, RouteSpec, Rtnl, RuleSpec};
 use vpc_model::{EniId, GatewayOf, LinkName, RouteTable};
 
 pub use error::FabricError;
 pub use links::link_up;
 pub(crate) use links::set_switches;
-pub use world::{listen, serve};
 pub use port::PortStatus;
 pub use world::{Visit, WorldLog};
+pub use world::{listen, serve};
 
 use crate::topology::{Target, Topology};
 use error::Context;
@@ -118,7 +118,8 @@ impl Fabric {
         let gateway = GatewayFilter::install(&internet_gateway)?;
         let filter = RouterFilter::install(&router_ns)?;
 
-        let marks: BTreeMap<_, _> = (FIRST_TABLE..).zip(&topology.route_tables).map(|(mark, t)| (t.name.as_str(), mark)).collect();
+        let marks: BTreeMap<_, _> =
+            (FIRST_TABLE..).zip(&topology.route_tables).map(|(mark, t)| (t.name.as_str(), mark)).collect();
         let subnets = topology.subnets.iter().map(|subnet| {
             let id: vpc_model::SubnetId = lab_cloud::id_for(&subnet.name);
             (id.to_string(), (subnet.cidr, marks.get(subnet.route_table.as_str()).copied().unwrap_or(0)))
@@ -156,7 +157,8 @@ impl Fabric {
     pub fn attach(&self, eni: &AttachedEni, node: &Netns, link: &LinkName) -> Result<(), FabricError> {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let (subnet, mark) = *inner.subnets.get(eni.subnet.as_str()).ok_or_else(|| FabricError::unknown("subnet", &eni.subnet))?;
+        let (subnet, mark) =
+            *inner.subnets.get(eni.subnet.as_str()).ok_or_else(|| FabricError::unknown("subnet", &eni.subnet))?;
         let place = PortPlace { gateway: subnet.gateway(), mark };
         let port = Port::open(&mut inner.router, eni, place, node, link)?;
         let opened = inner.filter.admit(&port).and_then(|()| port.route_all(&mut inner.router, VPC_TABLE));
@@ -237,7 +239,8 @@ impl Inner {
             let own = Ipv4Net::from(gateway.private_ip);
             let mut inside = Rtnl::open_in(&network).context("open the NAT gateway's netlink socket")?;
             inside.add_address(&vpc_linux::Address::new(eth0, own)).context("give the NAT gateway its address")?;
-            let everywhere = RouteSpec { onlink: true, ..RouteSpec::through(RouteTable::MAIN, Ipv4Net::default(), NEXT_HOP, eth0) };
+            let everywhere =
+                RouteSpec { onlink: true, ..RouteSpec::through(RouteTable::MAIN, Ipv4Net::default(), NEXT_HOP, eth0) };
             inside.replace_route(&everywhere).context("give the NAT gateway its route")?;
             filter::install_source_nat(&network, gateway.private_ip)?;
             // The router knows its address like any other of the VPC; packets from it take its own subnet's route table.
@@ -276,7 +279,8 @@ impl Inner {
                 };
                 router.replace_route(&route).context("fill a route table")?;
             }
-            let rule = RuleSpec { mark: Some(Mark { value: number, mask: u32::MAX }), ..RuleSpec::lookup(PREF_TABLES, own) };
+            let rule =
+                RuleSpec { mark: Some(Mark { value: number, mask: u32::MAX }), ..RuleSpec::lookup(PREF_TABLES, own) };
             router.add_rule(&rule).context("look up a route table")?;
         }
         let nowhere = RouteSpec::ending(RouteTable::MAIN, Ipv4Net::default(), RouteKind::Blackhole);
@@ -288,7 +292,9 @@ impl Inner {
 fn own_addresses(router: &mut Rtnl) -> Result<(), FabricError> {
     let lo = router.link(&link_name("lo")?).context("find lo")?.index;
     for address in [IMDS_ADDRESS, EC2_ADDRESS] {
-        router.add_address(&vpc_linux::Address::new(lo, address.into())).context("give the router its services' addresses")?;
+        router
+            .add_address(&vpc_linux::Address::new(lo, address.into()))
+            .context("give the router its services' addresses")?;
     }
     Ok(())
 }
@@ -296,7 +302,9 @@ fn own_addresses(router: &mut Rtnl) -> Result<(), FabricError> {
 fn gateway_routes(network: &Netns, topology: &Topology, vpc: u32, world: u32) -> Result<(), FabricError> {
     let mut inside = Rtnl::open_in(network).context("open the internet gateway's netlink socket")?;
     // What it says about packets that are too big for the internet, it says from here.
-    inside.add_address(&vpc_linux::Address::new(vpc, GATEWAY_ADDRESS.into())).context("give the internet gateway an address")?;
+    inside
+        .add_address(&vpc_linux::Address::new(vpc, GATEWAY_ADDRESS.into()))
+        .context("give the internet gateway an address")?;
     let to_vpc = topology.cidrs.iter().map(|cidr| (*cidr, vpc));
     for (to, link) in to_vpc.chain([(Ipv4Net::default(), world)]) {
         let route = RouteSpec { onlink: true, ..RouteSpec::through(RouteTable::MAIN, to, NEXT_HOP, link) };

@@ -78,7 +78,15 @@ impl Port {
         };
         let (index, _) = router.add_veth(&spec).context(step())?;
         let networks = networks(&eni.addresses);
-        let port = Self { index, name, mac: eni.mac, mark: place.mark, check: eni.source_dest_check, networks, public: eni.addresses.public.clone() };
+        let port = Self {
+            index,
+            name,
+            mac: eni.mac,
+            mark: place.mark,
+            check: eni.source_dest_check,
+            networks,
+            public: eni.addresses.public.clone(),
+        };
         match port.prepare(router, place.gateway, eni.addresses.primary) {
             Ok(()) => Ok(port),
             Err(e) => {
@@ -90,7 +98,8 @@ impl Port {
 
     /// The primary address is pinned too: it is whom nodes ask by ARP as, and the kernel would learn it from the question.
     fn prepare(&self, router: &mut Rtnl, gateway: Ipv4Addr, primary: Ipv4Addr) -> Result<(), FabricError> {
-        let settings = [(ConfKey::Forwarding, 1), (ConfKey::ProxyArp, 1), (ConfKey::RpFilter, 0), (ConfKey::SendRedirects, 0)];
+        let settings =
+            [(ConfKey::Forwarding, 1), (ConfKey::ProxyArp, 1), (ConfKey::RpFilter, 0), (ConfKey::SendRedirects, 0)];
         let requests = vec![
             rtnl::link::set(&self.index.into(), &LinkChange::conf(&settings)),
             rtnl::addr::add(&Address::new(self.index, gateway.into())),
@@ -117,12 +126,22 @@ impl Port {
         self.route(router, table, &self.networks)
     }
 
-    pub(super) fn route(&self, router: &mut Rtnl, table: RouteTable, networks: &BTreeSet<Ipv4Net>) -> Result<(), FabricError> {
+    pub(super) fn route(
+        &self,
+        router: &mut Rtnl,
+        table: RouteTable,
+        networks: &BTreeSet<Ipv4Net>,
+    ) -> Result<(), FabricError> {
         let requests = networks.iter().map(|net| rtnl::route::replace(&self.route_to(table, *net))).collect();
         router.run(requests).context(format!("route to port {}", self.name))
     }
 
-    pub(super) fn unroute(&self, router: &mut Rtnl, table: RouteTable, networks: &BTreeSet<Ipv4Net>) -> Result<(), FabricError> {
+    pub(super) fn unroute(
+        &self,
+        router: &mut Rtnl,
+        table: RouteTable,
+        networks: &BTreeSet<Ipv4Net>,
+    ) -> Result<(), FabricError> {
         for net in networks {
             match router.delete_route(&self.route_to(table, *net)) {
                 // It may have moved to another port already, or gone with the link.

@@ -13,9 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use vpc_linux::{Address, Netns, RouteSpec, Rtnl};
 use vpc_model::RouteTable;
 
+use super::FabricError;
 use super::error::Context;
 use super::links::{NEXT_HOP, new_network};
-use super::FabricError;
 use crate::topology::Topology;
 
 /// Visits remembered; older ones are forgotten.
@@ -126,7 +126,10 @@ async fn answer(mut stream: TcpStream, from: SocketAddr, log: WorldLog) -> io::R
         log.note(Visit { at: SystemTime::now(), host, source, port: from.port(), path });
     }
     let body = format!("hello {}, you came from port {}\n", from.ip(), from.port());
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all((head + &body).as_bytes()).await?;
     stream.shutdown().await
 }

@@ -36,7 +36,9 @@ pub struct Plugin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// There is none: the node's network is not ready.
-    #[error("no network configuration in /etc/cni/net.d of {node}: its daemon has written none yet; look at it with `vpc-lab status` and `vpc-lab exec {node} -- cat /var/log/lab/daemon.log`")]
+    #[error(
+        "no network configuration in /etc/cni/net.d of {node}: its daemon has written none yet; look at it with `vpc-lab status` and `vpc-lab exec {node} -- cat /var/log/lab/daemon.log`"
+    )]
     None {
         /// The node.
         node: String,
@@ -55,7 +57,8 @@ pub enum ConfigError {
 #[must_use]
 pub fn first_config(dir: &Path) -> Option<(String, String)> {
     let entries = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
-    let known = |path: &std::path::PathBuf| path.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
+    let known =
+        |path: &std::path::PathBuf| path.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
     let first = entries.filter(known).min()?;
     let text = std::fs::read_to_string(&first).ok()?;
     Some((first.display().to_string(), text))
@@ -69,13 +72,15 @@ impl NetworkList {
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let bad = |problem: &str| ConfigError::Bad { file: file.to_owned(), problem: problem.to_owned() };
         let Ok(Value::Object(top)) = serde_json::from_str(text) else { return Err(bad("it is not a JSON object")) };
-        let text_of = |object: &Map<String, Value>, key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+        let text_of =
+            |object: &Map<String, Value>, key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
         let plugins = match top.get("plugins") {
             Some(Value::Array(list)) => list.iter().map(|p| p.as_object().cloned()).collect::<Option<Vec<_>>>(),
             Some(_) => None,
             None => Some(vec![top.clone()]),
         };
-        let plugins = plugins.filter(|list| !list.is_empty()).ok_or_else(|| bad("`plugins` is not a list of objects"))?;
+        let plugins =
+            plugins.filter(|list| !list.is_empty()).ok_or_else(|| bad("`plugins` is not a list of objects"))?;
         let plugin = |config: Map<String, Value>| match text_of(&config, "type") {
             Some(binary) if !binary.is_empty() && !binary.contains('/') => Ok(Plugin { binary, config }),
             _ => Err(bad("a plugin has no `type`")),
@@ -92,7 +97,8 @@ impl NetworkList {
     pub fn stdin(&self, plugin: &Plugin, capabilities: &Map<String, Value>, previous: Option<&Value>) -> String {
         let mut config = plugin.config.clone();
         let declared = config.remove("capabilities");
-        let wanted = declared.as_ref().and_then(Value::as_object).into_iter().flatten().filter(|(_, on)| **on == json!(true));
+        let wanted =
+            declared.as_ref().and_then(Value::as_object).into_iter().flatten().filter(|(_, on)| **on == json!(true));
         let given: Map<_, _> =
             wanted.filter_map(|(name, _)| capabilities.get(name).map(|value| (name.clone(), value.clone()))).collect();
         if !given.is_empty() {
@@ -144,7 +150,14 @@ mod tests {
 
     #[test]
     fn a_configuration_without_name_type_or_sense_is_refused() {
-        for bad in ["", "[]", r#"{"plugins":[]}"#, r#"{"name":"a","plugins":[{}]}"#, r#"{"plugins":[{"type":"x"}]}"#, r#"{"name":"a","type":"../x"}"#] {
+        for bad in [
+            "",
+            "[]",
+            r#"{"plugins":[]}"#,
+            r#"{"name":"a","plugins":[{}]}"#,
+            r#"{"plugins":[{"type":"x"}]}"#,
+            r#"{"name":"a","type":"../x"}"#,
+        ] {
             assert!(NetworkList::parse("x", bad).is_err(), "{bad}");
         }
         let single = NetworkList::parse("x", r#"{"name":"a","type":"x"}"#).unwrap();

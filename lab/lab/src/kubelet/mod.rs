@@ -55,7 +55,9 @@ impl FromStr for PodName {
             Some((namespace, name)) if fits(namespace, 63) && fits(name, 253) => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
-            _ => Err(format!("`{text}` is not a pod: expected NAMESPACE/NAME in lower-case letters, digits, dashes and dots, such as `default/web-0`")),
+            _ => Err(format!(
+                "`{text}` is not a pod: expected NAMESPACE/NAME in lower-case letters, digits, dashes and dots, such as `default/web-0`"
+            )),
         }
     }
 }
@@ -139,7 +141,7 @@ pub enum PodError {
         /// How often it was tried.
         attempts: u32,
         /// Why the last attempt failed.
-        cause: CallError,
+        cause: Box<CallError>,
     },
     /// The namespace itself could not be made or removed.
     #[error("pod {pod}: {problem}")]
@@ -190,7 +192,13 @@ impl Kubelet {
     ///
     /// # Errors
     /// [`PodError`]; then the pod is not there, and nothing of it is left.
-    pub fn add(&self, node: &NodeView, pod: &PodName, annotations: BTreeMap<String, String>, attempts: u32) -> Result<PodStatus, PodError> {
+    pub fn add(
+        &self,
+        node: &NodeView,
+        pod: &PodName,
+        annotations: BTreeMap<String, String>,
+        attempts: u32,
+    ) -> Result<PodStatus, PodError> {
         let slot = Arc::new(Slot::new(&self.node, pod));
         let _work = lock(&slot.work);
         {
@@ -282,7 +290,12 @@ impl Slot {
         lock(&self.status).clone()
     }
 
-    fn make(&self, node: &NodeView, annotations: &BTreeMap<String, String>, attempts: u32) -> Result<PodStatus, PodError> {
+    fn make(
+        &self,
+        node: &NodeView,
+        annotations: &BTreeMap<String, String>,
+        attempts: u32,
+    ) -> Result<PodStatus, PodError> {
         lock(&self.status).phase = Phase::Creating;
         let mut wait = FIRST_WAIT;
         for attempt in 1.. {
@@ -293,7 +306,9 @@ impl Slot {
                     lock(&self.status).error = Some(cause.to_string());
                     if attempt >= attempts {
                         return Err(match cause {
-                            AttemptError::Call(cause) => PodError::Failed { pod, verb: "ADD".to_owned(), attempts: attempt, cause },
+                            AttemptError::Call(cause) => {
+                                PodError::Failed { pod, verb: "ADD".to_owned(), attempts: attempt, cause }
+                            }
                             AttemptError::Sandbox(e) => PodError::Sandbox { pod, problem: e.to_string() },
                         });
                     }
@@ -307,7 +322,10 @@ impl Slot {
 
     /// One sandbox, one ADD. What fails is cleaned up as a runtime does it: DEL, then the namespace goes.
     fn attempt(&self, node: &NodeView, annotations: &BTreeMap<String, String>) -> Result<PodStatus, AttemptError> {
-        let (pod, name) = { let status = lock(&self.status); (status.pod.clone(), status.node.clone()) };
+        let (pod, name) = {
+            let status = lock(&self.status);
+            (status.pod.clone(), status.node.clone())
+        };
         lock(&self.status).attempts += 1;
         let list = plugin::configuration(&name, &node.spaces).map_err(|e| CallError::Config(e.to_string()))?;
         let made = sandbox::create(&node.spaces, &pod, annotations).map_err(AttemptError::Sandbox)?;
@@ -348,6 +366,7 @@ impl Slot {
                 Ok(()) => break,
                 Err(cause) if attempt >= DEL_ATTEMPTS => {
                     lock(&self.status).error = Some(cause.to_string());
+                    let cause = Box::new(cause);
                     return Err(PodError::Failed { pod: status.pod, verb: "DEL".to_owned(), attempts: attempt, cause });
                 }
                 Err(_) => {}

@@ -83,7 +83,12 @@ pub(super) fn configuration(node: &str, inside: &Spaces) -> Result<NetworkList, 
 ///
 /// # Errors
 /// [`CallError`] of the first plugin that failed.
-pub(super) fn add(list: &NetworkList, inside: &Spaces, sandbox: &Sandbox, env: &BTreeMap<String, String>) -> Result<Value, CallError> {
+pub(super) fn add(
+    list: &NetworkList,
+    inside: &Spaces,
+    sandbox: &Sandbox,
+    env: &BTreeMap<String, String>,
+) -> Result<Value, CallError> {
     let mut result: Option<Value> = None;
     for plugin in &list.plugins {
         let stdin = list.stdin(plugin, &capabilities(sandbox), result.as_ref());
@@ -154,7 +159,8 @@ fn call(
     ];
     env.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let program = Program { command: vec![format!("{PLUGIN_DIR}/{plugin}")], env, cwd: None };
-    let finished = program.run(inside, stdin.as_bytes(), PATIENCE).map_err(|e| broken(format!("{PLUGIN_DIR}/{plugin}: {e}")))?;
+    let finished =
+        program.run(inside, stdin.as_bytes(), PATIENCE).map_err(|e| broken(format!("{PLUGIN_DIR}/{plugin}: {e}")))?;
     if finished.status.success() {
         return Ok(finished.stdout);
     }

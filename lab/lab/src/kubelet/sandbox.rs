@@ -38,7 +38,11 @@ pub(super) struct Made {
 }
 
 /// Makes a namespace with `lo` up and mounts it in the node.
-pub(super) fn create(inside: &Spaces, pod: &PodName, annotations: &BTreeMap<String, String>) -> Result<Made, SandboxError> {
+pub(super) fn create(
+    inside: &Spaces,
+    pod: &PodName,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Made, SandboxError> {
     let network = Netns::create().map_err(failed("make a network namespace"))?;
     link_up(&network, "lo").map_err(failed("bring up lo in the new namespace"))?;
     let hex = random_hex(16).map_err(failed("choose a name for the namespace"))?;

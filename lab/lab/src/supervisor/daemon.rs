@@ -80,7 +80,8 @@ impl Daemon {
         now.stale = self.version();
         now.ready_after = None;
         now.ended = None;
-        let program = Program { command: self.command.command.clone(), env: env.clone(), cwd: Some(self.command.cwd.clone()) };
+        let program =
+            Program { command: self.command.command.clone(), env: env.clone(), cwd: Some(self.command.cwd.clone()) };
         let mut child = program.start(inside, streams)?;
         now.running = Some(Running { pid: child.id(), handle: pidfd(&child)? });
         now.starts += 1;
@@ -107,7 +108,8 @@ impl Daemon {
         }
         while now.running.is_some() {
             let left = deadline.checked_duration_since(Instant::now());
-            let left = left.ok_or_else(|| io::Error::other(format!("the daemon has not ended {at_most:?} after {signal}")))?;
+            let left =
+                left.ok_or_else(|| io::Error::other(format!("the daemon has not ended {at_most:?} after {signal}")))?;
             now = self.state.changed.wait_timeout(now, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
@@ -123,12 +125,22 @@ impl Daemon {
             if self.look() {
                 return Ok(());
             }
-            let (ended, starts) = { let now = self.state.now(); (now.ended.clone(), now.starts) };
+            let (ended, starts) = {
+                let now = self.state.now();
+                (now.ended.clone(), now.starts)
+            };
             if let Some(ended) = ended.or_else(|| (starts == 0).then(|| "was not started".to_owned())) {
-                return Err(format!("its daemon ended ({ended}) before the node's network was configured{}", self.tail()));
+                return Err(format!(
+                    "its daemon ended ({ended}) before the node's network was configured{}",
+                    self.tail()
+                ));
             }
             if Instant::now() > deadline {
-                return Err(format!("its daemon has written no network configuration within {} s{}", at_most.as_secs(), self.tail()));
+                return Err(format!(
+                    "its daemon has written no network configuration within {} s{}",
+                    at_most.as_secs(),
+                    self.tail()
+                ));
             }
             std::thread::sleep(GLANCE);
         }
@@ -198,6 +210,14 @@ pub(super) fn tail(log: &Path) -> String {
 
 fn send(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     // SAFETY: the call takes integers and a null pointer for the optional information.
-    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as libc::c_int, std::ptr::null::<()>(), 0) };
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal as libc::c_int,
+            std::ptr::null::<()>(),
+            0,
+        )
+    };
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -90,7 +90,8 @@ fn start() -> Result<(), String> {
         ForkResult::Parent { child } => {
             // The lock lives on in the child; letting it go here would unlock it there too.
             std::mem::forget(lock);
-            std::fs::write(place.pid_file(), format!("{child}\n")).map_err(|e| format!("{}: {e}", place.pid_file().display()))
+            std::fs::write(place.pid_file(), format!("{child}\n"))
+                .map_err(|e| format!("{}: {e}", place.pid_file().display()))
         }
         ForkResult::Child => {
             let cause = match own_mounts(&place).and_then(|()| run::run(order, &place)) {

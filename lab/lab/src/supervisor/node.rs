@@ -87,14 +87,20 @@ pub(super) struct NodePlaces {
 }
 
 impl Node {
-    pub(super) fn new(spec: NodeSpec, subnet: Subnet, places: &NodePlaces, fabric: Arc<Fabric>) -> Result<Self, String> {
+    pub(super) fn new(
+        spec: NodeSpec,
+        subnet: Subnet,
+        places: &NodePlaces,
+        fabric: Arc<Fabric>,
+    ) -> Result<Self, String> {
         let disk = places.mount_point.join("disks").join(&spec.name);
         for dir in [LOG_DIR, "etc-cni/net.d"] {
             fs::create_dir_all(disk.join(dir)).map_err(|e| format!("{}: {e}", disk.join(dir).display()))?;
         }
         let plan = root_plan(&spec, places, &disk)?;
         let daemon = spec.daemon.clone();
-        let daemon = daemon.map(|command| Daemon::new(command, disk.join(LOG_DIR).join("daemon.log"), disk.join("etc-cni/net.d")));
+        let daemon = daemon
+            .map(|command| Daemon::new(command, disk.join(LOG_DIR).join("daemon.log"), disk.join("etc-cni/net.d")));
         let kubelet = Kubelet::new(&spec.name);
         Ok(Self { spec, subnet, fabric, plan, kubelet, daemon, state: Mutex::default(), changed: Condvar::new() })
     }
@@ -243,7 +249,8 @@ impl Node {
         let output = file.try_clone().map_err(|e| failed(e.to_string()))?;
         let streams = Streams { input: Stdio::null(), output: output.into(), errors: file.into() };
         let program = Program { command: init.command.clone(), env: view.env.clone(), cwd: Some(init.cwd.clone()) };
-        let mut child = program.start(&view.spaces, streams).map_err(|e| failed(format!("could not be started: {e}")))?;
+        let mut child =
+            program.start(&view.spaces, streams).map_err(|e| failed(format!("could not be started: {e}")))?;
         match wait_within(&mut child, INIT_PATIENCE) {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(failed(format!("ended with {status}"))),
@@ -276,7 +283,9 @@ impl Node {
                 return Err(Failure::other(state.problem.clone().unwrap_or_default()));
             }
             let left = deadline.checked_duration_since(Instant::now());
-            let left = left.ok_or_else(|| Failure::other(format!("{} has not changed its power within {at_most:?}", self.spec.name)))?;
+            let left = left.ok_or_else(|| {
+                Failure::other(format!("{} has not changed its power within {at_most:?}", self.spec.name))
+            })?;
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
@@ -299,7 +308,8 @@ impl Node {
     pub(super) fn daemon_action(&self, action: DaemonAction) -> Result<(), Failure> {
         use nix::sys::signal::Signal;
         let name = &self.spec.name;
-        let daemon = self.daemon.as_ref().ok_or_else(|| Failure::other(format!("{name} has no daemon in the topology")))?;
+        let daemon =
+            self.daemon.as_ref().ok_or_else(|| Failure::other(format!("{name} has no daemon in the topology")))?;
         let view = self.view()?;
         let failed = |e: std::io::Error| Failure::other(format!("{name}: {e}"));
         match action {

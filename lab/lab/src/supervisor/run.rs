@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::SystemTime;
 
 use lab_cloud::{FabricEvent, Setup};
@@ -120,7 +120,8 @@ impl Supervisor {
         let mut rest = events;
         while let Some((first, others)) = rest.split_first() {
             if matches!(first, FabricEvent::InstanceStarted { .. }) {
-                let count = rest.iter().take_while(|event| matches!(event, FabricEvent::InstanceStarted { .. })).count();
+                let count =
+                    rest.iter().take_while(|event| matches!(event, FabricEvent::InstanceStarted { .. })).count();
                 let (starts, others) = rest.split_at(count);
                 booted.extend(self.boot_all(starts));
                 rest = others;
@@ -180,8 +181,10 @@ impl Supervisor {
     /// Waits for every node, all at the same time; what is wrong with those that are not ready.
     fn wait_until_ready(&self) -> Vec<String> {
         std::thread::scope(|scope| {
-            let waiting: Vec<_> = self.nodes.values().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
-            let outcomes = waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
+            let waiting: Vec<_> =
+                self.nodes.values().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
+            let outcomes =
+                waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
             outcomes.filter_map(Result::err).collect()
         })
     }
@@ -194,7 +197,11 @@ struct Servers {
 }
 
 impl Servers {
-    fn cloud(&mut self, runtime: &Runtime, topology: &Topology) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
+    fn cloud(
+        &mut self,
+        runtime: &Runtime,
+        topology: &Topology,
+    ) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
         let _inside = runtime.enter();
         let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time() };
         let (cloud, deliveries) = lab_serve::start(topology.world(), setup).map_err(|e| e.to_string())?;
@@ -209,15 +216,27 @@ impl Servers {
         Ok((cloud, deliveries))
     }
 
-    fn public_hosts(&mut self, runtime: &Runtime, fabric: &Fabric, topology: &Topology, log: &WorldLog) -> Result<(), String> {
-        for listener in listen(fabric.world(), &topology.public_hosts).map_err(|e| format!("serve the public hosts: {e}"))? {
+    fn public_hosts(
+        &mut self,
+        runtime: &Runtime,
+        fabric: &Fabric,
+        topology: &Topology,
+        log: &WorldLog,
+    ) -> Result<(), String> {
+        for listener in
+            listen(fabric.world(), &topology.public_hosts).map_err(|e| format!("serve the public hosts: {e}"))?
+        {
             runtime.spawn(serve(listener, log.clone()));
         }
         Ok(())
     }
 }
 
-fn nodes(topology: &Topology, places: &NodePlaces, fabric: &Arc<Fabric>) -> Result<BTreeMap<String, Arc<Node>>, String> {
+fn nodes(
+    topology: &Topology,
+    places: &NodePlaces,
+    fabric: &Arc<Fabric>,
+) -> Result<BTreeMap<String, Arc<Node>>, String> {
     let node = |spec: &crate::topology::NodeSpec| {
         let subnet = topology.subnet(&spec.subnet).ok_or_else(|| format!("node {} has no subnet", spec.name))?;
         let node = Node::new(spec.clone(), subnet.cidr, places, Arc::clone(fabric))?;

@@ -47,7 +47,9 @@ fn attend(supervisor: &Arc<Supervisor>, connection: &UnixStream) {
     let request: Request = match serde_json::from_str(&line) {
         Ok(request) => request,
         Err(e) => {
-            let failure = Failure::other(format!("the lab does not understand this request ({e}): was it started by another version?"));
+            let failure = Failure::other(format!(
+                "the lab does not understand this request ({e}): was it started by another version?"
+            ));
             return answer(connection, Err(failure));
         }
     };
@@ -179,7 +181,9 @@ impl Supervisor {
         let (spaces, _) = self.place(place)?;
         let opened = spaces.net.enter(|| capture::open_socket(link)).map_err(Failure::other)?;
         let socket = opened.map_err(|e| match e.raw_os_error() {
-            Some(libc::ENODEV) => Failure::other(format!("there is no link `{link}` in {place}; there are: {}", links_of(&spaces))),
+            Some(libc::ENODEV) => {
+                Failure::other(format!("there is no link `{link}` in {place}; there are: {}", links_of(&spaces)))
+            }
             _ => Failure::other(format!("capture on {link} in {place}: {e}")),
         })?;
         Ok((serde_json::Value::Null, Some(socket)))
@@ -217,9 +221,11 @@ fn links_of(spaces: &Spaces) -> String {
 fn scale(node: &Arc<Node>, count: u32, attempts: u32) -> Result<ScaleReport, Failure> {
     let start = Instant::now();
     let view = node.view()?;
-    let name = |number: u32| PodName { namespace: SCALE_NAMESPACE.to_owned(), name: format!("{}-{number}", node.spec.name) };
+    let name =
+        |number: u32| PodName { namespace: SCALE_NAMESPACE.to_owned(), name: format!("{}-{number}", node.spec.name) };
     let pods = node.kubelet.pods();
-    let there: BTreeSet<&PodName> = pods.iter().map(|status| &status.pod).filter(|pod| pod.namespace == SCALE_NAMESPACE).collect();
+    let there: BTreeSet<&PodName> =
+        pods.iter().map(|status| &status.pod).filter(|pod| pod.namespace == SCALE_NAMESPACE).collect();
     let wanted: BTreeSet<PodName> = (1..=count).map(name).collect();
     let missing: Vec<_> = wanted.iter().filter(|pod| !there.contains(pod)).cloned().collect();
     let surplus: Vec<_> = there.into_iter().filter(|pod| !wanted.contains(*pod)).cloned().collect();

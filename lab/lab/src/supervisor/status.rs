@@ -11,7 +11,8 @@ use crate::control::{EniStatus, LabStatus, NodeStatus, Visits};
 impl Supervisor {
     pub(super) fn status(&self) -> LabStatus {
         let snapshot = self.cloud.snapshot();
-        let instances: BTreeMap<_, _> = snapshot.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
+        let instances: BTreeMap<_, _> =
+            snapshot.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
         let node = |node: &std::sync::Arc<Node>| {
             let instance = instances.get(node.spec.name.as_str())?;
             Some(node_status(node, instance, &snapshot))

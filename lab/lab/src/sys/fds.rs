@@ -38,9 +38,17 @@ pub fn receive(socket: &UnixStream) -> io::Result<Option<(String, Vec<OwnedFd>)>
     let mut line = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let count = if line.is_empty() { receive_some(socket, &mut buffer, &mut fds)? } else { (&*socket).read(&mut buffer)? };
+        let count = if line.is_empty() {
+            receive_some(socket, &mut buffer, &mut fds)?
+        } else {
+            (&*socket).read(&mut buffer)?
+        };
         if count == 0 {
-            return if line.is_empty() { Ok(None) } else { Err(io::Error::new(io::ErrorKind::UnexpectedEof, "half a message")) };
+            return if line.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "half a message"))
+            };
         }
         line.extend_from_slice(buffer.get(..count).unwrap_or_default());
         if line.last() == Some(&b'\n') {

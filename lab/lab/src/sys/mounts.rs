@@ -33,7 +33,8 @@ fn failed(what: impl Into<String>, target: &Path) -> impl FnOnce(io::Error) -> M
 pub fn make_private() -> Result<(), MountError> {
     let root = Path::new("/");
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, root, None::<&str>, flags, None::<&str>).map_err(|e| failed("private propagation", root)(e.into()))
+    mount(None::<&str>, root, None::<&str>, flags, None::<&str>)
+        .map_err(|e| failed("private propagation", root)(e.into()))
 }
 
 /// A fresh file system of a kind that needs no device (`tmpfs`, `proc`, `sysfs`, `devpts`).
@@ -116,8 +117,14 @@ fn attach_descriptor(namespace: BorrowedFd<'_>, target: &Path) -> io::Result<()>
             return Err(io::Error::last_os_error());
         }
         let tree = OwnedFd::from_raw_fd(tree as libc::c_int);
-        let moved =
-            libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), here.as_ptr(), libc::AT_FDCWD, path.as_ptr(), FROM_EMPTY);
+        let moved = libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            here.as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            FROM_EMPTY,
+        );
         if moved == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

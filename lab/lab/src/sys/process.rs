@@ -195,7 +195,10 @@ pub fn wait_within(child: &mut Child, at_most: Duration) -> io::Result<ExitStatu
         Ok(0) | Err(_) => {
             child.kill().ok();
             child.wait().ok();
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("did not end within {} s and was killed", at_most.as_secs())))
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("did not end within {} s and was killed", at_most.as_secs()),
+            ))
         }
         Ok(_) => child.wait(),
     }

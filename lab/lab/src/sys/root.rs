@@ -25,7 +25,8 @@ use crate::topology::{Content, PlacedFile};
 /// Directories of the root that are the node's own, or made in a way of their own.
 const OWN: [&str; 11] = ["app", "dev", "etc", "host", "lost+found", "opt", "proc", "run", "sys", "tmp", "var"];
 /// Directories of the disk, and where they lie in the node.
-const DISK: [(&str, &str); 4] = [("etc-cni", "etc/cni"), ("opt-cni", "opt/cni"), ("var-lib", "var/lib"), ("var-log", "var/log")];
+const DISK: [(&str, &str); 4] =
+    [("etc-cni", "etc/cni"), ("opt-cni", "opt/cni"), ("var-lib", "var/lib"), ("var-log", "var/log")];
 /// Directories that a node daemon's pod sees below `/host`.
 const POD_VIEW: [&str; 3] = ["etc/cni/net.d", "opt/cni/bin", "var/log"];
 /// Devices every program expects.
@@ -81,7 +82,9 @@ pub fn enter(plan: &RootPlan) -> Result<(), RootError> {
     make_dir(root, 0o755)?;
     fresh("tmpfs", root, MsFlags::MS_NOSUID, "mode=0755")?;
     show_the_host(root)?;
-    for (name, own) in [("etc", &["cni", "hostname", "mtab"][..]), ("opt", &["cni"]), ("var", &["lib", "log", "run", "tmp", "lock"])] {
+    for (name, own) in
+        [("etc", &["cni", "hostname", "mtab"][..]), ("opt", &["cni"]), ("var", &["lib", "log", "run", "tmp", "lock"])]
+    {
         mirror(root, name, own)?;
     }
     own_directories(root)?;
@@ -134,7 +137,14 @@ fn mirror(root: &Path, name: &str, own: &[&str]) -> Result<(), RootError> {
 }
 
 fn own_directories(root: &Path) -> Result<(), RootError> {
-    for (name, mode) in [("run", 0o755), ("run/lock", 0o1777), ("run/netns", 0o755), ("tmp", 0o1777), ("var/tmp", 0o1777), ("app", 0o755)] {
+    for (name, mode) in [
+        ("run", 0o755),
+        ("run/lock", 0o1777),
+        ("run/netns", 0o755),
+        ("tmp", 0o1777),
+        ("var/tmp", 0o1777),
+        ("app", 0o755),
+    ] {
         make_dir(&root.join(name), mode)?;
     }
     for (link, to) in [("var/run", "/run"), ("var/lock", "/run/lock"), ("etc/mtab", "/proc/self/mounts")] {
@@ -172,7 +182,9 @@ fn devices(dev: &Path) -> Result<(), RootError> {
     make_dir(&dev.join("shm"), 0o1777)?;
     make_dir(&dev.join("pts"), 0o755)?;
     // Some machines allow no devpts of one's own; then there are no terminals in the node, and nobody needs them.
-    if fresh("devpts", &dev.join("pts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620").is_ok() {
+    if fresh("devpts", &dev.join("pts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+        .is_ok()
+    {
         symlink("pts/ptmx", dev.join("ptmx")).map_err(file_error("link", &dev.join("ptmx")))?;
     }
     for (name, to) in [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {

@@ -70,7 +70,8 @@ fn ask(url: &str, options: &HttpOptions, local: &mut Option<SocketAddr>) -> io::
     let stream = TcpStream::connect_timeout(&address, options.timeout)?;
     *local = stream.local_addr().ok();
     stream.set_read_timeout(Some(options.timeout))?;
-    let mut head = format!("{} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n", options.method);
+    let mut head =
+        format!("{} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n", options.method);
     for (name, value) in &options.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -79,14 +80,17 @@ fn ask(url: &str, options: &HttpOptions, local: &mut Option<SocketAddr>) -> io::
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let status = line.split_whitespace().nth(1).and_then(|code| code.parse().ok());
-    let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not an answer: {line:?}")))?;
+    let status =
+        status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not an answer: {line:?}")))?;
     let mut length = None;
     loop {
         line.clear();
         reader.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
             None => break,
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse::<u64>().ok(),
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse::<u64>().ok()
+            }
             Some(_) => {}
         }
     }

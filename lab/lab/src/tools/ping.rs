@@ -181,7 +181,14 @@ fn send(socket: &OwnedFd, to: Ipv4Addr, id: u16, sequence: u16, options: &PingOp
 /// The answer's time and TTL, or what came instead.
 type Outcome = Result<(u64, u8), EchoError>;
 
-fn wait_for_answer(socket: &OwnedFd, to: Ipv4Addr, id: u16, sequence: u16, start: Instant, at_most: Duration) -> io::Result<Outcome> {
+fn wait_for_answer(
+    socket: &OwnedFd,
+    to: Ipv4Addr,
+    id: u16,
+    sequence: u16,
+    start: Instant,
+    at_most: Duration,
+) -> io::Result<Outcome> {
     let mut buffer = vec![0; 65_536];
     loop {
         let Some(left) = at_most.checked_sub(start.elapsed()) else { return Ok(Err(EchoError::Timeout)) };
@@ -211,9 +218,12 @@ fn read(bytes: &[u8], to: Ipv4Addr, id: u16, sequence: u16, elapsed: u64) -> Opt
     let about = icmp.payload();
     let header_length = usize::from(about.first()? & 0xf) * 4;
     let inner = about.get(header_length..header_length + 8)?;
-    let ours = *inner.first()? == 8 && inner.get(4..6)? == id.to_be_bytes() && inner.get(6..8)? == sequence.to_be_bytes();
+    let ours =
+        *inner.first()? == 8 && inner.get(4..6)? == id.to_be_bytes() && inner.get(6..8)? == sequence.to_be_bytes();
     let mtu = match icmp.icmp_type() {
-        Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu }) => Some(next_hop_mtu),
+        Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu }) => {
+            Some(next_hop_mtu)
+        }
         _ => None,
     };
     let error = EchoError::Icmp { from: ip.header().source_addr(), kind: icmp.type_u8(), code: icmp.code_u8(), mtu };

@@ -8,7 +8,9 @@ use ipnet::Ipv4Net;
 use vpc_model::{Subnet, instance_limits};
 
 use super::file::{CommandFile, FileFile, NatGatewayFile, NodeFile, SubnetFile};
-use super::{Command, Content, NatGateway, NodeSpec, PlacedFile, RouteTable, SubnetSpec, Target, Topology, TopologyFile};
+use super::{
+    Command, Content, NatGateway, NodeSpec, PlacedFile, RouteTable, SubnetSpec, Target, Topology, TopologyFile,
+};
 
 /// Names of nodes that commands use for something else.
 const RESERVED_NODES: [&str; 2] = ["world", "fabric"];
@@ -142,12 +144,19 @@ impl TopologyFile {
         } else {
             self.zones.clone()
         };
-        if self.region.is_empty() || !self.region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return value("region", format!("`{}` is not a region: expected something like `ap-northeast-2`", self.region));
+        if self.region.is_empty()
+            || !self.region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
+            return value(
+                "region",
+                format!("`{}` is not a region: expected something like `ap-northeast-2`", self.region),
+            );
         }
         unique("zones", zones.iter().map(String::as_str))?;
         match zones.iter().find(|zone| !zone.starts_with(&self.region) || zone.len() == self.region.len()) {
-            Some(zone) => value("zones", format!("`{zone}` is not a zone of {}: expected `{}a`", self.region, self.region)),
+            Some(zone) => {
+                value("zones", format!("`{zone}` is not a zone of {}: expected `{}a`", self.region, self.region))
+            }
             None => Ok(zones),
         }
     }
@@ -171,10 +180,18 @@ impl TopologyFile {
     }
 
     fn checked_hosts(&self, cidrs: &[Ipv4Net]) -> Result<()> {
-        let inside = |host: &Ipv4Addr| cidrs.iter().any(|cidr| cidr.contains(host)) || self.public_pool.0.contains(host);
-        let odd = |host: &Ipv4Addr| host.is_link_local() || host.is_loopback() || host.is_multicast() || host.is_unspecified();
+        let inside =
+            |host: &Ipv4Addr| cidrs.iter().any(|cidr| cidr.contains(host)) || self.public_pool.0.contains(host);
+        let odd = |host: &Ipv4Addr| {
+            host.is_link_local() || host.is_loopback() || host.is_multicast() || host.is_unspecified()
+        };
         if let Some(host) = self.public_hosts.iter().find(|host| odd(host) || inside(host)) {
-            return value("public_hosts", format!("{host} can not be a host of the internet: expected an address outside the VPC and outside `public_pool`"));
+            return value(
+                "public_hosts",
+                format!(
+                    "{host} can not be a host of the internet: expected an address outside the VPC and outside `public_pool`"
+                ),
+            );
         }
         if let Some(cidr) = cidrs.iter().find(|cidr| overlap(cidr, &self.public_pool.0)) {
             return value("public_pool", format!("{} overlaps the VPC's {cidr}", self.public_pool));
@@ -200,7 +217,8 @@ impl TopologyFile {
     /// The built-in tables (one private table for each zone) and the written ones.
     fn route_tables(&self, gateways: &[(NatGatewayFile, String)]) -> Result<Vec<RouteTable>> {
         let everywhere = Ipv4Net::default();
-        let mut tables = vec![RouteTable { name: PUBLIC.to_owned(), routes: vec![(everywhere, Target::InternetGateway)] }];
+        let mut tables =
+            vec![RouteTable { name: PUBLIC.to_owned(), routes: vec![(everywhere, Target::InternetGateway)] }];
         for zone in self.subnets.iter().map(|s| &s.zone).collect::<BTreeSet<_>>() {
             let near = gateways.iter().find(|(_, own)| own == zone).or_else(|| gateways.first());
             let routes = near.map(|(gateway, _)| (everywhere, Target::NatGateway(gateway.name.clone())));
@@ -216,9 +234,13 @@ impl TopologyFile {
                 let target = match route.via.as_str() {
                     "internet-gateway" => Target::InternetGateway,
                     "blackhole" => Target::Blackhole,
-                    name if gateways.iter().any(|(gateway, _)| gateway.name == name) => Target::NatGateway(name.to_owned()),
+                    name if gateways.iter().any(|(gateway, _)| gateway.name == name) => {
+                        Target::NatGateway(name.to_owned())
+                    }
                     name => {
-                        let known = ["internet-gateway", "blackhole"].into_iter().chain(gateways.iter().map(|(g, _)| g.name.as_str()));
+                        let known = ["internet-gateway", "blackhole"]
+                            .into_iter()
+                            .chain(gateways.iter().map(|(g, _)| g.name.as_str()));
                         return unknown(format!("{field}.routes.via"), "target", name, known);
                     }
                 };
@@ -241,7 +263,10 @@ impl TopologyFile {
             let cidr = Subnet::try_from(subnet.cidr.0).or_else(|e| value(field("cidr"), e.to_string()))?;
             if !cidrs.iter().any(|vpc| vpc.contains(&cidr.net())) {
                 let vpc = cidrs.iter().map(Ipv4Net::to_string).collect::<Vec<_>>().join(", ");
-                return value(field("cidr"), format!("{cidr} is outside the VPC: expected a network inside one of {vpc}"));
+                return value(
+                    field("cidr"),
+                    format!("{cidr} is outside the VPC: expected a network inside one of {vpc}"),
+                );
             }
             if let Some(other) = done.iter().find(|other| overlap(&other.cidr.net(), &cidr.net())) {
                 return Err(TopologyError::Overlap {
@@ -254,7 +279,12 @@ impl TopologyFile {
             let route_table = table_of(subnet);
             if !tables.iter().any(|table| table.name == route_table) {
                 let written = self.route_tables.iter().map(|table| table.name.as_str());
-                return unknown(field("route_table"), "route table", &route_table, [PUBLIC, PRIVATE].into_iter().chain(written));
+                return unknown(
+                    field("route_table"),
+                    "route table",
+                    &route_table,
+                    [PUBLIC, PRIVATE].into_iter().chain(written),
+                );
             }
             done.push(SubnetSpec {
                 name: subnet.name.clone(),
@@ -284,7 +314,9 @@ impl TopologyFile {
         let instance_type = node.instance_type.as_ref().or(defaults.instance_type.as_ref());
         let instance_type = instance_type.map_or("m5.large", String::as_str);
         if instance_limits(instance_type).is_none() {
-            let problem = format!("`{instance_type}` is not an instance type with a known limit: expected one like m5.large, c6g.4xlarge or t3.small");
+            let problem = format!(
+                "`{instance_type}` is not an instance type with a known limit: expected one like m5.large, c6g.4xlarge or t3.small"
+            );
             return value(field("instance_type"), problem);
         }
         let hop_limit = node.hop_limit.or(defaults.hop_limit).unwrap_or(1);
@@ -320,11 +352,21 @@ impl TopologyFile {
         let content = match (&file.source, &file.content) {
             (Some(source), None) => Content::HostFile(self.base.join(source)),
             (None, Some(text)) => Content::Text(text.clone()),
-            _ => return value(field, format!("{}: expected exactly one of `source` and `content`", file.path.display())),
+            _ => {
+                return value(
+                    field,
+                    format!("{}: expected exactly one of `source` and `content`", file.path.display()),
+                );
+            }
         };
         let mode = match (file.mode, &content) {
             (Some(mode), _) if mode <= 0o7777 => mode,
-            (Some(mode), _) => return value(format!("{field}.mode"), format!("0o{mode:o} is not a permission: expected 0o000 to 0o7777")),
+            (Some(mode), _) => {
+                return value(
+                    format!("{field}.mode"),
+                    format!("0o{mode:o} is not a permission: expected 0o000 to 0o7777"),
+                );
+            }
             (None, Content::Text(_)) => 0o644,
             (None, Content::HostFile(path)) => host_mode(&format!("{field}.source"), path)?,
         };
@@ -346,9 +388,12 @@ fn private_of(zone: &str) -> String {
     format!("private ({zone})")
 }
 
-
 /// Gives each gateway its addresses: public ones from the upper half of the pool, so that instances have the lower one.
-fn place_gateways(gateways: Vec<(NatGatewayFile, String)>, subnets: &[SubnetSpec], pool: Ipv4Net) -> Result<Vec<NatGateway>> {
+fn place_gateways(
+    gateways: Vec<(NatGatewayFile, String)>,
+    subnets: &[SubnetSpec],
+    pool: Ipv4Net,
+) -> Result<Vec<NatGateway>> {
     let half = pool.network().to_bits() + (1 << (31 - pool.prefix_len()));
     let mut done = Vec::new();
     for (next, (gateway, _)) in (half..).zip(gateways) {
@@ -368,11 +413,16 @@ fn place_gateways(gateways: Vec<(NatGatewayFile, String)>, subnets: &[SubnetSpec
 
 fn no_address_twice(gateways: &[NatGateway], nodes: &[NodeSpec]) -> Result<()> {
     let of_gateways = gateways.iter().flat_map(|g| {
-        [(format!("nat_gateways.{}.private_ip", g.name), g.private_ip), (format!("nat_gateways.{}.public_ip", g.name), g.public_ip)]
+        [
+            (format!("nat_gateways.{}.private_ip", g.name), g.private_ip),
+            (format!("nat_gateways.{}.public_ip", g.name), g.public_ip),
+        ]
     });
     let of_nodes = nodes.iter().flat_map(|n| {
         let field = |key| format!("nodes.{}.{key}", n.name);
-        [n.private_ip.map(|ip| (field("private_ip"), ip)), n.public_ip.map(|ip| (field("public_ip"), ip))].into_iter().flatten()
+        [n.private_ip.map(|ip| (field("private_ip"), ip)), n.public_ip.map(|ip| (field("public_ip"), ip))]
+            .into_iter()
+            .flatten()
     });
     let mut seen: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
     for (field, address) in of_gateways.chain(of_nodes) {
@@ -389,7 +439,10 @@ fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 
 fn free_in(field: &str, subnet: &SubnetSpec, address: Ipv4Addr) -> Result<()> {
     if !subnet.cidr.net().contains(&address) || subnet.cidr.reserves(address) {
-        let problem = format!("{address} is not free in {} ({}): the first four addresses and the last are EC2's", subnet.name, subnet.cidr);
+        let problem = format!(
+            "{address} is not free in {} ({}): the first four addresses and the last are EC2's",
+            subnet.name, subnet.cidr
+        );
         return value(field, problem);
     }
     Ok(())
@@ -398,7 +451,9 @@ fn free_in(field: &str, subnet: &SubnetSpec, address: Ipv4Addr) -> Result<()> {
 fn checked_node_name(name: &str) -> Result<()> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !letters || name.starts_with('-') || name.len() > LONGEST_NAME {
-        let problem = format!("`{name}` can not be a node's: expected up to {LONGEST_NAME} lower-case letters, digits and dashes");
+        let problem = format!(
+            "`{name}` can not be a node's: expected up to {LONGEST_NAME} lower-case letters, digits and dashes"
+        );
         return value("nodes.name", problem);
     }
     if RESERVED_NODES.contains(&name) {

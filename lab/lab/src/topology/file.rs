@@ -247,9 +247,11 @@ pub struct Cidr(pub Ipv4Net);
 impl FromStr for Cidr {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let net: Ipv4Net = text
-            .parse()
-            .map_err(|_| format!("`{text}` is not an IPv4 network: expected an address, a slash and a length, such as `10.20.8.0/22`"))?;
+        let net: Ipv4Net = text.parse().map_err(|_| {
+            format!(
+                "`{text}` is not an IPv4 network: expected an address, a slash and a length, such as `10.20.8.0/22`"
+            )
+        })?;
         if net.addr() == net.network() {
             Ok(Self(net))
         } else {

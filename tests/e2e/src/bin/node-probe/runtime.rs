@@ -30,10 +30,12 @@ pub(crate) fn pods(at_once: usize, rounds: usize) -> Result<()> {
     let config = config()?;
     let (mut adds, mut dels) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        let sandboxes = (0..at_once).map(|n| Pod::sandbox(&format!("probe-{round}-{n}"))).collect::<Result<Vec<_>>>()?;
+        let sandboxes =
+            (0..at_once).map(|n| Pod::sandbox(&format!("probe-{round}-{n}"))).collect::<Result<Vec<_>>>()?;
         let came = together(sandboxes, |pod| pod.add(&config))?;
         adds.extend(came.iter().map(|(took, _)| took * 1e3));
-        let went = together(came.into_iter().map(|(_, pod)| pod).collect(), |pod| pod.del(&config).map(|took| (took, ())))?;
+        let went =
+            together(came.into_iter().map(|(_, pod)| pod).collect(), |pod| pod.del(&config).map(|took| (took, ())))?;
         dels.extend(went.iter().map(|(took, ())| took * 1e3));
     }
     println!("{}", json!({ "add_ms": adds, "del_gone_ms": dels }));
@@ -45,9 +47,17 @@ pub(crate) fn together<P: Send, R: Send>(pods: Vec<P>, work: impl Fn(P) -> Resul
     let start = std::sync::Barrier::new(pods.len());
     std::thread::scope(|scope| {
         let (start, work) = (&start, &work);
-        let begin = |pod| scope.spawn(move || { start.wait(); work(pod) });
+        let begin = |pod| {
+            scope.spawn(move || {
+                start.wait();
+                work(pod)
+            })
+        };
         let threads: Vec<_> = pods.into_iter().map(begin).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a pod's thread panicked"))?).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a pod's thread panicked"))?)
+            .collect()
     })
 }
 
@@ -81,7 +91,8 @@ impl Pod {
 
     /// Seconds from the plugin's start until the host's link is gone.
     fn del(self, config: &Value) -> Result<f64> {
-        let link = self.result["interfaces"][0]["name"].as_str().context("the ADD's result names no interface")?.to_owned();
+        let link =
+            self.result["interfaces"][0]["name"].as_str().context("the ADD's result names no interface")?.to_owned();
         ensure!(exists(&link), "{}: there is no link {link} on the host", self.name);
         let mut config = config.clone();
         config["prevResult"] = self.result.clone();
@@ -97,10 +108,18 @@ impl Pod {
     }
 
     fn plugin(&self, command: &str, config: &Value) -> Result<Vec<u8>> {
-        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=probe;K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={}", self.name, self.container);
+        let arguments = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=probe;K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={}",
+            self.name, self.container
+        );
         let mut child = Command::new(PLUGIN)
             .env_clear()
-            .envs([("CNI_COMMAND", command), ("CNI_CONTAINERID", &self.container), ("CNI_NETNS", &self.netns), ("CNI_IFNAME", "eth0")])
+            .envs([
+                ("CNI_COMMAND", command),
+                ("CNI_CONTAINERID", &self.container),
+                ("CNI_NETNS", &self.netns),
+                ("CNI_IFNAME", "eth0"),
+            ])
             .envs([("CNI_PATH", "/opt/cni/bin"), ("CNI_ARGS", &arguments), ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
