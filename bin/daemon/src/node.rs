@@ -26,7 +26,7 @@ use crate::door::{Door, door};
 use crate::memory::Memory;
 use crate::server::{Backend, Configs, NodeIdentity};
 use crate::shell::{Edges, Shell};
-use crate::{disk, host, lock};
+use crate::{disk, host, lock, tombstones};
 
 /// Limit of one call to the cloud with all the client's own retries. Beyond it nobody knows whether it was carried out.
 const CALL_LIMIT: Duration = Duration::from_secs(60);

@@ -435,3 +435,22 @@ fn an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
     assert_eq!(file(&world.checkpoint()).cooling.iter().map(|c| c.address).collect::<Vec<_>>(), [address]);
     run.stop();
 }
+
+#[test]
+fn a_del_that_found_no_daemon_is_carried_out_when_it_is_back() {
+    let world = World::new();
+    let first = world.start(0);
+    let (a, b) = (world.add("a").unwrap(), world.add("b").unwrap());
+    first.stop();
+    let folder = aws_k8s_agent::tombstones::folder(&world.socket());
+    let key = SandboxKey { network: "aws-cni".into(), container: "a".into(), interface: "eth0".into() };
+    vpc_wire::tombstone::leave(&folder, &key, WallTime(1)).unwrap();
+    std::fs::write(folder.join("rubbish"), "{").unwrap();
+    let second = world.start(9);
+    second.wait_until(|_| !folder.join("a@eth0").exists());
+    let now = file(&world.checkpoint());
+    assert_eq!(now.allocations.iter().map(|lease| lease.address).collect::<Vec<_>>(), [std::net::IpAddr::from(b)]);
+    assert_eq!(now.cooling.iter().map(|rest| rest.address).collect::<Vec<_>>(), [a], "it rests like any other");
+    assert!(folder.join("rubbish").exists(), "what is no note is left alone");
+    second.stop();
+}
