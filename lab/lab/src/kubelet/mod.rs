@@ -306,9 +306,12 @@ impl Slot {
                     lock(&self.status).error = Some(cause.to_string());
                     if attempt >= attempts {
                         return Err(match cause {
-                            AttemptError::Call(cause) => {
-                                PodError::Failed { pod, verb: "ADD".to_owned(), attempts: attempt, cause }
-                            }
+                            AttemptError::Call(cause) => PodError::Failed {
+                                pod,
+                                verb: "ADD".to_owned(),
+                                attempts: attempt,
+                                cause: Box::new(cause),
+                            },
                             AttemptError::Sandbox(e) => PodError::Sandbox { pod, problem: e.to_string() },
                         });
                     }
