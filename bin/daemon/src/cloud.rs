@@ -176,7 +176,21 @@ impl Ec2Hand {
                 let request = DeleteNetworkInterface { network_interface_id: eni, dry_run: None };
                 self.client.call(&request).await.map(|_| CloudAnswer::Done)
             }
+            CloudCall::FindStrays => self.strays().await,
         }
+    }
+
+    /// ENIs with this instance's tag and our description that nothing uses.
+    async fn strays(&self) -> Result<CloudAnswer, Ec2Error> {
+        let filters = vec![
+            Filter::new(&format!("tag:{INSTANCE_TAG}"), [self.place.instance.as_str()]),
+            Filter::new("status", ["available"]),
+        ];
+        let request = DescribeNetworkInterfaces { filters, ..Default::default() };
+        let own = format!("aws-K8S-{}", self.place.instance);
+        let found = self.client.all_pages(&request).await?.into_iter();
+        let strays = found.filter(|eni| eni.description.as_deref() == Some(&own)).map(|eni| eni.network_interface_id);
+        Ok(CloudAnswer::Strays(strays.collect()))
     }
 
     fn asked_at(&self) -> MutexGuard<'_, HashMap<String, String>> {

@@ -98,6 +98,7 @@ impl Agent {
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
+        agent.look_for_strays(now);
         agent.touch_disk();
         agent.settle(now);
         let effects = std::mem::take(&mut agent.out);

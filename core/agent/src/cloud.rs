@@ -60,6 +60,8 @@ pub enum CloudCall {
         /// Which.
         eni: EniId,
     },
+    /// List ENIs that this daemon made for this instance and that nothing uses.
+    FindStrays,
 }
 
 impl fmt::Display for CloudCall {
@@ -72,6 +74,7 @@ impl fmt::Display for CloudCall {
             Self::Describe { eni } => write!(f, "describing {eni}"),
             Self::Detach { eni, .. } => write!(f, "detaching {eni}"),
             Self::Delete { eni } => write!(f, "deleting {eni}"),
+            Self::FindStrays => f.write_str("looking for ENIs that an earlier life of this daemon left behind"),
         }
     }
 }
@@ -104,6 +107,8 @@ pub enum CloudAnswer {
     Assigned(Vec<Slot>),
     /// To [`CloudCall::Describe`]; `None` = EC2 knows no such ENI.
     Described(Option<EniTruth>),
+    /// To [`CloudCall::FindStrays`].
+    Strays(Vec<EniId>),
     /// To the others.
     Done,
 }

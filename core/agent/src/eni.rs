@@ -46,6 +46,8 @@ enum Job {
     Delete(EniId),
     /// An ENI that could not be attached is deleted again.
     Discard(EniId),
+    /// What did an earlier life leave behind?
+    FindStrays,
 }
 
 /// An ENI on its way to the node.
@@ -226,6 +228,24 @@ impl Agent {
         }
     }
 
+    /// Has an ENI that was made and never attached, because the daemon was killed in between, looked for: once, when a call that an
+    /// earlier life sent off has surely ended.
+    pub(crate) fn look_for_strays(&mut self, now: Time) {
+        self.cloud.retries.push((now + Self::STRAYS_AFTER, Job::FindStrays, 0));
+    }
+
+    fn discard_strays(&mut self, enis: Vec<EniId>) {
+        let building = |id: &EniId| self.cloud.builds.values().any(|b| b.truth.as_ref().is_some_and(|t| t.id == *id));
+        let making = self.cloud.builds.values().any(|build| build.truth.is_none());
+        // One that is just being created may be in the list without being known yet: it is looked for again at the next start.
+        let strays: Vec<EniId> =
+            enis.into_iter().filter(|id| !making && !building(id) && self.pool.eni(id).is_none()).collect();
+        for eni in strays {
+            self.say(Notice::StrayFound { eni: eni.clone() });
+            self.start_job(Job::Discard(eni), 0);
+        }
+    }
+
     fn start_job(&mut self, job: Job, tries: u32) {
         let Some(call) = self.call_of(&job) else { return };
         if let Job::Assign { .. } = &job {
@@ -255,6 +275,7 @@ impl Agent {
             Job::Refresh(eni) | Job::Verify(eni) | Job::AwaitDetached(eni) => CloudCall::Describe { eni: eni.clone() },
             Job::Detach { eni, attachment } => CloudCall::Detach { eni: eni.clone(), attachment: attachment.clone() },
             Job::Delete(eni) | Job::Discard(eni) => CloudCall::Delete { eni: eni.clone() },
+            Job::FindStrays => CloudCall::FindStrays,
         })
     }
 
@@ -301,6 +322,7 @@ impl Agent {
             (Job::AwaitDetached(eni), CloudAnswer::Described(truth)) => self.detach_seen(now, eni, truth),
             (Job::Detach { eni, .. }, _) => self.start_job(Job::AwaitDetached(eni), 0),
             (Job::Delete(eni), _) => self.gone(&eni),
+            (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(enis),
             (Job::Discard(_) | Job::DeleteOnTermination { .. }, _) => {}
             (job, answer) => {
                 // The edge answers each call in kind; anything else is its mistake, and EC2 is asked what is true.
@@ -363,31 +385,26 @@ impl Agent {
         }
     }
 
-    /// EC2 has said what is on an ENI: what is new joins; what it does not mention stays (one odd answer removes nothing). An ENI
-    /// that is no longer this instance's, and that no pod uses, leaves the books.
+    /// EC2 has said what is on an ENI: what is new joins; what it does not mention stays. One odd answer removes nothing: an ENI
+    /// leaves the books only when the metadata did not show it either (it is doubtful) and no pod uses it.
     fn refreshed(&mut self, eni: &EniId, truth: Option<EniTruth>) {
-        let Some(truth) = truth else {
-            if self.busy(eni) {
-                self.set_use(eni, EniUse::Doubtful);
-                let what = format!("EC2 knows no {eni}; its pods stay, it gets no new ones");
-                return self.say(Notice::Disagreement { what });
+        let doubtful = self.pool.eni(eni).is_some_and(|eni| eni.usage == EniUse::Doubtful);
+        let unused = doubtful && !self.busy(eni);
+        match truth {
+            Some(EniTruth { attachment: Some((attachment, _, _)), slots, .. }) => {
+                self.confirmed(eni, attachment, &slots)
             }
-            return self.gone(eni);
-        };
-        match truth.attachment.clone() {
-            Some((attachment, _, _)) => self.confirmed(eni, attachment, &truth.slots),
-            None if self.busy(eni) => {
-                self.set_use(eni, EniUse::Doubtful);
-                let what = format!("EC2 says {eni} is not attached here; its pods stay, it gets no new ones");
-                self.say(Notice::Disagreement { what });
-            }
+            None if unused => self.gone(eni),
             // An earlier life of this daemon detached it, and did not live to delete it.
-            None if truth.available => {
+            Some(EniTruth { available: true, .. }) if unused => {
                 self.set_use(eni, EniUse::Leaving);
                 self.cloud.leaving.insert(eni.clone(), Leaving::Going);
                 self.start_job(Job::Delete(eni.clone()), 0);
             }
-            None => {}
+            None | Some(_) => {
+                let what = format!("EC2 does not say that {eni} is attached here; what is on it is kept as it is");
+                self.say(Notice::Disagreement { what });
+            }
         }
     }
 
@@ -460,6 +477,8 @@ impl Agent {
 
     /// How often a detach is looked at until it is done (the reference waits 2 s blindly).
     const DETACH_POLL: Millis = Millis::seconds(1);
+    /// When ENIs of an earlier life are looked for: later than any call of it can still be under way.
+    const STRAYS_AFTER: Millis = Millis::seconds(60);
     /// How long nothing is added to an ENI after EC2 said it is full.
     const REFUSED: Millis = Millis::seconds(60);
 

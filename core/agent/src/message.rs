@@ -208,6 +208,11 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// An ENI that was made for this node and never attached is deleted.
+    StrayFound {
+        /// Which.
+        eni: EniId,
+    },
     /// A call to the cloud failed.
     CloudFailed {
         /// What was asked, in words.
@@ -268,7 +273,7 @@ impl Notice {
     pub fn level(&self) -> Level {
         match self {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
-            Self::HostRepaired { .. } | Self::LeasePruned { .. } => Level::Info,
+            Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
             }
@@ -284,6 +289,7 @@ impl fmt::Display for Notice {
             Self::Grown { eni, count } => write!(f, "{count} addresses came to {eni}"),
             Self::EniReady { eni, mac } => write!(f, "{eni} ({mac}) can carry pods"),
             Self::EniReleased { eni } => write!(f, "{eni} was given back"),
+            Self::StrayFound { eni } => write!(f, "{eni} was made for this node and never attached; it is deleted"),
             Self::EniKept { eni, why } => write!(f, "{eni} stays: {why}"),
             Self::CloudFailed { what, failure, retry_in: Some(ms) } => {
                 write!(f, "{what} failed: {failure}; tried again in {:.1} s", *ms as f64 / 1000.0)

@@ -132,13 +132,12 @@ impl Story {
         world.run_for(Millis::seconds(3600));
         let later = &world.calls[quiet..];
         assert_eq!(later, [], "a node at rest keeps calling");
-        let unattached =
-            world.enis.values().filter(|eni| eni.truth.attachment.is_none() && eni.token.is_some()).count();
-        assert!(
-            unattached <= world.restarts as usize,
-            "{unattached} ENIs belong to nobody after {} restarts",
-            world.restarts
-        );
+        // A create that was cut off by a kill may come to light after the next start's look: the one after finds it.
+        world.restart(Millis::seconds(1));
+        world.run_for(Millis::seconds(300));
+        let unattached: Vec<_> = world.enis.values().filter(|eni| eni.truth.attachment.is_none()).collect();
+        assert!(unattached.is_empty(), "ENIs that belong to nobody: {unattached:?}");
+        self.judge(world);
     }
 }
 

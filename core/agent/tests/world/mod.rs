@@ -411,6 +411,10 @@ impl World {
                 }
                 Ok(CloudAnswer::Done)
             }
+            CloudCall::FindStrays => {
+                let strays = self.enis.values().filter(|eni| eni.token.is_some() && eni.truth.available);
+                Ok(CloudAnswer::Strays(strays.map(|eni| eni.truth.id.clone()).collect()))
+            }
             CloudCall::Delete { eni } => {
                 let gone = self.enis.remove(eni).ok_or_else(missing)?;
                 assert!(gone.truth.available, "deleted while attached");
@@ -464,6 +468,7 @@ pub fn kind_of(call: &CloudCall) -> &'static str {
         CloudCall::Describe { .. } => "Describe",
         CloudCall::Detach { .. } => "Detach",
         CloudCall::Delete { .. } => "Delete",
+        CloudCall::FindStrays => "Strays",
     }
 }
 
