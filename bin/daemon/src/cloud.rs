@@ -183,7 +183,7 @@ impl Ec2Hand {
     /// ENIs with this instance's tag and our description that nothing uses.
     async fn strays(&self) -> Result<CloudAnswer, Ec2Error> {
         let filters = vec![
-            Filter::new(&format!("tag:{INSTANCE_TAG}"), [self.place.instance.as_str()]),
+            Filter::new(format!("tag:{INSTANCE_TAG}"), [self.place.instance.as_str()]),
             Filter::new("status", ["available"]),
         ];
         let request = DescribeNetworkInterfaces { filters, ..Default::default() };
