@@ -133,6 +133,21 @@ fn sources_are_translated_for_the_world_and_not_inside_the_vpc() {
     });
 }
 
+/// The daemon speaks to EC2 and the metadata while it sets the host up; tracking begins in the middle of such a connection.
+#[test]
+fn a_connection_of_the_node_that_was_open_before_the_table_came_keeps_its_port() {
+    sandboxed("filter::a_connection_of_the_node_that_was_open_before_the_table_came_keeps_its_port", || {
+        let mut scene = scene();
+        let world = socket(&scene.outside, WORLD);
+        let node = UdpSocket::bind("10.20.8.4:4000").unwrap();
+        node.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let own: SocketAddr = "10.20.8.4:4000".parse().unwrap();
+        assert_eq!(ask(&node, &world, WORLD), own);
+        scene.host.apply(&[HostOp::ReplaceFilter(filter())]).unwrap();
+        assert_eq!(ask(&node, &world, WORLD), own, "it is the primary address already: nothing to translate");
+    });
+}
+
 #[test]
 fn an_exemption_of_everything_translates_nothing() {
     sandboxed("filter::an_exemption_of_everything_translates_nothing", || {
