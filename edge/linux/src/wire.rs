@@ -131,6 +131,7 @@ fn remove_leftover(host: &mut Rtnl, name: &LinkName) -> Result<(), OpError> {
 fn create(host: &mut Rtnl, pod_ns: &Netns, veth: &VethPair) -> Result<(u32, Option<u32>), NetlinkError> {
     host.add_veth_unseen(&VethSpec {
         name: veth.host_link.clone(),
+        index: None,
         mac: Some(veth.host_mac),
         mtu: Some(veth.mtu),
         up: true,

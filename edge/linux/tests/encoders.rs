@@ -62,6 +62,7 @@ fn a_veth_pair_with_its_peer_elsewhere() {
     let elsewhere = Netns::current().unwrap();
     let spec = VethSpec {
         name: name("eni0761ccbeace"),
+        index: None,
         mac: Some(Mac([2, 0, 0, 0, 0, 1])),
         mtu: Some(9001),
         up: true,

@@ -208,7 +208,16 @@ impl Node {
         for (device, network) in [(0, "10.20.8"), (1, "10.20.9")] {
             let (eth, wire) = (format!("eth{device}").parse().unwrap(), format!("wire{device}").parse().unwrap());
             let peer = VethPeer { name: wire, mac: None, mtu: Some(9001), netns: None };
-            rtnl.add_veth(&VethSpec { name: eth, mac: None, mtu: Some(9001), up: true, alias: None, peer }).unwrap();
+            rtnl.add_veth(&VethSpec {
+                name: eth,
+                index: None,
+                mac: None,
+                mtu: Some(9001),
+                up: true,
+                alias: None,
+                peer,
+            })
+            .unwrap();
             let links: Vec<_> = ["eth", "wire"].map(|name| format!("{name}{device}").parse().unwrap()).into();
             links.iter().for_each(|link| rtnl.set_link(link, &up).unwrap());
             let address = HostOp::AddAddress {

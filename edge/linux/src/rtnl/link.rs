@@ -137,6 +137,9 @@ pub struct VethPeer<'a> {
 pub struct VethSpec<'a> {
     /// Name of the end in the conversation's namespace.
     pub name: LinkName,
+    /// Its index; chosen by the kernel if `None`. Ends whose indexes differ carry packets at once when the second comes up, see
+    /// [`Rtnl::settle_link`].
+    pub index: Option<u32>,
     /// Its hardware address; chosen by the kernel if `None`.
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
@@ -218,7 +221,7 @@ pub fn add_veth(spec: &VethSpec<'_>) -> Request {
     let up = if spec.up { libc::IFF_UP as u32 } else { 0 };
     let peer = &spec.peer;
     let message = Message::new(libc::RTM_NEWLINK, flag(libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ECHO))
-        .fixed(&ifinfo(0, up, up))
+        .fixed(&ifinfo(spec.index.unwrap_or(0), up, up))
         .text(libc::IFLA_IFNAME, spec.name.as_str())
         .maybe(spec.mac, |m, mac| m.bytes(libc::IFLA_ADDRESS, &mac.0))
         .maybe(spec.mtu, |m, mtu| m.u32(libc::IFLA_MTU, mtu))

@@ -11,6 +11,7 @@ fn a_veth_pair_is_made_across_namespaces_in_one_go() {
         let (mut host, pod) = (Rtnl::open().unwrap(), Netns::create().unwrap());
         let spec = VethSpec {
             name: name("eni0123456789a"),
+            index: None,
             mac: Some(mac(1)),
             mtu: Some(9001),
             up: true,

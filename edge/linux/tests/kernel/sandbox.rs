@@ -110,6 +110,7 @@ pub(crate) fn mac(last: u8) -> Mac {
 pub(crate) fn cable(rtnl: &mut Rtnl, ours: &str, other: &Netns, theirs: &str) -> (u32, u32) {
     let spec = VethSpec {
         name: name(ours),
+        index: None,
         mac: None,
         mtu: None,
         up: true,

@@ -81,6 +81,7 @@ impl Tie<'_> {
         let mut far = Rtnl::open_in(there).context(step())?;
         let spec = VethSpec {
             name: link_name(name)?,
+            index: None,
             mac: Some(macs[0]),
             mtu: Some(self.mtu),
             up: true,
@@ -90,6 +91,7 @@ impl Tie<'_> {
         let (index, _) = near.add_veth(&spec).context(step())?;
         let peer_index = far.link(&spec.peer.name).context(step())?.index;
         far.set_link(peer_index, &LinkChange::up()).context(step())?;
+        near.settle_link(index).context(step())?;
         near.pin_neighbour(&NeighSpec::pinned(index, NEXT_HOP, macs[1])).context(step())?;
         far.pin_neighbour(&NeighSpec::pinned(peer_index, NEXT_HOP, macs[0])).context(step())?;
         Ok((index, peer_index))

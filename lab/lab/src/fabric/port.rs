@@ -49,6 +49,9 @@ pub struct PortStatus {
     pub networks: Vec<Ipv4Net>,
 }
 
+/// Where the kernel indexes of ports begin; the rest comes from the ENI's MAC.
+const FIRST_INDEX: u32 = 0x0100_0000;
+
 /// What changes when an ENI gets other addresses.
 #[derive(Debug, Default)]
 pub(super) struct Change {
@@ -70,13 +73,16 @@ impl Port {
         let [_, _, a, b, c, d] = eni.mac.0;
         let spec = VethSpec {
             name: name.clone(),
+            // Far from the small numbers that links of a node have: the port carries packets as soon as the node brings its end up.
+            index: Some(FIRST_INDEX | u32::from_be_bytes([0, b, c, d])),
             mac: Some(Mac([PORT_MAC[0], PORT_MAC[1], a, b, c, d])),
             mtu: Some(VPC_MTU),
             up: true,
             alias: Some(eni.id.to_string()),
             peer: VethPeer { name: link.clone(), mac: Some(eni.mac), mtu: Some(VPC_MTU), netns: Some(node) },
         };
-        let (index, _) = router.add_veth(&spec).context(step())?;
+        let made = router.add_veth(&spec).or_else(|_| router.add_veth(&VethSpec { index: None, ..spec.clone() }));
+        let (index, _) = made.context(step())?;
         let networks = networks(&eni.addresses);
         let port = Self {
             index,
