@@ -19,24 +19,32 @@ struct Lane {
     name: &'static str,
     /// What the lane should take on two cores, building included.
     budget: Duration,
-    /// Which packages, and which of their tests.
     selection: Selection,
+    /// Made-up cases for each property.
+    cases: u32,
 }
 
 enum Selection {
-    /// All but those that need the whole lab.
-    AllBut(&'static [&'static str]),
-    /// Those.
+    /// All packages but those of other lanes: a new package is tested without being named here.
+    AllBut(&'static [&'static [&'static str]]),
+    /// These packages.
     Only(&'static [&'static str]),
 }
 
 /// The packages whose tests start whole labs, nodes and programs.
 const LAB: &[&str] = &["vpc-lab", "e2e"];
+/// The packages that are state machines and planners: their tests make up histories, and the more the better.
+const SIMULATED: &[&str] = &["vpc-ipam", "vpc-hostnet", "vpc-agent", "lab-cloud"];
 
-const LANES: [Lane; 2] = [
-    Lane { name: "tests", budget: Duration::from_secs(15 * 60), selection: Selection::AllBut(LAB) },
-    Lane { name: "lab suites", budget: Duration::from_secs(12 * 60), selection: Selection::Only(LAB) },
+const LANES: [Lane; 3] = [
+    Lane { name: "tests", budget: minutes(15), selection: Selection::AllBut(&[LAB, SIMULATED]), cases: 256 },
+    Lane { name: "simulation", budget: minutes(5), selection: Selection::Only(SIMULATED), cases: 2000 },
+    Lane { name: "lab suites", budget: minutes(12), selection: Selection::Only(LAB), cases: 256 },
 ];
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
 
 /// Runs all lanes, whatever happens in one of them, and prints the summary.
 pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
@@ -76,7 +84,10 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
 impl Selection {
     fn arguments(&self) -> Vec<&'static str> {
         match self {
-            Self::AllBut(packages) => std::iter::once("--workspace").chain(each("--exclude", packages)).collect(),
+            Self::AllBut(lanes) => {
+                let others = lanes.iter().flat_map(|packages| each("--exclude", packages));
+                std::iter::once("--workspace").chain(others).collect()
+            }
             Self::Only(packages) => each("-p", packages).collect(),
         }
     }
@@ -89,7 +100,7 @@ fn each(flag: &'static str, packages: &'static [&'static str]) -> impl Iterator<
 impl Lane {
     fn run(&self, filter: Option<&str>, target: &Path, skips: &Path) -> Result<Tally> {
         let mut tally = Tally::default();
-        if let Selection::Only(_) = self.selection {
+        if matches!(self.selection, Selection::Only(LAB)) {
             // `cargo test` builds programs only for their own package's tests; the lab's tests run all three.
             let packages = shell::PROGRAMS.into_iter().flat_map(|program| ["-p", program]);
             if !shell::run(&mut shell::cargo(["build", "--locked", "--bins"].into_iter().chain(packages)))?.success() {
@@ -100,6 +111,7 @@ impl Lane {
         forget(skips)?;
         let mut command = shell::cargo(["test", "--locked", "--no-fail-fast"]);
         command.args(self.selection.arguments()).args(filter).args(["--", "--show-output"]);
+        command.env("PROPTEST_CASES", self.cases.to_string());
         command.env("VPC_CNI_SKIPS", skips).env("VPC_CNI_BIN_DIR", target.join("debug"));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
         let printed = child.stdout.take().context("cargo test has no output")?;

@@ -40,6 +40,7 @@ impl Cloud {
         use AnyRequest as Q;
         use AnyResponse as A;
         match request {
+            Q::AssignIpv6Addresses(r) => self.assign_ipv6(&r).map(A::AssignIpv6Addresses),
             Q::AssignPrivateIpAddresses(r) => self.assign(&r).map(A::AssignPrivateIpAddresses),
             Q::AttachNetworkInterface(r) => self.attach(&r).map(A::AttachNetworkInterface),
             Q::CreateNetworkInterface(r) => self.create(r).map(A::CreateNetworkInterface),
@@ -47,6 +48,7 @@ impl Cloud {
             Q::DeleteNetworkInterface(r) => self.delete(&r).map(A::DeleteNetworkInterface),
             Q::DetachNetworkInterface(r) => self.detach(&r).map(A::DetachNetworkInterface),
             Q::ModifyNetworkInterfaceAttribute(r) => self.modify(&r).map(A::ModifyNetworkInterfaceAttribute),
+            Q::UnassignIpv6Addresses(r) => self.unassign_ipv6(&r).map(A::UnassignIpv6Addresses),
             Q::UnassignPrivateIpAddresses(r) => self.unassign(&r).map(A::UnassignPrivateIpAddresses),
             Q::DescribeAvailabilityZones(r) => self.describe_zones(&r).map(A::DescribeAvailabilityZones),
             Q::DescribeInstanceTypes(r) => self.describe_instance_types(&r).map(A::DescribeInstanceTypes),
@@ -95,7 +97,7 @@ impl Cloud {
             return Err(ApiError::no_subnet(&request.subnet_id));
         }
         if request.ipv6_address_count.unwrap_or(0) + request.ipv6_prefix_count.unwrap_or(0) > 0 {
-            return Err(ApiError::value(format!("The subnet {} has no IPv6 CIDR block", request.subnet_id)));
+            return Err(ApiError::no_ipv6(&request.subnet_id));
         }
         self.check_groups(&request.groups)?;
         let interface_type = match request.interface_type {
@@ -396,7 +398,7 @@ impl Cloud {
 
     // -- helpers -------------------------------------------------------------------------------------------------------
 
-    fn eni(&self, id: &EniId) -> Result<&Eni, ApiError> {
+    pub(crate) fn eni(&self, id: &EniId) -> Result<&Eni, ApiError> {
         self.world.enis.get(id).ok_or_else(|| ApiError::no_eni(id))
     }
 
@@ -435,7 +437,7 @@ fn check_takes_prefixes(instance: &Instance) -> Result<(), ApiError> {
 }
 
 /// Refuses more than one kind of parameter, and, if one is needed, none.
-fn one_kind(kinds: &[(&str, bool)], missing_is_missing: bool) -> Result<(), ApiError> {
+pub(crate) fn one_kind(kinds: &[(&str, bool)], missing_is_missing: bool) -> Result<(), ApiError> {
     let given: Vec<_> = kinds.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
     let names: Vec<_> = kinds.iter().map(|(name, _)| *name).collect();
     match given.len() {

@@ -345,7 +345,10 @@ impl Cloud {
             AnyRequest::CreateNetworkInterface(_) => profile.create,
             AnyRequest::AttachNetworkInterface(_) => profile.attach,
             AnyRequest::DetachNetworkInterface(_) => profile.detach,
-            AnyRequest::AssignPrivateIpAddresses(_) | AnyRequest::UnassignPrivateIpAddresses(_) => profile.assign,
+            AnyRequest::AssignIpv6Addresses(_)
+            | AnyRequest::AssignPrivateIpAddresses(_)
+            | AnyRequest::UnassignIpv6Addresses(_)
+            | AnyRequest::UnassignPrivateIpAddresses(_) => profile.assign,
             AnyRequest::CreateTags(_)
             | AnyRequest::DeleteNetworkInterface(_)
             | AnyRequest::ModifyNetworkInterfaceAttribute(_) => profile.modify,

@@ -56,6 +56,10 @@ impl ApiError {
         Self::client("InvalidGroup.NotFound", format!("The security group '{id}' does not exist"))
     }
 
+    pub(crate) fn no_ipv6(subnet: &impl Display) -> Self {
+        Self::value(format!("The subnet {subnet} has no IPv6 CIDR block"))
+    }
+
     pub(crate) fn too_many_addresses() -> Self {
         Self::client("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")
     }

@@ -21,6 +21,7 @@ mod event;
 mod filter;
 mod ids;
 mod imds;
+mod ipv6;
 mod pool;
 mod profile;
 mod snapshot;

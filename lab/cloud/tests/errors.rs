@@ -7,10 +7,10 @@ mod common;
 use common::{Lab, instance, small_subnet, subnet, with_instance};
 use lab_cloud::{ApiError, Profile, WorldSpec};
 use vpc_aws::ec2::shapes::{
-    AnyRequest, AssignPrivateIpAddresses, AttachNetworkInterface, CreateNetworkInterface, CreateTags,
-    DeleteNetworkInterface, DescribeInstances, DescribeNetworkInterfaces, DescribeSubnets, DetachNetworkInterface,
-    Filter, ModifyNetworkInterfaceAttribute, NetworkInterfaceAttachmentChanges, Tag, TagSpecification,
-    UnassignPrivateIpAddresses,
+    AnyRequest, AssignIpv6Addresses, AssignPrivateIpAddresses, AttachNetworkInterface, CreateNetworkInterface,
+    CreateTags, DeleteNetworkInterface, DescribeInstances, DescribeNetworkInterfaces, DescribeSubnets,
+    DetachNetworkInterface, Filter, ModifyNetworkInterfaceAttribute, NetworkInterfaceAttachmentChanges, Tag,
+    TagSpecification, UnassignIpv6Addresses, UnassignPrivateIpAddresses,
 };
 use vpc_model::{CardIndex, DeviceIndex, EniId};
 
@@ -215,6 +215,44 @@ fn addresses_are_unassigned_only_where_they_are() {
     refused(lab.call(of(&own, half)), "InvalidParameterValue", "[10.20.8.99] is not assigned");
     assert_eq!(lab.show(&own).private_ip_addresses.len(), 2, "all or nothing");
     refused(lab.call(of(&own, Vec::new())), "MissingParameter", "PrivateIpAddress or Ipv4Prefix");
+}
+
+#[test]
+fn there_is_no_ipv6_in_this_cloud() {
+    let mut lab = Lab::instant();
+    let (own, ghost) = (lab.primary("node-1"), eni("eni-0ghost"));
+    let before = lab.show(&own);
+    let none = format!("The subnet {} has no IPv6 CIDR block", subnet("private-a"));
+    let mut certain = AssignIpv6Addresses::addresses(own.clone(), 1);
+    (certain.ipv6_address_count, certain.ipv6_addresses) = (None, vec!["fd00::1".parse().unwrap()]);
+    for request in
+        [AssignIpv6Addresses::addresses(own.clone(), 1), AssignIpv6Addresses::prefixes(own.clone(), 1), certain.clone()]
+    {
+        refused(lab.call(request), "InvalidParameterValue", &none);
+    }
+    refused(
+        lab.call(AssignIpv6Addresses::prefixes(ghost.clone(), 1)),
+        "InvalidNetworkInterfaceID.NotFound",
+        "'eni-0ghost' does not exist",
+    );
+    let mut two_kinds = certain.clone();
+    two_kinds.ipv6_prefix_count = Some(1);
+    refused(lab.call(two_kinds), "InvalidParameterCombination", "Ipv6Addresses and Ipv6PrefixCount");
+    certain.ipv6_addresses.clear();
+    refused(lab.call(certain), "MissingParameter", "Ipv6AddressCount or Ipv6Addresses or Ipv6PrefixCount");
+
+    let unassign = |eni: &EniId, addresses: &[&str], prefixes: &[&str]| UnassignIpv6Addresses {
+        network_interface_id: eni.clone(),
+        ipv6_addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        ipv6_prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    let absent = "[fd00::1] is not assigned";
+    refused(lab.call(unassign(&own, &["fd00::1"], &[])), "InvalidParameterValue", absent);
+    refused(lab.call(unassign(&own, &[], &["fd00::/80"])), "InvalidParameterValue", "[fd00::/80] is not assigned");
+    refused(lab.call(unassign(&ghost, &["fd00::1"], &[])), "InvalidNetworkInterfaceID.NotFound", "eni-0ghost");
+    refused(lab.call(unassign(&own, &[], &[])), "MissingParameter", "Ipv6Addresses or Ipv6Prefix");
+    refused(lab.call(unassign(&own, &["fd00::1"], &["fd00::/80"])), "InvalidParameterCombination", "together");
+    assert_eq!(lab.show(&own), before);
 }
 
 #[test]

@@ -12,9 +12,9 @@ use common::{Plain, client, client_with, default_world, imds_settings, serve, se
 use lab_cloud::{ACCESS_KEY, Caller, FabricEvent, Profile, SECRET_KEY, WorldSpec, id_for};
 use lab_serve::{CallFilter, Service};
 use vpc_aws::ec2::shapes::{
-    AssignPrivateIpAddresses, AttachNetworkInterface, CreateNetworkInterface, CreateTags, DeleteNetworkInterface,
-    DescribeInstanceTypes, DescribeInstances, DescribeNetworkInterfaces, DescribeSubnets, DescribeVpcs,
-    DetachNetworkInterface, ErrorAnswer, Filter, Tag, UnassignPrivateIpAddresses,
+    AssignIpv6Addresses, AssignPrivateIpAddresses, AttachNetworkInterface, CreateNetworkInterface, CreateTags,
+    DeleteNetworkInterface, DescribeInstanceTypes, DescribeInstances, DescribeNetworkInterfaces, DescribeSubnets,
+    DescribeVpcs, DetachNetworkInterface, ErrorAnswer, Filter, Tag, UnassignPrivateIpAddresses,
 };
 use vpc_aws::{Ec2Settings, ec2, imds};
 use vpc_model::{DeviceIndex, InstanceId};
@@ -59,6 +59,8 @@ async fn our_client_walks_an_eni_through_its_life() {
         ipv4_prefixes: Vec::new(),
     };
     ec2.call(&unassign).await.unwrap();
+    let no_ipv6 = ec2.call(&AssignIpv6Addresses::prefixes(id.clone(), 1)).await.unwrap_err().to_string();
+    assert!(no_ipv6.contains("InvalidParameterValue") && no_ipv6.contains("has no IPv6 CIDR block"), "{no_ipv6}");
     ec2.call(&DetachNetworkInterface { attachment_id, force: None, dry_run: None }).await.unwrap();
     ec2.call(&DeleteNetworkInterface { network_interface_id: id, dry_run: None }).await.unwrap();
     let gone = ec2.call(&describe).await.unwrap_err();
@@ -141,6 +143,18 @@ async fn malformed_requests_are_named() {
         (format!("Action=CreateNetworkInterface&{v}"), 400, "MissingParameter", "SubnetId"),
         (format!("Action=CreateNetworkInterface&{v}&SubnetId=sub-1"), 400, "InvalidSubnetID.Malformed", "sub-1"),
         (format!("Action=CreateNetworkInterface&{v}&SubnetId=subnet-1"), 400, "InvalidSubnetID.NotFound", "subnet-1"),
+        (
+            format!("Action=AssignIpv6Addresses&{v}&NetworkInterfaceId=eni-1&Ipv6PrefixCount=1&DryRun=true"),
+            400,
+            "UnknownParameter",
+            "DryRun",
+        ),
+        (
+            format!("Action=UnassignIpv6Addresses&{v}&NetworkInterfaceId=eni-1&Ipv6Prefix.1=fd00::"),
+            400,
+            "InvalidParameterValue",
+            "Ipv6Prefix.1",
+        ),
         (format!("Action=DescribeVpcs&{v}&DryRun=maybe"), 400, "InvalidParameterValue", "DryRun"),
         (format!("Action=DescribeVpcs&{v}&DryRun=true"), 412, "DryRunOperation", "DryRun flag"),
         ("Action=DescribeVpcs".to_owned(), 400, "MissingParameter", "Version"),

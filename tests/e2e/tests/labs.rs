@@ -52,11 +52,14 @@ macro_rules! user_or_skip {
 fn a_hundred_pods_come_and_go_and_the_kernel_is_as_before() {
     let user = user_or_skip!("a_hundred_pods_come_and_go_and_the_kernel_is_as_before");
     let folder = tempfile::tempdir().unwrap();
-    // Seven spare ENIs beside the first: the node holds all eight from its start to its end, so that only pods make a difference.
-    let file = written(folder.path(), &one_node(r#"{ WARM_ENI_TARGET = "7", IP_COOLDOWN_PERIOD = "0" }"#));
+    // Eight ENIs' worth of free addresses is all the node can have, so it holds all eight from its start to its end, and only pods
+    // make a difference.
+    let file = written(folder.path(), &one_node(r#"{ WARM_ENI_TARGET = "8", IP_COOLDOWN_PERIOD = "0" }"#));
     let lab = Lab::up(&user, Some(&file)).unwrap();
     let eni_rules = |state: &Value| with(state, "rules", |rule| rule["priority"] == 32765).len();
-    let before = wait_until("eight ENIs", Duration::from_secs(60), || observe(&lab), |state| eni_rules(state) == 7);
+    let twice = || (observe(&lab), observe(&lab));
+    let settled = |(one, two): &(Value, Value)| eni_rules(one) == 7 && one == two;
+    let (before, _) = wait_until("eight ENIs", Duration::from_secs(60), twice, settled);
     assert!(with(&before, "links", of_a_pod).is_empty(), "{before:#}");
 
     lab.must(&["pod", "scale", "node-a", "100"]).unwrap();
@@ -92,6 +95,19 @@ fn a_user_without_rights_home_or_runtime_folder_has_a_lab_too() {
     lab.must(&["pod", "add", "node-a", "default/web"]).unwrap();
     let status = lab.json(&["status", "--json"]).unwrap().to_string();
     assert!(status.contains("default/web") || status.contains("\"web\""), "{status}");
+}
+
+#[test]
+fn a_daemon_ends_when_told_and_comes_back() {
+    let user = user_or_skip!("a_daemon_ends_when_told_and_comes_back");
+    let lab = Lab::up(&user, None).unwrap();
+    lab.must(&["pod", "add", "node-a", "default/web"]).unwrap();
+    lab.must(&["daemon", "stop", "node-a"]).unwrap();
+    let ended = &lab.json(&["status", "--json"]).unwrap()["nodes"][0]["daemon"]["ended"];
+    assert!(ended.as_str().is_some_and(|how| how.contains("status: 0")), "SIGTERM is an end in good order: {ended}");
+    lab.must(&["daemon", "start", "node-a"]).unwrap();
+    lab.must(&["pod", "del", "node-a", "default/web"]).unwrap();
+    lab.must(&["pod", "add", "node-a", "default/web"]).unwrap();
 }
 
 #[test]

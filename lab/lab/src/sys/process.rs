@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
 
 use super::spaces::Spaces;
 
@@ -65,6 +67,9 @@ impl Program {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
+        // A child inherits what its parent's thread blocks, and ours block the signals that end a daemon.
+        // SAFETY: one system call between fork and exec; nothing is allocated and no lock is taken.
+        unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
         inside.run(move || command.spawn())?
     }
 

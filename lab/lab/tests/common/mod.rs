@@ -1,6 +1,11 @@
 //! Labs for tests: small, without the real daemon unless asked, and gone with the test however that ends.
 #![allow(dead_code)]
 
+pub(crate) mod ec2;
+pub(crate) mod nobody;
+pub(crate) mod traces;
+pub(crate) mod wire;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -68,7 +73,7 @@ public_ip = "203.0.113.10"
 "#;
 
 pub(crate) fn vpc_lab() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_vpc-lab"))
+    nobody::programs().join("vpc-lab")
 }
 
 pub(crate) fn topology(text: &str) -> Topology {

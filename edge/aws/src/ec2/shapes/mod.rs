@@ -9,6 +9,7 @@ mod describe;
 mod instance;
 mod interface;
 mod interface_actions;
+mod ipv6_actions;
 pub mod query;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -21,6 +22,7 @@ pub use describe::*;
 pub use instance::*;
 pub use interface::*;
 pub use interface_actions::*;
+pub use ipv6_actions::*;
 pub use query::{ParamError, Query, Reader, VERSION};
 pub use scalar::Timestamp;
 pub use tags::*;
@@ -262,6 +264,7 @@ macro_rules! actions {
 }
 
 actions! {
+    AssignIpv6Addresses,
     AssignPrivateIpAddresses,
     AttachNetworkInterface,
     CreateNetworkInterface,
@@ -278,6 +281,7 @@ actions! {
     DescribeVpcs,
     DetachNetworkInterface,
     ModifyNetworkInterfaceAttribute,
+    UnassignIpv6Addresses,
     UnassignPrivateIpAddresses,
 }
 

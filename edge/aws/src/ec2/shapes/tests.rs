@@ -32,6 +32,7 @@ proptest! {
 
     #[test]
     fn every_request_and_answer_survives_the_wire(seed: u64) {
+        survives::<AssignIpv6Addresses>(seed);
         survives::<AssignPrivateIpAddresses>(seed);
         survives::<AttachNetworkInterface>(seed);
         survives::<CreateNetworkInterface>(seed);
@@ -48,6 +49,7 @@ proptest! {
         survives::<DescribeVpcs>(seed);
         survives::<DetachNetworkInterface>(seed);
         survives::<ModifyNetworkInterfaceAttribute>(seed);
+        survives::<UnassignIpv6Addresses>(seed);
         survives::<UnassignPrivateIpAddresses>(seed);
     }
 
@@ -121,6 +123,77 @@ fn requests_are_spelt_as_ec2_wants_them() {
         unassign.query().encode(),
         "Action=UnassignPrivateIpAddresses&Version=2016-11-15&NetworkInterfaceId=eni-0c&PrivateIpAddress.1=10.0.0.9"
     );
+}
+
+#[test]
+fn ipv6_actions_are_spelt_as_ec2_wants_them() {
+    // In the published model, the lists' own names differ: `Ipv6Addresses` in the plural, `Ipv6Prefix` not.
+    let eni = || "eni-0c".parse().unwrap();
+    let mut assign = AssignIpv6Addresses::addresses(eni(), 2);
+    assign.ipv6_addresses = vec!["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()];
+    assert_eq!(
+        assign.query().encode(),
+        "Action=AssignIpv6Addresses&Version=2016-11-15&NetworkInterfaceId=eni-0c&Ipv6AddressCount=2\
+         &Ipv6Addresses.1=fd00%3A%3A1&Ipv6Addresses.2=fd00%3A%3A2"
+    );
+    let mut assign = AssignIpv6Addresses::prefixes(eni(), 1);
+    assign.ipv6_prefixes = vec!["fd00:1:2:3:4::/80".parse().unwrap()];
+    assert_eq!(
+        assign.query().encode(),
+        "Action=AssignIpv6Addresses&Version=2016-11-15&NetworkInterfaceId=eni-0c&Ipv6PrefixCount=1\
+         &Ipv6Prefix.1=fd00%3A1%3A2%3A3%3A4%3A%3A%2F80"
+    );
+    let unassign = UnassignIpv6Addresses {
+        network_interface_id: eni(),
+        ipv6_addresses: vec!["fd00::1".parse().unwrap()],
+        ipv6_prefixes: vec!["fd00:1:2:3:4::/80".parse().unwrap()],
+    };
+    assert_eq!(
+        unassign.query().encode(),
+        "Action=UnassignIpv6Addresses&Version=2016-11-15&NetworkInterfaceId=eni-0c&Ipv6Addresses.1=fd00%3A%3A1\
+         &Ipv6Prefix.1=fd00%3A1%3A2%3A3%3A4%3A%3A%2F80"
+    );
+    let base = "Action=AssignIpv6Addresses&Version=2016-11-15&NetworkInterfaceId=eni-0c";
+    for (pair, code, word) in [
+        ("Ipv6Addresses.1=10.0.0.9", "InvalidParameterValue", "an IPv6 address"),
+        ("Ipv6Prefix.1=fd00::", "InvalidParameterValue", "an IPv6 network"),
+        ("Ipv6AddressCount=-1", "InvalidParameterValue", "at least 0"),
+        ("Ipv6Prefixes.1=fd00::/80", "UnknownParameter", "Ipv6Prefixes.1"),
+        // Neither action has a dry run.
+        ("DryRun=true", "UnknownParameter", "DryRun"),
+    ] {
+        let error = refusal(&format!("{base}&{pair}"));
+        assert_eq!(error.code(), code, "{pair}: {error}");
+        assert!(error.to_string().contains(word), "{pair}: {error}");
+    }
+}
+
+#[test]
+fn ipv6_answers_of_ec2_are_read() {
+    // Bare values in the items, other than for IPv4.
+    let document = r#"<AssignIpv6AddressesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
+    <requestId>ec6b91ec-EXAMPLE</requestId>
+    <networkInterfaceId>eni-0c</networkInterfaceId>
+    <assignedIpv6Addresses><item>2600:1f14::a</item><item>2600:1f14::b</item></assignedIpv6Addresses>
+    <assignedIpv6PrefixSet><item>2600:1f14:0:0:1::/80</item></assignedIpv6PrefixSet>
+</AssignIpv6AddressesResponse>"#;
+    let answer = answer_from_xml::<AssignIpv6Addresses>(document).unwrap().body;
+    let texts: Vec<_> = answer.assigned_ipv6_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (answer.network_interface_id.as_str(), texts),
+        ("eni-0c", vec!["2600:1f14::a".into(), "2600:1f14::b".into()])
+    );
+    assert_eq!(answer.assigned_ipv6_prefixes, ["2600:1f14:0:0:1::/80".parse().unwrap()]);
+
+    let document = "<UnassignIpv6AddressesResponse><requestId>94d446d7</requestId>\
+        <networkInterfaceId>eni-0c</networkInterfaceId><unassignedIpv6Addresses><item>2600:1f14::a</item>\
+        </unassignedIpv6Addresses><unassignedIpv6PrefixSet/></UnassignIpv6AddressesResponse>";
+    let answer = answer_from_xml::<UnassignIpv6Addresses>(document).unwrap().body;
+    assert_eq!(answer.unassigned_ipv6_addresses, ["2600:1f14::a".parse::<std::net::Ipv6Addr>().unwrap()]);
+    assert!(answer.unassigned_ipv6_prefixes.is_empty());
+    let bad = document.replace("::a", ":a");
+    let error = answer_from_xml::<UnassignIpv6Addresses>(&bad).unwrap_err();
+    assert!(error.to_string().contains("unassignedIpv6Addresses/item[1]"), "{error}");
 }
 
 #[test]

@@ -7,17 +7,17 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use vpc_linux::{Netns, Rtnl, VethPeer, VethSpec};
 
-use crate::runtime::{exists, together};
+use crate::runtime::{together, until_gone};
 
-/// `rounds` times: `at_once` times at the same moment an empty process and a veth pair into a fresh namespace; then each pair is
-/// deleted again.
+/// `rounds` times: `at_once` times at the same moment an empty process and a veth pair into a fresh namespace; then another empty
+/// process, and the namespace goes with its link.
 pub(crate) fn pairs(at_once: usize, rounds: usize) -> Result<()> {
     let (mut added, mut deleted) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let spaces = (0..at_once).map(|n| Ok((format!("bare{n}"), Netns::create()?))).collect::<Result<Vec<_>>>()?;
         let pairs = together(spaces, |(name, netns)| add(name, netns))?;
         added.extend(pairs.iter().map(|(took, ..)| took * 1e3));
-        let gone = together(pairs, |(_, name, netns)| delete(&name, netns))?;
+        let gone = together(pairs, |(_, name, netns)| drop_namespace(&name, netns))?;
         deleted.extend(gone.iter().map(|took| took * 1e3));
     }
     println!("{}", json!({ "add_ms": added, "del_gone_ms": deleted }));
@@ -26,18 +26,30 @@ pub(crate) fn pairs(at_once: usize, rounds: usize) -> Result<()> {
 
 fn add(name: String, netns: Netns) -> Result<(f64, String, Netns)> {
     let begin = Instant::now();
-    let nothing = Command::new("/proc/self/exe").arg("nothing").status().context("cannot run an empty process")?;
-    ensure!(nothing.success(), "an empty process failed");
+    nothing()?;
     let peer = VethPeer { name: "eth0".parse()?, mac: None, mtu: None, netns: Some(&netns) };
-    Rtnl::open()?.add_veth(&VethSpec { name: name.parse()?, mac: None, mtu: None, up: true, alias: None, peer })?;
+    Rtnl::open()?.add_veth(&VethSpec {
+        name: name.parse()?,
+        index: None,
+        mac: None,
+        mtu: None,
+        up: true,
+        alias: None,
+        peer,
+    })?;
     Ok((begin.elapsed().as_secs_f64(), name, netns))
 }
 
-fn delete(name: &str, netns: Netns) -> Result<f64> {
+fn drop_namespace(name: &str, netns: Netns) -> Result<f64> {
     let begin = Instant::now();
-    Rtnl::open()?.delete_link(&name.parse::<vpc_model::LinkName>()?)?;
-    ensure!(!exists(name), "link {name} is still there");
-    let took = begin.elapsed().as_secs_f64();
+    nothing()?;
     drop(netns);
-    Ok(took)
+    until_gone(name)?;
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+fn nothing() -> Result<()> {
+    let status = Command::new("/proc/self/exe").arg("nothing").status().context("cannot run an empty process")?;
+    ensure!(status.success(), "an empty process failed");
+    Ok(())
 }

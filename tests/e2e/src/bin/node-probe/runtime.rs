@@ -89,7 +89,7 @@ impl Pod {
         Ok((took, self))
     }
 
-    /// Seconds from the plugin's start until the host's link is gone.
+    /// Seconds from the plugin's start until the host's link is gone. The runtime drops the namespace as soon as the plugin is done.
     fn del(self, config: &Value) -> Result<f64> {
         let link =
             self.result["interfaces"][0]["name"].as_str().context("the ADD's result names no interface")?.to_owned();
@@ -98,13 +98,9 @@ impl Pod {
         config["prevResult"] = self.result.clone();
         let begin = Instant::now();
         self.plugin("DEL", &config)?;
-        while exists(&link) {
-            ensure!(begin.elapsed() < GONE_AT_MOST, "{}: link {link} does not go", self.name);
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        let took = begin.elapsed().as_secs_f64();
         Netns::unbind(&self.netns)?;
-        Ok(took)
+        until_gone(&link).with_context(|| self.name.clone())?;
+        Ok(begin.elapsed().as_secs_f64())
     }
 
     fn plugin(&self, command: &str, config: &Value) -> Result<Vec<u8>> {
@@ -136,7 +132,16 @@ impl Pod {
     }
 }
 
-/// Whether the host has a link of that name.
-pub(crate) fn exists(link: &str) -> bool {
+/// Waits until the host has no link of that name.
+pub(crate) fn until_gone(link: &str) -> Result<()> {
+    let begin = Instant::now();
+    while exists(link) {
+        ensure!(begin.elapsed() < GONE_AT_MOST, "link {link} does not go");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+fn exists(link: &str) -> bool {
     nix::net::if_::if_nametoindex(link).is_ok()
 }
