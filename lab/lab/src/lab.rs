@@ -380,30 +380,44 @@ impl Lab {
     /// # Errors
     /// See [`Lab::ask`].
     pub fn down(mut self) -> Result<(), LabError> {
+        let pid = self.supervisor_pid();
         let ended = self.ask::<()>(&Request::Down);
         self.lifeline = None;
-        let deadline = Instant::now() + END_PATIENCE;
-        while self.place.is_up() {
-            if Instant::now() > deadline {
-                let pid = self.supervisor_pid().unwrap_or_default();
-                return Err(LabError::Refused(Failure::other(format!(
-                    "the lab has not ended; `kill -9 {pid}` ends it"
-                ))));
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if !self.await_end(pid) {
+            let pid = pid.unwrap_or_default();
+            let what = format!("the lab has not ended; `kill -9 {pid}` ends it");
+            return Err(LabError::Refused(Failure::other(what)));
         }
         self.place.clear();
         ended
     }
+
+    /// Waits until the lock is free and the first process is gone. It gives the lock up before the kernel has ended the rest of its
+    /// PID namespace, and ends itself only after that.
+    fn await_end(&self, pid: Option<i32>) -> bool {
+        let deadline = Instant::now() + END_PATIENCE;
+        while self.place.is_up() || pid.is_some_and(lives) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+/// Whether a process is there and not a zombie: one that nobody has waited for holds nothing any more.
+fn lives(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        let pid = self.supervisor_pid();
         if self.lifeline.take().is_some() {
-            let deadline = Instant::now() + END_PATIENCE;
-            while self.place.is_up() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            self.await_end(pid);
             self.place.clear();
         }
     }
