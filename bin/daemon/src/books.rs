@@ -18,6 +18,10 @@ use vpc_wire::checkpoint as file;
 /// The interface every runtime gives a pod first. Links do not say which one they are; kubelet's pods have no other.
 const POD_INTERFACE: &str = "eth0";
 
+/// How the container of a lease begins that is known by its host link alone; the link's name follows. (A container's id never has
+/// a colon.)
+const NAMELESS: &str = "link:";
+
 /// The checkpoint as the file holds it.
 #[must_use]
 pub fn to_file(books: &Checkpoint, generation: u64) -> file::Checkpoint {
@@ -91,7 +95,10 @@ pub fn from_file(read: file::Checkpoint) -> (Checkpoint, Vec<String>) {
 
 fn lease(allocation: file::Allocation, address: Ipv4Addr) -> Lease {
     let place = allocation.extra.device.zip(allocation.extra.table);
+    let nameless = allocation.pod == PodRef::default();
+    let link = allocation.key.container.strip_prefix(NAMELESS).filter(|_| nameless).and_then(|link| link.parse().ok());
     Lease {
+        link,
         key: allocation.key,
         pod: allocation.pod,
         address,
@@ -111,8 +118,8 @@ fn checkpoint_eni(eni: file::PoolEni, subnet: Subnet) -> CheckpointEni {
 }
 
 /// What the host's links and routes say about who has which address. The alias of a pod's link names its sandbox. A link
-/// without one (the reference writes none) keeps its address under a name of its own: it is never given to another pod, and is
-/// held until somebody who knows better frees it.
+/// without one (the reference writes none), or with a shortened one, keeps its address under a name of its own: it is not given to
+/// another pod as long as the link is there.
 #[must_use]
 pub fn from_host(host: &HostState, prefix: &VethPrefix, now: WallTime) -> (Checkpoint, Vec<String>) {
     let mut books = Checkpoint::default();
@@ -127,17 +134,44 @@ pub fn from_host(host: &HostState, prefix: &VethPrefix, now: WallTime) -> (Check
         }
         let alias =
             link.alias.as_deref().and_then(|text| text.parse::<LinkAlias>().ok()).filter(|alias| !alias.is_shortened());
-        let (network, container, pod) = match alias {
-            Some(alias) => (alias.network().to_owned(), alias.container().to_owned(), alias.pod().clone()),
+        let (network, container, pod, by_link) = match alias {
+            Some(alias) => (alias.network().to_owned(), alias.container().to_owned(), alias.pod().clone(), None),
             None => {
                 unnamed.push(format!("{address} behind {}", link.name));
-                ("aws-cni".to_owned(), format!("unknown-{}", link.name), PodRef::default())
+                let container = format!("{NAMELESS}{}", link.name);
+                ("aws-cni".to_owned(), container, PodRef::default(), Some(link.name.clone()))
             }
         };
         let key = SandboxKey { network, container, interface: POD_INTERFACE.to_owned() };
-        books.leases.push(Lease { key, pod, address, allocation: None, since: now });
+        books.leases.push(Lease { key, pod, address, allocation: None, since: now, link: by_link });
     }
     (books, unnamed)
+}
+
+/// Adds what the kernel shows and a checkpoint does not know: one witness is not enough. A file may be old (restored, or written by
+/// two daemons); a pod behind a link is there. Where both know an address and the link names its sandbox, the link is right. Says
+/// what was added or changed.
+pub fn heed_the_kernel(books: &mut Checkpoint, seen: Checkpoint) -> Vec<String> {
+    let mut said = Vec::new();
+    for lease in seen.leases {
+        let known = books.leases.iter().position(|other| other.address == lease.address);
+        match known {
+            Some(at) if lease.link.is_some() || books.leases[at].key == lease.key => {}
+            Some(at) => {
+                said.push(format!("{} belongs to {}, not to {}", lease.address, lease.key, books.leases[at].key));
+                books.leases.remove(at);
+                books.leases.retain(|other| other.key != lease.key);
+                books.leases.push(lease);
+            }
+            None => {
+                said.push(format!("{} belongs to {}, of which the checkpoint knows nothing", lease.address, lease.key));
+                books.leases.retain(|other| other.key != lease.key);
+                books.leases.push(lease);
+            }
+        }
+    }
+    books.rests.retain(|rest| !books.leases.iter().any(|lease| lease.address == rest.address));
+    said
 }
 
 /// The pod behind a link: the one address of main's host route to it.
@@ -185,6 +219,7 @@ mod tests {
                 address,
                 allocation: Some(place),
                 since: WallTime(7),
+                link: None,
             }],
             rests: vec![Rest { address: "10.20.0.12".parse().unwrap(), released: WallTime(9) }],
             enis: vec![CheckpointEni {
@@ -262,7 +297,7 @@ mod tests {
         let (read, unnamed) = from_host(&host, &VethPrefix::default(), WallTime(5));
         assert_eq!(read.leases.len(), 2);
         assert_eq!((&read.leases[0].key, &read.leases[0].pod), (&key("c1"), &pod("web-0")));
-        assert_eq!(read.leases[1].key, key("unknown-eni222"));
+        assert_eq!(read.leases[1].key, key("link:eni222"));
         assert_eq!(read.leases[1].address, "10.20.0.12".parse::<Ipv4Addr>().unwrap());
         assert_eq!(unnamed, ["10.20.0.12 behind eni222"]);
     }

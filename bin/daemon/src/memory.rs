@@ -28,7 +28,7 @@ impl Memory {
     }
 }
 
-/// Reads it. A file that is damaged is kept aside, and the kernel's links are asked; so they are where the file is gone, for pods
+/// Reads it, and holds it against the kernel's links. A file that is damaged is kept aside, and the kernel's links are asked; so they are where the file is gone, for pods
 /// do not go with it. After a reboot there are neither.
 ///
 /// # Errors
@@ -43,7 +43,7 @@ pub fn recall(checkpoint: &Path, host: &mut impl Hand, prefix: &VethPrefix) -> a
         Err(error) => tracing::warn!("unfinished checkpoints of an earlier run can not be removed: {error}"),
     }
     match file::load(checkpoint) {
-        Ok(Some(read)) => Ok(understand(read)),
+        Ok(Some(read)) => heed_the_kernel(understand(read), host, prefix),
         Ok(None) => ask_the_kernel(host, prefix),
         Err(error @ file::LoadError::Damaged { .. }) => {
             tracing::error!("{error}; what the kernel's links say is taken instead");
@@ -62,6 +62,15 @@ fn understand(read: file::Checkpoint) -> Memory {
     }
     tracing::info!(pods = books.leases.len(), resting = books.rests.len(), "the checkpoint is read back");
     Memory { books, writes }
+}
+
+fn heed_the_kernel(mut memory: Memory, host: &mut impl Hand, prefix: &VethPrefix) -> anyhow::Result<Memory> {
+    let seen = host.observe().map_err(anyhow::Error::msg).context("the host's network can not be read")?;
+    let (seen, _) = books::from_host(&seen, prefix, clock::wall());
+    for what in books::heed_the_kernel(&mut memory.books, seen) {
+        tracing::error!("the kernel's links say that {what}; they are believed");
+    }
+    Ok(memory)
 }
 
 fn ask_the_kernel(host: &mut impl Hand, prefix: &VethPrefix) -> anyhow::Result<Memory> {

@@ -454,3 +454,19 @@ fn a_del_that_found_no_daemon_is_carried_out_when_it_is_back() {
     assert!(folder.join("rubbish").exists(), "what is no note is left alone");
     second.stop();
 }
+
+#[test]
+fn a_checkpoint_older_than_the_pods_gives_no_running_pod_s_address_away() {
+    let world = World::new();
+    let first = world.start(0);
+    let old = std::fs::read(world.checkpoint()).unwrap();
+    let a = world.add("a").unwrap();
+    wire(&world, "a", a);
+    first.stop();
+    std::fs::write(world.checkpoint(), old).unwrap();
+    let second = world.start(9);
+    let others: BTreeSet<_> = (0..8).map(|i| world.add(&format!("c{i}")).unwrap()).collect();
+    assert!(!others.contains(&a), "{a} belongs to the pod whose link is there: {others:?}");
+    assert_eq!(world.del("a").unwrap(), a, "and it can be given back");
+    second.stop();
+}

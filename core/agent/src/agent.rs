@@ -1,10 +1,10 @@
 //! The agent: its state, the door, and what follows from every input.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use vpc_ipam::{EniUse, Held, Pool, PoolEni};
-use vpc_model::{DeviceIndex, EniId, InstanceId, Ipv4Net, SandboxKey, Time, WallTime};
+use vpc_model::{DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, SandboxKey, Time, WallTime};
 
 use crate::checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
 use crate::config::{Config, NodeFacts};
@@ -28,6 +28,8 @@ pub struct Agent {
     pub(crate) waiters: VecDeque<Waiter>,
     /// Restored leases whose sandbox has not been seen yet.
     pub(crate) suspects: BTreeSet<SandboxKey>,
+    /// Leases that are known by their host link alone, and end with it.
+    pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
     pub(crate) terminating: bool,
@@ -51,14 +53,11 @@ pub(crate) struct Disk {
     paused_until: Option<Time>,
     /// Answers that hold once their generation is on disk.
     pub(crate) replies: Vec<(Generation, Ticket, Outcome)>,
+    /// Assignments that were never on disk, by sandbox: only these may be taken back when a write fails or a caller goes away.
+    pub(crate) unrecorded: BTreeMap<SandboxKey, Generation>,
 }
 
 impl Disk {
-    /// The generation the newest state of the books goes to disk with; `None` if it is there.
-    pub(crate) fn not_yet_written(&self) -> Option<Generation> {
-        (self.written < self.current).then_some(self.current)
-    }
-
     /// What is on disk.
     pub(crate) fn written(&self) -> Generation {
         self.written
@@ -78,6 +77,7 @@ impl Agent {
             disk: Disk::default(),
             waiters: VecDeque::new(),
             suspects: BTreeSet::new(),
+            by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
             terminating: false,
             said_ready: false,
@@ -170,6 +170,7 @@ impl Agent {
             address: held.allocation.address,
             allocation: Some(held.allocation),
             since: self.calendar(held.since),
+            link: self.by_link.get(&held.key).cloned(),
         };
         Checkpoint {
             leases: self.pool.held().map(lease).collect(),
@@ -250,6 +251,7 @@ impl Agent {
         match result {
             Ok(()) => {
                 self.disk.written = generation;
+                self.disk.unrecorded.retain(|_, since| *since > generation);
                 for (_, ticket, outcome) in held {
                     self.reply(ticket, outcome);
                 }
@@ -321,7 +323,10 @@ impl Agent {
             };
             match self.pool.restore(held) {
                 Ok(()) => {
-                    self.suspects.insert(lease.key.clone());
+                    match &lease.link {
+                        Some(link) => drop(self.by_link.insert(lease.key.clone(), link.clone())),
+                        None => drop(self.suspects.insert(lease.key.clone())),
+                    }
                     if place.is_none() {
                         self.say(Notice::Unbacked { key: lease.key.clone(), address: lease.address });
                     }

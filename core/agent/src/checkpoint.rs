@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use vpc_ipam::{Allocation, EniFacts};
-use vpc_model::{AttachmentId, PodRef, SandboxKey, Slot, WallTime};
+use vpc_model::{AttachmentId, LinkName, PodRef, SandboxKey, Slot, WallTime};
 
 /// One promised address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Lease {
     pub allocation: Option<Allocation>,
     /// When it was promised.
     pub since: WallTime,
+    /// Set for a lease that is known by its host link alone (found without a checkpoint, and the link does not say whose it is): it
+    /// ends with the link.
+    pub link: Option<LinkName>,
 }
 
 /// One resting address.

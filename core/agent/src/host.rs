@@ -295,8 +295,16 @@ impl Agent {
         for key in seen {
             self.suspects.remove(&key);
         }
+        for (key, link) in &self.by_link {
+            let there = state.links.iter().any(|seen| seen.name == *link);
+            match self.pool.of(key) {
+                Some(held) if !there => ended.push((key.clone(), held.allocation.address)),
+                Some(_) | None => {}
+            }
+        }
         for (key, address) in ended {
             self.suspects.remove(&key);
+            self.by_link.remove(&key);
             self.pool.release(&key, now, self.config.target.cool_down);
             self.podless.insert(address);
             self.touch_disk();

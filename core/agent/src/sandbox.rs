@@ -36,7 +36,7 @@ impl Agent {
         }
         if let Some(held) = self.pool.of(&request.key) {
             let allocation = held.allocation;
-            return self.promise(ticket, allocation);
+            return self.promise(ticket, &request.key, allocation);
         }
         let deadline = now + self.config.add_wait;
         self.waiters.push_back(Waiter { ticket, request, since: now, deadline });
@@ -49,7 +49,11 @@ impl Agent {
         if let Some(at) = at
             && let (_, _, Outcome::Added(reply)) = self.disk.replies.remove(at)
         {
-            self.take_back(now, reply.allocation);
+            // Asked for twice, and only one of the two has gone.
+            let same = |other: &Outcome| matches!(other, Outcome::Added(a) if a.allocation == reply.allocation);
+            if !self.disk.replies.iter().any(|(_, _, other)| same(other)) {
+                self.take_back(now, reply.allocation);
+            }
         }
     }
 
@@ -60,6 +64,8 @@ impl Agent {
             self.refuse(waiter.ticket, key, Refusal::Cancelled);
         }
         self.suspects.remove(key);
+        self.by_link.remove(key);
+        self.disk.unrecorded.remove(key);
         match self.pool.release(key, now, self.config.target.cool_down) {
             Some(released) => {
                 let allocation = released.held.allocation;
@@ -81,11 +87,12 @@ impl Agent {
         let barred = self.host.removing().cloned().unwrap_or_default();
         while let Some(waiter) = self.waiters.pop_front() {
             match self.pool.take(&waiter.request.key, &waiter.request.pod, now, &barred) {
-                Taken::Already(allocation) => self.promise(waiter.ticket, allocation),
+                Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
                 Taken::Fresh(allocation) => {
                     self.podless.remove(&allocation.address);
-                    self.touch_disk();
-                    self.promise(waiter.ticket, allocation);
+                    let generation = self.touch_disk();
+                    self.disk.unrecorded.insert(waiter.request.key.clone(), generation);
+                    self.promise(waiter.ticket, &waiter.request.key, allocation);
                 }
                 Taken::None => return self.waiters.push_front(waiter),
             }
@@ -126,17 +133,19 @@ impl Agent {
         since.map(|since| (since + Self::PLUGIN_GONE, Wake::JudgeLease)).filter(|(at, _)| *at > self.host.looked_at)
     }
 
-    /// Releases what an ADD was about to be given.
+    /// Releases what an ADD was about to be given, if that was never on disk: a lease recorded earlier is a running pod's, whoever
+    /// asks for it again.
     fn take_back(&mut self, now: Time, allocation: Allocation) -> Option<SandboxKey> {
         let held = self.pool.held().find(|held| held.allocation == allocation)?;
         let key = held.key.clone();
+        self.disk.unrecorded.remove(&key)?;
         self.pool.release(&key, now, self.config.target.cool_down);
         self.touch_disk();
         Some(key)
     }
 
     /// Answers an ADD as soon as its assignment is on disk.
-    fn promise(&mut self, ticket: Ticket, allocation: Allocation) {
+    fn promise(&mut self, ticket: Ticket, key: &SandboxKey, allocation: Allocation) {
         let mut vpc_cidrs = self.vpc_cidrs.clone();
         let external_snat = self.config.host.external_snat;
         if !external_snat {
@@ -144,7 +153,7 @@ impl Agent {
         }
         let outcome = Outcome::Added(AddReply { allocation, external_snat, vpc_cidrs });
         // An assignment that was recorded long ago needs no new write; one that is on its way waits for it.
-        match self.disk.not_yet_written() {
+        match self.disk.unrecorded.get(key).copied() {
             Some(generation) => self.disk.replies.push((generation, ticket, outcome)),
             None => self.reply(ticket, outcome),
         }

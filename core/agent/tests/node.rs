@@ -141,6 +141,30 @@ fn a_lease_that_a_plugin_may_still_be_wiring_is_not_pruned() {
 }
 
 #[test]
+fn a_lease_known_by_its_link_alone_ends_with_the_link() {
+    let mut world = World::settled(config(1, 3));
+    let address = world.start_pod("a").allocation.address;
+    let link = vpc_model::host_veth(&vpc_model::VethPrefix::default(), &pod("a"));
+    // What a start without a checkpoint finds behind a link that does not say whose it is.
+    let disk = world.disk.as_mut().unwrap();
+    disk.leases[0].key = key("unknown");
+    disk.leases[0].pod = vpc_model::PodRef::default();
+    disk.leases[0].link = Some(link);
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(200));
+    let holds = |world: &World| world.agent.pool().held().any(|held| held.allocation.address == address);
+    assert!(holds(&world), "its link is there");
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(5));
+    assert!(holds(&world), "after another restart too");
+    world.sandbox_ends("a");
+    world.tell(Input::HostChanged);
+    world.run_for(Millis::seconds(10));
+    assert!(!holds(&world));
+    assert!(world.agent.pool().cooling().any(|(resting, ..)| resting == address));
+}
+
+#[test]
 fn an_eni_the_metadata_forgot_keeps_its_pods() {
     let mut world = World::settled(config(0, 3));
     for i in 0..9 {
@@ -311,6 +335,25 @@ fn a_broken_disk_refuses_adds_and_loses_nothing() {
     let again = world.start_pod("b");
     assert_ne!(again.allocation, kept.allocation);
     assert_eq!(world.disk.as_ref().unwrap().leases.len(), 2);
+}
+
+#[test]
+fn a_running_pod_asked_for_again_keeps_its_address_though_nothing_can_be_written() {
+    let mut world = World::settled(config(1, 3));
+    let kept = world.start_pod("kept").allocation;
+    world.disk_broken = true;
+    let other = world.add("other");
+    let again = world.add("kept");
+    world.run_for(SECOND);
+    assert!(matches!(world.refused(other), Refusal::Checkpoint { .. }));
+    assert_eq!(world.added(again).allocation, kept, "it was on disk long ago");
+    let gone = world.add("other2");
+    let asked = world.add("kept");
+    world.tell(Input::AddAbandoned { ticket: gone });
+    world.tell(Input::AddAbandoned { ticket: asked });
+    world.run_for(Millis::seconds(60));
+    assert_eq!(world.agent.pool().of(&key("kept")).map(|held| held.allocation), Some(kept));
+    assert!(world.agent.pool().of(&key("other2")).is_none());
 }
 
 #[test]
