@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 /// Proof that no other daemon of this node runs. Given up when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Sole {
-    _lock: Flock<File>,
+    _locks: Vec<Flock<File>>,
 }
 
 /// Why this daemon must not run.
@@ -37,30 +37,34 @@ pub enum NotAlone {
 }
 
 impl Sole {
-    /// Claims the node for this process: a lock beside the socket, and nobody listening on the socket itself.
+    /// Claims the node for this process: a lock beside the socket and one beside the checkpoint (two daemons with different sockets
+    /// would promise from the same books), and nobody listening on the socket itself.
     ///
     /// # Errors
     /// See [`NotAlone`].
-    pub fn claim(socket: &Path) -> Result<Self, NotAlone> {
-        let io = |step, path: &Path| {
-            let path = path.to_owned();
-            move |source| NotAlone::Io { step, path, source }
-        };
-        if let Some(folder) = socket.parent() {
-            DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(io("make the folder", folder))?;
-        }
-        let path = socket.with_extension("lock");
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(io("open", &path))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => NotAlone::Locked(path.clone()),
-            errno => NotAlone::Io { step: "lock", path: path.clone(), source: errno.into() },
-        })?;
+    pub fn claim(socket: &Path, checkpoint: &Path) -> Result<Self, NotAlone> {
+        let locks = vec![lock_beside(socket)?, lock_beside(checkpoint)?];
         if UnixStream::connect(socket).is_ok() {
             return Err(NotAlone::Listening(socket.to_owned()));
         }
-        Ok(Self { _lock: lock })
+        Ok(Self { _locks: locks })
     }
+}
+
+fn lock_beside(file: &Path) -> Result<Flock<File>, NotAlone> {
+    let io = |step, path: &Path| {
+        let path = path.to_owned();
+        move |source| NotAlone::Io { step, path, source }
+    };
+    if let Some(folder) = file.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(io("make the folder", folder))?;
+    }
+    let path = file.with_extension("lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    Flock::lock(opened.map_err(io("open", &path))?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => NotAlone::Locked(path.clone()),
+        errno => NotAlone::Io { step: "lock", path: path.clone(), source: errno.into() },
+    })
 }
 
 /// Takes the socket away, so that callers learn at once that nobody listens. The lock's file stays: removing it would let two
@@ -84,13 +88,15 @@ mod tests {
     fn a_node_has_one_daemon() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("aws-node/ipamd.sock");
-        let first = Sole::claim(&socket).unwrap();
-        assert!(matches!(Sole::claim(&socket), Err(NotAlone::Locked(_))));
+        let (books, other) = (folder.path().join("aws-node/ipam.json"), folder.path().join("other/x"));
+        let first = Sole::claim(&socket, &books).unwrap();
+        assert!(matches!(Sole::claim(&socket, &other), Err(NotAlone::Locked(_))));
+        assert!(matches!(Sole::claim(&other, &books), Err(NotAlone::Locked(_))), "the books are the same");
         drop(first);
         let listener = UnixListener::bind(&socket).unwrap();
-        assert!(matches!(Sole::claim(&socket), Err(NotAlone::Listening(_))));
+        assert!(matches!(Sole::claim(&socket, &books), Err(NotAlone::Listening(_))));
         drop(listener);
         // A socket nobody listens on is a leftover of a dead process.
-        Sole::claim(&socket).unwrap();
+        Sole::claim(&socket, &books).unwrap();
     }
 }

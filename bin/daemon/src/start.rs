@@ -47,7 +47,7 @@ const IMDS_PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// Another daemon runs here, a part of the node can not be known, or a part of the daemon failed.
 pub async fn run(settings: Settings, socket: PathBuf) -> anyhow::Result<()> {
-    let _sole = Sole::claim(&socket)?;
+    let _sole = Sole::claim(&socket, &settings.checkpoint)?;
     let mut asked_to_end = std::pin::pin!(asked_to_end()?);
     // Before the host is looked at: what changes afterwards is heard.
     let monitor = linux::listen()?;

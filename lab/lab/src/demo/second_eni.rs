@@ -6,7 +6,8 @@ use ipnet::Ipv4Net;
 use vpc_hostnet::priority;
 use vpc_model::RouteTable;
 
-use super::stage::{Play, SceneError, Stage, address, in_pod, node, open, within};
+use super::stage::{Play, SceneError, Stage, address, in_pod, node, open, seen, within};
+use crate::capture::Packet;
 use crate::control::Place;
 
 pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
@@ -61,13 +62,10 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
             format!("far {far}"),
         ]);
         stage.check(format!("{name} reaches {far} on node-b"), answered);
-        let left = |capture: &crate::capture::Capture| {
-            capture
-                .packets()
-                .iter()
-                .any(|packet| packet.outgoing && packet.is_echo_request() && packet.is_between(from, far))
-        };
-        stage.check(format!("{name} leaves by {own}, not by {other}"), left(&captures.0) && !left(&captures.1));
+        let leaving = |packet: &Packet| packet.outgoing && packet.is_echo_request() && packet.is_between(from, far);
+        let by_own = seen(&captures.0, leaving).is_some();
+        let by_other = captures.1.packets().iter().any(leaving);
+        stage.check(format!("{name} leaves by {own}, not by {other}"), by_own && !by_other);
     }
     Ok(())
 }
