@@ -54,7 +54,7 @@ pub enum LabError {
         log: String,
     },
     /// It said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Failure),
     /// Something of the system that should work did not.
     #[error("{what}: {cause}")]

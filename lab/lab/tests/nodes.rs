@@ -4,11 +4,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use common::{SMALL, options, start, topology, with_toys};
 use serde_json::{Value, json};
-use vpc_lab::control::{DaemonAction, Failure, Place};
+use vpc_lab::control::{DaemonAction, Failure, Place, Request};
 use vpc_lab::kubelet::{CallError, Phase, PodError, PodName};
 use vpc_lab::{Lab, LabError};
 
@@ -54,6 +56,10 @@ fn a_node_looks_like_a_node() {
     // What the daemon's pod sees below /host is what the node has.
     sh(&lab, &a, "echo 1 > /host/etc/cni/net.d/n && echo 2 > /host/opt/cni/bin/b && mkdir /host/var/log/l");
     assert_eq!(sh(&lab, &a, "cat /etc/cni/net.d/n /opt/cni/bin/b; ls /var/log | grep -c '^l$'"), "1\n2\n1\n");
+    // What it writes outside its disk is bounded: 2 GiB in pages of 4 KiB (or fewer, larger ones).
+    let size = sh(&lab, &a, "stat -f -c '%b %S' /");
+    let size: Vec<u64> = size.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert_eq!(size.iter().product::<u64>(), 2 << 30);
     // Processes: its own only; sh itself is one of them.
     assert_eq!(sh(&lab, &a, "cat /proc/1/comm").trim(), "init");
     assert!(sh(&lab, &a, "ls -d /proc/[0-9]* | wc -l").trim().parse::<u32>().unwrap() < 10);
@@ -205,6 +211,44 @@ fn scaling_makes_and_deletes_until_the_number_is_right() {
     let names: Vec<_> = b.pods.iter().map(|p| p.pod.name.as_str()).collect();
     assert_eq!(names, ["b-1", "b-2", "b-3", "b-4", "b-5"]);
     assert_eq!(lab.pod_scale("b", 0, 1).unwrap().deleted.len(), 5);
+}
+
+#[test]
+fn more_pods_than_the_type_can_hold_are_refused_with_the_number() {
+    let lab = start(&with_toys());
+    // An m5.large has 3 ENIs of 9 secondary positions; a prefix has 16 addresses.
+    let refusal = lab.pod_scale("a", 433, 1).unwrap_err();
+    assert!(matches!(&refusal, LabError::Refused(Failure::TooMany { count: 433, most: 432, .. })), "{refusal}");
+    assert!(refusal.to_string().contains("m5.large") && refusal.to_string().contains("432"), "{refusal}");
+    assert_ne!(lab.run(&node("a"), &["ls", "/var/lib/toy"]).unwrap().code, 0, "no plugin was called");
+}
+
+#[test]
+fn who_stops_waiting_for_pods_gets_no_more_of_them() {
+    /// As many as are made at the same time.
+    const BEGUN: usize = 30;
+    let lab = start(&with_toys());
+    let waits = "#!/bin/sh\nwhile [ \"$CNI_COMMAND\" = ADD ] && [ ! -f /var/lib/go ]; do sleep 0.2; done\n\
+                 echo '{\"cniVersion\":\"0.4.0\"}'\n";
+    sh(
+        &lab,
+        &node("a"),
+        &format!(
+            "cat > /opt/cni/bin/new <<'END'\n{waits}END\nchmod 755 /opt/cni/bin/new && mv /opt/cni/bin/new /opt/cni/bin/toy"
+        ),
+    );
+    let phases = || {
+        let pods = lab.status().unwrap().nodes.iter().find(|n| n.name == "a").unwrap().pods.clone();
+        pods.iter().map(|pod| pod.phase).collect::<Vec<_>>()
+    };
+    let asker = UnixStream::connect(lab.place().socket()).unwrap();
+    let request = Request::PodScale { node: "a".to_owned(), count: 60, attempts: 1 };
+    writeln!(&asker, "{}", serde_json::to_string(&request).unwrap()).unwrap();
+    wait_until(phases, |pods| pods.len() == BEGUN);
+    drop(asker);
+    sh(&lab, &node("a"), "touch /var/lib/go");
+    wait_until(phases, |pods| pods.iter().all(|phase| *phase == Phase::Running));
+    assert_eq!(phases().len(), BEGUN);
 }
 
 #[test]

@@ -119,6 +119,8 @@ fn a_misspelt_key_is_refused_with_those_that_are_accepted() {
 fn an_impossible_value_is_refused_by_name() {
     let subnet = |cidr: &str| GOOD.replace("10.0.1.0/24", cidr);
     let node = |line: &str| format!("{GOOD}{line}\n");
+    let gateway = |line: &str| GOOD.replace("subnet = \"one\"", &format!("subnet = \"one\"\n{line}"));
+    let file = |path: &str| node(&format!("files = [{{ path = \"{path}\", content = \"\" }}]"));
     for (text, wanted) in [
         (
             subnet("10.0.0.128/25"),
@@ -154,6 +156,35 @@ fn an_impossible_value_is_refused_by_name() {
         (GOOD.replace("\"n1\"", "\"N 1\""), vec!["nodes.name", "`N 1`", "lower-case"]),
         (format!("public_hosts = [\"10.0.0.9\"]\n{GOOD}"), vec!["public_hosts", "10.0.0.9", "outside the VPC"]),
         (format!("public_pool = \"10.0.4.0/24\"\n{GOOD}"), vec!["public_pool", "overlaps"]),
+        (
+            GOOD.replace("subnet = \"one\"", "subnet = \"two\""),
+            vec!["nat_gateways.nat.subnet", "`two` is not a public subnet", "internet gateway", "public are: one"],
+        ),
+        (
+            format!(
+                "{}[[route_tables]]\nname = \"dead\"\n",
+                GOOD.replace("public = true", "public = true\nroute_table = \"dead\"")
+            ),
+            vec!["nat_gateways.nat.subnet", "`one` is not a public subnet", "`dead`", "public are: none"],
+        ),
+        (node("public_ip = \"52.78.83.169\""), vec!["nodes.n1.public_ip", "52.78.83.169", "public_hosts"]),
+        (node("public_ip = \"10.0.7.7\""), vec!["nodes.n1.public_ip", "10.0.7.7", "inside the VPC's 10.0.0.0/16"]),
+        (node("public_ip = \"127.0.0.1\""), vec!["nodes.n1.public_ip", "127.0.0.1", "internet", "public_pool"]),
+        (
+            node("public_ip = \"203.0.113.128\""),
+            vec!["nodes.n1.public_ip", "203.0.113.128", "nat_gateways.nat.public_ip already"],
+        ),
+        (gateway("public_ip = \"52.78.83.169\""), vec!["nat_gateways.nat.public_ip", "public_hosts"]),
+        (gateway("public_ip = \"10.0.7.7\""), vec!["nat_gateways.nat.public_ip", "inside the VPC"]),
+        (file("/proc/1/x"), vec!["nodes.n1.files.path", "`/proc/1/x`", "the kernel"]),
+        (file("/sys/x"), vec!["nodes.n1.files.path", "`/sys/x`"]),
+        (file("//dev/./x"), vec!["nodes.n1.files.path", "/dev"]),
+        (
+            node("files = [{ path = \"/x\", content = \"\", mode = \"banana\" }]"),
+            vec!["mode", "banana", "octal number such as 0o755"],
+        ),
+        (node("files = [{ path = \"/x\", content = \"\", mode = -1 }]"), vec!["mode", "-1", "0o755"]),
+        (node("files = [{ path = \"/x\", content = \"\", mode = 0o17777 }]"), vec!["nodes.n1.files.mode", "0o17777"]),
         (format!("{GOOD}[[route_tables]]\nname = \"public\"\n"), vec!["route_tables.public", "built in"]),
         (
             format!("{GOOD}[[route_tables]]\nname = \"x\"\nroutes = [{{ to = \"0.0.0.0/0\", via = \"vpn\" }}]\n"),
@@ -161,5 +192,16 @@ fn an_impossible_value_is_refused_by_name() {
         ),
     ] {
         refused(&text, &wanted);
+    }
+}
+
+#[test]
+fn what_can_not_be_read_is_named_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mine.toml");
+    for (text, wanted) in [("[vpc", "line 1"), ("zonez = []", "zonez")] {
+        std::fs::write(&path, text).unwrap();
+        let error = TopologyFile::read(&path).expect_err("this should have been refused").to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains(wanted), "{error}");
     }
 }

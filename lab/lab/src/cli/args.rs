@@ -23,6 +23,8 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Start a lab; returns when it is ready, and the lab stays in the background.
+    ///
+    /// docs/lab.md lists the keys of topology files.
     Up {
         /// Topology file; without one: three nodes in three zones (`vpc-lab topology` prints it).
         file: Option<PathBuf>,
@@ -41,8 +43,10 @@ pub(super) enum Command {
         command: PodCommand,
     },
     /// Run a program in a node, a pod or the internet; its streams and exit code are passed through.
+    ///
+    /// `ip netns exec` does not work inside a node; NODE/NAMESPACE/NAME is the way into a pod.
     Exec {
-        /// NODE, NODE/NAMESPACE/NAME, `world`, `fabric` (the VPC's router) or `fabric/GATEWAY`.
+        /// NODE, NODE/NAMESPACE/NAME, `world`, `fabric` (the VPC's router) or `fabric/GATEWAY` (`igw`, or a NAT gateway's name).
         place: Place,
         /// Program and arguments. `vpc-lab tool --help` lists small programs that are always there.
         #[arg(last = true, required = true)]
@@ -126,7 +130,7 @@ pub(super) enum PodCommand {
     Scale {
         /// Node.
         node: String,
-        /// How many.
+        /// How many; no more than the node's type could ever have addresses for.
         count: u32,
         /// Sandboxes to try for each before giving up.
         #[arg(long, default_value_t = 10)]
@@ -211,4 +215,40 @@ pub(super) enum ToolCommand {
         /// Port.
         port: u16,
     },
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What people can type, commands below commands included.
+    fn typed(command: &clap::Command, all: &mut BTreeSet<String>) {
+        for argument in command.get_arguments() {
+            all.extend(argument.get_long().map(|long| format!("--{long}")));
+            all.extend(argument.get_short().map(|short| format!("-{short}")));
+            if let Some(variable) = argument.get_env() {
+                all.insert(variable.to_str().unwrap().to_owned());
+            }
+        }
+        command.get_subcommands().filter(|sub| !sub.is_hide_set()).for_each(|sub| typed(sub, all));
+    }
+
+    #[test]
+    fn every_option_and_its_address_are_documented() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/lab.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let words: BTreeSet<&str> = text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_/.:".contains(c))).collect();
+        let mut all =
+            BTreeSet::from(["127.0.0.1:8080", "fabric/GATEWAY", "fabric/igw", "VPC_LAB_LOG"].map(str::to_owned));
+        typed(&Cli::command(), &mut all);
+        assert!(["--attempts", "-c", "--instance", "VPC_LAB"].iter().all(|known| all.contains(*known)), "{all:?}");
+        let silent: Vec<_> = all.iter().filter(|option| !words.contains(option.as_str())).collect();
+        assert!(silent.is_empty(), "docs/lab.md says nothing of: {silent:?}");
+    }
 }

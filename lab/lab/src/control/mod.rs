@@ -38,7 +38,8 @@ pub enum Request {
         /// Pod.
         pod: PodName,
     },
-    /// Makes or deletes pods until the node has so many of those that scaling made: [`ScaleReport`].
+    /// Makes or deletes pods until the node has so many of those that scaling made: [`ScaleReport`]. Closing the connection ends
+    /// that: what has begun is finished, and nothing more begins.
     PodScale {
         /// Node.
         node: String,
@@ -282,6 +283,20 @@ pub enum Failure {
     Off {
         /// Node.
         node: String,
+    },
+    /// More pods than the node can ever have addresses for.
+    #[error(
+        "{count} pods on {node}: its type {instance_type} can never hold more than {most} (16 addresses in each secondary position of each ENI)"
+    )]
+    TooMany {
+        /// Node.
+        node: String,
+        /// Its type.
+        instance_type: String,
+        /// How many were asked for.
+        count: u32,
+        /// How many are possible.
+        most: u32,
     },
     /// A pod could not be made or deleted.
     #[error("{0}")]

@@ -18,13 +18,15 @@ use crate::capture;
 use crate::control::{Answer, ExitReport, Failure, Place, Request, ScaleReport};
 use crate::kubelet::PodName;
 use crate::sys::fds;
-use crate::sys::process::{PATH, Program, Streams, wait_or_hangup};
+use crate::sys::process::{PATH, Program, Streams, hung_up, wait_or_hangup};
 use crate::sys::spaces::Spaces;
 
 /// Kubernetes namespace of the pods that scaling makes.
 const SCALE_NAMESPACE: &str = "scale";
 /// Pods made or deleted at the same time: about what a kubelet does.
 const SCALE_PARALLEL: usize = 30;
+/// Addresses of a delegated prefix, a /28.
+const ADDRESSES_OF_A_PREFIX: u32 = 16;
 /// Power may take so long to come or go.
 const POWER_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -88,7 +90,9 @@ impl Supervisor {
                 let node = self.named(&node)?;
                 value(&node.kubelet.del(&node.view()?, &pod)?)
             }
-            Request::PodScale { node, count, attempts } => value(&scale(self.named(&node)?, count, attempts)?),
+            Request::PodScale { node, count, attempts } => {
+                value(&scale(self.named(&node)?, count, attempts, connection)?)
+            }
             Request::Exec { place, command, env } => self.exec(&place, command, env, descriptors, connection),
             Request::Capture { place, link } => self.capture(&place, &link),
             Request::Calls => value(&self.cloud.calls(&CallFilter::default())),
@@ -218,8 +222,15 @@ fn links_of(spaces: &Spaces) -> String {
 }
 
 /// Brings the number of a node's scaled pods to `count`: new ones fill the gaps from the lowest number, the highest go first.
-fn scale(node: &Arc<Node>, count: u32, attempts: u32) -> Result<ScaleReport, Failure> {
+/// When whoever asked has gone, what has begun is finished, and nothing more begins.
+fn scale(node: &Arc<Node>, count: u32, attempts: u32, asker: &UnixStream) -> Result<ScaleReport, Failure> {
     let start = Instant::now();
+    let most = most_pods(&node.spec.instance_type).unwrap_or(u32::MAX);
+    if count > most {
+        let instance_type = node.spec.instance_type.clone();
+        return Err(Failure::TooMany { node: node.spec.name.clone(), instance_type, count, most });
+    }
+    let wanted_still = || !hung_up(asker);
     let view = node.view()?;
     let name =
         |number: u32| PodName { namespace: SCALE_NAMESPACE.to_owned(), name: format!("{}-{number}", node.spec.name) };
@@ -230,13 +241,15 @@ fn scale(node: &Arc<Node>, count: u32, attempts: u32) -> Result<ScaleReport, Fai
     let missing: Vec<_> = wanted.iter().filter(|pod| !there.contains(pod)).cloned().collect();
     let surplus: Vec<_> = there.into_iter().filter(|pod| !wanted.contains(*pod)).cloned().collect();
     let mut report = ScaleReport { added: Vec::new(), deleted: Vec::new(), failed: Vec::new(), millis: 0 };
-    for (pod, outcome) in in_parallel(missing, |pod| node.kubelet.add(&view, pod, BTreeMap::new(), attempts)) {
+    for (pod, outcome) in
+        in_parallel(missing, wanted_still, |pod| node.kubelet.add(&view, pod, BTreeMap::new(), attempts))
+    {
         match outcome {
             Ok(status) => report.added.push(status),
             Err(e) => report.failed.push((pod, e.to_string())),
         }
     }
-    for (pod, outcome) in in_parallel(surplus, |pod| node.kubelet.del(&view, pod)) {
+    for (pod, outcome) in in_parallel(surplus, wanted_still, |pod| node.kubelet.del(&view, pod)) {
         match outcome {
             Ok(()) => report.deleted.push(pod),
             Err(e) => report.failed.push((pod, e.to_string())),
@@ -246,15 +259,25 @@ fn scale(node: &Arc<Node>, count: u32, attempts: u32) -> Result<ScaleReport, Fai
     Ok(report)
 }
 
-/// Does the work for every item, on up to [`SCALE_PARALLEL`] threads.
-fn in_parallel<I: Send, T: Send>(items: Vec<I>, work: impl Fn(&I) -> T + Sync) -> Vec<(I, T)> {
+/// Pods that a type could have addresses for: a prefix in each secondary position of each ENI.
+fn most_pods(instance_type: &str) -> Option<u32> {
+    let limits = vpc_model::instance_limits(instance_type)?;
+    Some(limits.max_enis * limits.slots_per_eni() * ADDRESSES_OF_A_PREFIX)
+}
+
+/// Does the work for every item, on up to [`SCALE_PARALLEL`] threads, as long as it is wanted.
+fn in_parallel<I: Send, T: Send>(
+    items: Vec<I>,
+    wanted: impl Fn() -> bool + Sync,
+    work: impl Fn(&I) -> T + Sync,
+) -> Vec<(I, T)> {
     let workers = items.len().min(SCALE_PARALLEL);
     let queue = Mutex::new(VecDeque::from(items));
     let done = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                loop {
+                while wanted() {
                     let Some(item) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else { return };
                     let outcome = work(&item);
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((item, outcome));

@@ -189,6 +189,13 @@ pub fn wait_or_hangup(child: &mut Child, other: impl AsFd) -> io::Result<Option<
     }
 }
 
+/// Whether the other end of a connection has been closed.
+#[must_use]
+pub fn hung_up(connection: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(connection.as_fd(), PollFlags::POLLHUP)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
 /// Waits for the end of a child; when the time is over it is killed.
 ///
 /// # Errors

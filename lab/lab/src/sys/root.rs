@@ -1,7 +1,7 @@
 //! A node's root file system: a tmpfs of its own, the host's file system below it, read-only.
 //!
 //! ```text
-//!   /            tmpfs, new at each boot; the node's own: /run /tmp /app /dev /proc /sys
+//!   /            tmpfs of at most 2 GiB, new at each boot; the node's own: /run /tmp /app /dev /proc /sys
 //!   /usr ...     the host's directories, read-only
 //!   /etc /var /opt   the node's own directories, whose entries are links into /.host/{etc,var,opt} (the host's, read-only), but for
 //!   /etc/cni /opt/cni /var/lib /var/log   the node's disk: they survive when the power goes
@@ -29,6 +29,8 @@ const DISK: [(&str, &str); 4] =
     [("etc-cni", "etc/cni"), ("opt-cni", "opt/cni"), ("var-lib", "var/lib"), ("var-log", "var/log")];
 /// Directories that a node daemon's pod sees below `/host`.
 const POD_VIEW: [&str; 3] = ["etc/cni/net.d", "opt/cni/bin", "var/log"];
+/// Most bytes of the root, as tmpfs takes it: what runs wild in a node does not take the machine's memory.
+const ROOT_SIZE: &str = "2g";
 /// Devices every program expects.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -80,7 +82,7 @@ pub fn enter(plan: &RootPlan) -> Result<(), RootError> {
     let root = plan.root.as_path();
     sethostname(&plan.hostname).map_err(|e| file_error("set host name", Path::new(&plan.hostname))(e.into()))?;
     make_dir(root, 0o755)?;
-    fresh("tmpfs", root, MsFlags::MS_NOSUID, "mode=0755")?;
+    fresh("tmpfs", root, MsFlags::MS_NOSUID, &format!("mode=0755,size={ROOT_SIZE}"))?;
     show_the_host(root)?;
     for (name, own) in
         [("etc", &["cni", "hostname", "mtab"][..]), ("opt", &["cni"]), ("var", &["lib", "log", "run", "tmp", "lock"])]

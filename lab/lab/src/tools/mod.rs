@@ -7,4 +7,4 @@ mod http;
 mod ping;
 
 pub use http::{HttpOptions, HttpReply, get, serve};
-pub use ping::{Echo, EchoError, PingOptions, PingReport, ping};
+pub use ping::{Echo, EchoAnswer, EchoError, PingOptions, PingReport, ping};

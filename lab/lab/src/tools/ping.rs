@@ -69,10 +69,19 @@ impl PingOptions {
 pub struct Echo {
     /// Its number, from 1.
     pub sequence: u16,
-    /// Microseconds to the answer, and the answer's TTL.
-    pub answer: Option<(u64, u8)>,
+    /// The answer.
+    pub answer: Option<EchoAnswer>,
     /// What came instead.
     pub error: Option<EchoError>,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EchoAnswer {
+    /// Microseconds from the request to it.
+    pub micros: u64,
+    /// Its TTL.
+    pub ttl: u8,
 }
 
 /// What came instead of an answer.
@@ -178,8 +187,8 @@ fn send(socket: &OwnedFd, to: Ipv4Addr, id: u16, sequence: u16, options: &PingOp
     Ok(())
 }
 
-/// The answer's time and TTL, or what came instead.
-type Outcome = Result<(u64, u8), EchoError>;
+/// The answer, or what came instead.
+type Outcome = Result<EchoAnswer, EchoError>;
 
 fn wait_for_answer(
     socket: &OwnedFd,
@@ -212,7 +221,7 @@ fn read(bytes: &[u8], to: Ipv4Addr, id: u16, sequence: u16, elapsed: u64) -> Opt
     let icmp = Icmpv4Slice::from_slice(ip.payload().payload).ok()?;
     if let Icmpv4Type::EchoReply(IcmpEchoHeader { id: theirs, seq }) = icmp.icmp_type() {
         let ours = theirs == id && seq == sequence && ip.header().source_addr() == to;
-        return ours.then_some(Ok((elapsed, ip.header().ttl())));
+        return ours.then_some(Ok(EchoAnswer { micros: elapsed, ttl: ip.header().ttl() }));
     }
     // Errors carry the beginning of what they are about: the IP header and eight bytes.
     let about = icmp.payload();

@@ -17,6 +17,8 @@ const RESERVED_NODES: [&str; 2] = ["world", "fabric"];
 /// Route tables every VPC has.
 const PUBLIC: &str = "public";
 const PRIVATE: &str = "private";
+/// Directories of a node that hold no files of one's own: the kernel fills them.
+const KERNEL_DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Longest node name: a host name's limit.
 const LONGEST_NAME: usize = 63;
 
@@ -120,8 +122,10 @@ impl TopologyFile {
         let nat_gateways = self.nat_gateways()?;
         let route_tables = self.route_tables(&nat_gateways)?;
         let subnets = self.subnets(&zones, &cidrs, &route_tables)?;
+        public_subnets(&nat_gateways, &subnets, &route_tables)?;
         let nat_gateways = place_gateways(nat_gateways, &subnets, self.public_pool.0)?;
         let nodes = self.nodes(&subnets)?;
+        self.checked_public_ips(&cidrs, &nat_gateways, &nodes)?;
         no_address_twice(&nat_gateways, &nodes)?;
         Ok(Topology {
             region: self.region.clone(),
@@ -182,10 +186,7 @@ impl TopologyFile {
     fn checked_hosts(&self, cidrs: &[Ipv4Net]) -> Result<()> {
         let inside =
             |host: &Ipv4Addr| cidrs.iter().any(|cidr| cidr.contains(host)) || self.public_pool.0.contains(host);
-        let odd = |host: &Ipv4Addr| {
-            host.is_link_local() || host.is_loopback() || host.is_multicast() || host.is_unspecified()
-        };
-        if let Some(host) = self.public_hosts.iter().find(|host| odd(host) || inside(host)) {
+        if let Some(host) = self.public_hosts.iter().find(|host| odd(**host) || inside(host)) {
             return value(
                 "public_hosts",
                 format!(
@@ -198,6 +199,25 @@ impl TopologyFile {
         }
         if self.public_pool.0.prefix_len() > 28 {
             return value("public_pool", format!("{} is too small: expected /28 or larger", self.public_pool));
+        }
+        Ok(())
+    }
+
+    /// A public address belongs to the internet: not to the VPC, and not to a host out there.
+    fn checked_public_ips(&self, cidrs: &[Ipv4Net], gateways: &[NatGateway], nodes: &[NodeSpec]) -> Result<()> {
+        let of_gateways = gateways.iter().map(|g| (format!("nat_gateways.{}.public_ip", g.name), g.public_ip));
+        let of_nodes = nodes.iter().filter_map(|n| Some((format!("nodes.{}.public_ip", n.name), n.public_ip?)));
+        let expected = "expected an address outside the VPC that no public host has, such as one of `public_pool`";
+        for (field, address) in of_gateways.chain(of_nodes) {
+            if let Some(cidr) = cidrs.iter().find(|cidr| cidr.contains(&address)) {
+                return value(field, format!("{address} is inside the VPC's {cidr}: {expected}"));
+            }
+            if self.public_hosts.contains(&address) {
+                return value(field, format!("{address} is that of a host in `public_hosts`: {expected}"));
+            }
+            if odd(address) {
+                return value(field, format!("{address} is no address of the internet: {expected}"));
+            }
         }
         Ok(())
     }
@@ -349,6 +369,13 @@ impl TopologyFile {
 
     fn placed(&self, field: &str, file: &FileFile) -> Result<PlacedFile> {
         absolute(&format!("{field}.path"), &file.path)?;
+        if let Some(dir) = KERNEL_DIRECTORIES.iter().find(|dir| file.path.starts_with(dir)) {
+            let problem = format!(
+                "`{}` lies in {dir}, which the kernel fills: expected a path elsewhere, such as /etc/x or /app/x",
+                file.path.display()
+            );
+            return value(format!("{field}.path"), problem);
+        }
         let content = match (&file.source, &file.content) {
             (Some(source), None) => Content::HostFile(self.base.join(source)),
             (None, Some(text)) => Content::Text(text.clone()),
@@ -409,6 +436,35 @@ fn place_gateways(
         done.push(NatGateway { name: gateway.name, subnet: gateway.subnet, private_ip, public_ip });
     }
     Ok(done)
+}
+
+/// A NAT gateway works where its own packets leave through the internet gateway.
+fn public_subnets(gateways: &[(NatGatewayFile, String)], subnets: &[SubnetSpec], tables: &[RouteTable]) -> Result<()> {
+    let is_public = |subnet: &SubnetSpec| {
+        let own = tables.iter().filter(|table| table.name == subnet.route_table).flat_map(|table| &table.routes);
+        own.into_iter().any(|(to, via)| to.prefix_len() == 0 && *via == Target::InternetGateway)
+    };
+    for (gateway, _) in gateways {
+        if let Some(subnet) = subnets.iter().find(|s| s.name == gateway.subnet && !is_public(s)) {
+            let public: Vec<_> = subnets.iter().filter(|s| is_public(s)).map(|s| s.name.as_str()).collect();
+            let public = if public.is_empty() { "none".to_owned() } else { public.join(", ") };
+            let problem = format!(
+                "`{}` is not a public subnet: its route table `{}` does not lead everything else to the internet gateway; public are: {public}",
+                subnet.name, subnet.route_table
+            );
+            return value(format!("nat_gateways.{}.subnet", gateway.name), problem);
+        }
+    }
+    Ok(())
+}
+
+/// Addresses nobody can have in the internet.
+fn odd(address: Ipv4Addr) -> bool {
+    address.is_link_local()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_unspecified()
+        || address.is_broadcast()
 }
 
 fn no_address_twice(gateways: &[NatGateway], nodes: &[NodeSpec]) -> Result<()> {

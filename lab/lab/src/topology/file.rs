@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
+use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::TopologyError;
@@ -213,7 +214,7 @@ pub struct FileFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// Permission bits. Default: those of `source`, or `0o644`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "permission_bits")]
     pub mode: Option<u32>,
 }
 
@@ -311,14 +312,35 @@ impl TopologyFile {
     /// Reads a file. Relative host paths in it start from its directory.
     ///
     /// # Errors
-    /// [`TopologyError::Read`], [`TopologyError::Syntax`].
+    /// [`TopologyError::Read`], [`TopologyError::Syntax`]; both name the file.
     pub fn read(path: &Path) -> Result<Self, TopologyError> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| TopologyError::Read { path: path.to_owned(), cause: e.to_string() })?;
-        let mut file = Self::parse(&text)?;
+        let mut file = Self::parse(&text).map_err(|e| match e {
+            TopologyError::Syntax { text } => TopologyError::Syntax { text: format!("{}: {text}", path.display()) },
+            other => other,
+        })?;
         file.base = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(file)
     }
+}
+
+/// Says how permission bits are written when something else is there.
+fn permission_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    struct Bits;
+    impl Visitor<'_> for Bits {
+        type Value = u32;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("permission bits for `mode`: an octal number such as 0o755, without quotes")
+        }
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u32, E> {
+            u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+        }
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u32, E> {
+            u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+        }
+    }
+    deserializer.deserialize_u32(Bits).map(Some)
 }
 
 fn default_region() -> String {
