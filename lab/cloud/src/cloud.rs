@@ -81,7 +81,7 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// A world at `Time(0)`. The first [`Cloud::advance`] gives an [`FabricEvent::InstanceStarted`] for each instance.
+    /// A world at `Time(0)`. The first [`Cloud::advance`] gives a [`FabricEvent::Network`] and an [`FabricEvent::InstanceStarted`] for each instance.
     ///
     /// # Errors
     /// What EC2 would not take in the description.
@@ -99,6 +99,7 @@ impl Cloud {
             outputs: VecDeque::new(),
             sequence: 0,
         };
+        cloud.emit(FabricEvent::Network(Box::new(cloud.world.plan())));
         for id in cloud.world.instances.keys().cloned().collect::<Vec<_>>() {
             cloud.announce(&id);
         }
@@ -260,8 +261,8 @@ impl Cloud {
     /// Tells fabric and IMDS that the addresses of an ENI are others now.
     pub(crate) fn addresses_changed(&mut self, id: &EniId) {
         let Some(eni) = self.world.enis.get(id) else { return };
-        if let Some(instance) = eni.seen_by().cloned() {
-            self.emit(FabricEvent::AddressesChanged { instance, eni: id.clone(), addresses: eni.addresses() });
+        if let (Some(instance), Some(eni)) = (eni.seen_by().cloned(), eni.attached()) {
+            self.emit(FabricEvent::EniChanged { instance, eni });
         }
         self.later(self.setup.profile.imds_change, Task::ImdsRefresh(id.clone()));
     }

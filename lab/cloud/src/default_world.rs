@@ -80,10 +80,11 @@ impl WorldSpec {
                 .collect(),
             internet_gateway: Some(id_text("igw-", "igw")),
             nat_gateways: vec![nat],
-            security_groups: vec![
-                SecurityGroupSpec { id: id_for("default"), name: "default".to_owned(), tags: Tags::new() },
-                SecurityGroupSpec { id: id_for("nodes"), name: "nodes".to_owned(), tags: Tags::new() },
-            ],
+            security_groups: vec![SecurityGroupSpec::default_group("default"), SecurityGroupSpec::new("nodes")],
+            peerings: Vec::new(),
+            virtual_gateway: None,
+            endpoints: Vec::new(),
+            roles: Vec::new(),
             public_pool: PUBLIC_POOL,
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use vpc_model::{CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SubnetId};
+use vpc_model::{CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SecurityGroupId, SubnetId};
+
+use crate::plan::NetworkPlan;
 
 /// A change that packets can see. Events come in the order in which they happen; applying all of them from the first on
 /// gives the whole world.
@@ -43,15 +45,18 @@ pub enum FabricEvent {
         /// Its MAC.
         mac: Mac,
     },
-    /// The addresses of an ENI that is attached (and was announced) are now these.
-    AddressesChanged {
+    /// Addresses, security groups or source/destination check of an ENI that is attached (and was announced) are now these.
+    EniChanged {
         /// Whose.
         instance: InstanceId,
-        /// Which.
-        eni: EniId,
-        /// All its addresses, not only the new ones.
-        addresses: EniAddresses,
+        /// The ENI, whole, not only what is new.
+        eni: AttachedEni,
     },
+    /// The network around the ENIs is now this. The very first event of a world is of this kind. What a following event
+    /// needs (the subnet of a new ENI, its groups) comes before it.
+    Network(Box<NetworkPlan>),
+    /// A new instance: comes before its first `InstanceStarted`. Instances of the description are not announced so.
+    InstanceLaunched(Box<LaunchedInstance>),
     /// A private address is now known to the internet under another one, or no longer.
     PublicMappingChanged {
         /// The private address.
@@ -59,6 +64,21 @@ pub enum FabricEvent {
         /// The public one; `None`: no longer mapped.
         public: Option<Ipv4Addr>,
     },
+}
+
+/// An instance that somebody launched through the API.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LaunchedInstance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its `Name` tag, or its id.
+    pub name: String,
+    /// Its type.
+    pub instance_type: String,
+    /// Subnet of its primary ENI.
+    pub subnet: SubnetId,
+    /// How many hops an IMDS token answer may go.
+    pub hop_limit: u8,
 }
 
 /// An ENI as a guest has it.
@@ -76,6 +96,8 @@ pub struct AttachedEni {
     pub card: CardIndex,
     /// Its addresses.
     pub addresses: EniAddresses,
+    /// Its security groups.
+    pub groups: Vec<SecurityGroupId>,
     /// Whether the fabric drops packets that the ENI sends from, or receives for, addresses that are not its own.
     pub source_dest_check: bool,
     /// Kind (`interface`, `efa`, `trunk`).

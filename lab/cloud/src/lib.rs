@@ -18,10 +18,12 @@ mod describe_vpc;
 mod dice;
 mod error;
 mod event;
+mod fault;
 mod filter;
 mod ids;
 mod imds;
 mod ipv6;
+mod plan;
 mod pool;
 mod profile;
 mod snapshot;
@@ -32,10 +34,13 @@ pub use cloud::{CallId, Caller, Cloud, Output};
 pub use credentials::{ACCESS_KEY, Identity, RoleCredentials, SECRET_KEY};
 pub use default_world::{NAT_PUBLIC_IP, PUBLIC_POOL};
 pub use error::{ApiError, WorldError};
-pub use event::{AttachedEni, EniAddresses, FabricEvent};
+pub use event::{AttachedEni, EniAddresses, FabricEvent, LaunchedInstance};
+pub use fault::{CloudFault, ErrorWhen};
+pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
 pub use profile::{Profile, Setup, Span};
 pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
 pub use spec::{
-    ExtraEniSpec, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, RouteSpec, RouteTableSpec, RouteTarget,
-    SecurityGroupSpec, SubnetSpec, Tags, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
+    EndpointSpec, ExtraEniSpec, GroupRule, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, PeeringSpec,
+    ReservationKind, ReservationSpec, RoleSpec, RouteSpec, RouteTableSpec, RouteTarget, RulePeer, SecurityGroupSpec,
+    SubnetSpec, Tags, Traffic, VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
 };

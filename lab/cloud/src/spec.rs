@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use vpc_model::{CardIndex, DeviceIndex, InstanceId, SecurityGroupId, Subnet, SubnetId, VpcId};
+use vpc_model::{CardIndex, DeviceIndex, EniId, InstanceId, SecurityGroupId, Subnet, SubnetId, VpcId};
 
 /// Tags of an object: key to value.
 pub type Tags = BTreeMap<String, String>;
@@ -35,6 +35,14 @@ pub struct WorldSpec {
     pub nat_gateways: Vec<NatGatewaySpec>,
     /// Security groups; the first is the VPC's default group.
     pub security_groups: Vec<SecurityGroupSpec>,
+    /// Other VPCs that can be reached by peering.
+    pub peerings: Vec<PeeringSpec>,
+    /// The way to an on-premises network, if there is one.
+    pub virtual_gateway: Option<VirtualGatewaySpec>,
+    /// Interface endpoints of the provider's services.
+    pub endpoints: Vec<EndpointSpec>,
+    /// IAM roles; an instance's role that is not named here may do everything.
+    pub roles: Vec<RoleSpec>,
     /// Instances that run when time begins.
     pub instances: Vec<InstanceSpec>,
     /// Where automatic public addresses come from.
@@ -74,8 +82,29 @@ pub struct SubnetSpec {
     pub zone: String,
     /// Whether instances launched in it get a public address.
     pub map_public_ip: bool,
+    /// Parts of it that are kept for a purpose.
+    pub reservations: Vec<ReservationSpec>,
     /// Its tags.
     pub tags: Tags,
+}
+
+/// A part of a subnet that is kept for a purpose (a subnet CIDR reservation).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReservationSpec {
+    /// The part.
+    pub cidr: Ipv4Net,
+    /// The purpose.
+    pub kind: ReservationKind,
+}
+
+/// What a subnet CIDR reservation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReservationKind {
+    /// EC2 takes delegated prefixes from it, and nothing else.
+    Prefix,
+    /// EC2 takes nothing from it by itself; only addresses that are asked for by name.
+    Explicit,
 }
 
 /// A route table.
@@ -92,7 +121,7 @@ pub struct RouteTableSpec {
 }
 
 /// One route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RouteSpec {
     /// Where to.
     pub destination: Ipv4Net,
@@ -110,12 +139,18 @@ pub enum RouteTarget {
     InternetGateway,
     /// A NAT gateway, by id.
     NatGateway(String),
+    /// A peering connection, by id (`pcx-…`).
+    Peering(String),
+    /// The virtual private gateway, by id (`vgw-…`): the on-premises network.
+    VirtualGateway(String),
+    /// An ENI, whatever the destination: its source/destination check must be off for packets to pass.
+    NetworkInterface(EniId),
     /// Nowhere.
     Blackhole,
 }
 
 /// A NAT gateway with one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct NatGatewaySpec {
     /// `nat-…`.
     pub id: String,
@@ -127,15 +162,102 @@ pub struct NatGatewaySpec {
     pub public_ip: Ipv4Addr,
 }
 
-/// A security group. The model knows it exists; it does not filter.
+/// A security group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityGroupSpec {
     /// Its id.
     pub id: SecurityGroupId,
     /// Its name.
     pub name: String,
+    /// Free text.
+    pub description: String,
+    /// What may come to its members.
+    pub ingress: Vec<GroupRule>,
+    /// What may go from its members.
+    pub egress: Vec<GroupRule>,
     /// Its tags.
     pub tags: Tags,
+}
+
+/// One thing a security group lets through.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct GroupRule {
+    /// Which packets.
+    pub traffic: Traffic,
+    /// From (ingress) or to (egress) whom.
+    pub peer: RulePeer,
+    /// Free text.
+    pub description: Option<String>,
+}
+
+/// Which packets a rule means. Ports are those of the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Traffic {
+    /// All of them.
+    All,
+    /// TCP to these ports, both ends included.
+    Tcp(u16, u16),
+    /// UDP to these ports, both ends included.
+    Udp(u16, u16),
+    /// ICMP of this type and code; `None`: all.
+    Icmp(Option<u8>, Option<u8>),
+    /// Another IP protocol, by number.
+    Protocol(u8),
+}
+
+/// The other side of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RulePeer {
+    /// Addresses of a network.
+    Cidr(Ipv4Net),
+    /// All addresses of ENIs that are in a group, delegated prefixes included.
+    Group(SecurityGroupId),
+}
+
+/// Another VPC, tied to this one by a peering connection. What is in it, the lab decides.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PeeringSpec {
+    /// `pcx-…`.
+    pub id: String,
+    /// Name for people.
+    pub name: String,
+    /// Its CIDRs; they overlap with nothing here.
+    pub cidrs: Vec<Ipv4Net>,
+}
+
+/// An on-premises network behind a virtual private gateway.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct VirtualGatewaySpec {
+    /// `vgw-…`.
+    pub id: String,
+    /// Its CIDRs; they overlap with nothing here.
+    pub cidrs: Vec<Ipv4Net>,
+}
+
+/// An interface endpoint: a service of the provider with an ENI in a subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// `vpce-…`.
+    pub id: String,
+    /// The service (`com.amazonaws.ap-northeast-2.sts`).
+    pub service: String,
+    /// Subnet of its ENI.
+    pub subnet: SubnetId,
+    /// Its address there; `None`: the model picks one.
+    pub private_ip: Option<Ipv4Addr>,
+    /// Its security groups; empty: the VPC's default group.
+    pub security_groups: Vec<SecurityGroupId>,
+}
+
+/// An IAM role that instances may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleSpec {
+    /// Its name.
+    pub name: String,
+    /// Its policy document (JSON, IAM's own format); `None`: it may do everything.
+    pub policy: Option<String>,
 }
 
 /// An instance and its primary ENI.
@@ -222,8 +344,33 @@ impl SubnetSpec {
             cidr,
             zone: zone.to_owned(),
             map_public_ip: false,
+            reservations: Vec::new(),
             tags: Tags::new(),
         }
+    }
+}
+
+impl SecurityGroupSpec {
+    /// A group as EC2 makes it: nothing may come in, everything may go out.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let everywhere = RulePeer::Cidr(Ipv4Net::default());
+        Self {
+            id: id_for(name),
+            name: name.to_owned(),
+            description: name.to_owned(),
+            ingress: Vec::new(),
+            egress: vec![GroupRule { traffic: Traffic::All, peer: everywhere, description: None }],
+            tags: Tags::new(),
+        }
+    }
+
+    /// A VPC's default group: everything may come in from its members, everything may go out.
+    #[must_use]
+    pub fn default_group(name: &str) -> Self {
+        let plain = Self::new(name);
+        let members = GroupRule { traffic: Traffic::All, peer: RulePeer::Group(plain.id.clone()), description: None };
+        Self { ingress: vec![members], description: "default VPC security group".to_owned(), ..plain }
     }
 }
 

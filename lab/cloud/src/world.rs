@@ -13,8 +13,9 @@ use crate::dice::Dice;
 use crate::error::{ApiError, WorldError};
 use crate::event::{AttachedEni, EniAddresses};
 use crate::ids::checked;
+use crate::plan::{GroupRules, NetworkPlan, PlannedSubnet};
 use crate::pool::{AddressPool, Holder, Shortage};
-use crate::spec::{InstanceSpec, SubnetSpec, Tags, WorldSpec};
+use crate::spec::{InstanceSpec, SecurityGroupSpec, SubnetSpec, Tags, WorldSpec};
 
 /// Everything there is, but no time and no chance.
 #[derive(Clone, Debug)]
@@ -139,6 +140,7 @@ impl Eni {
             device: attachment.device,
             card: attachment.card,
             addresses: self.addresses(),
+            groups: self.groups.clone(),
             source_dest_check: self.source_dest_check,
             interface_type: self.interface_type.clone(),
         })
@@ -281,6 +283,27 @@ impl World {
         };
         self.instances.insert(instance.spec.id.clone(), instance);
         Ok(())
+    }
+
+    /// The network around the ENIs.
+    pub(crate) fn plan(&self) -> NetworkPlan {
+        let spec = &self.spec;
+        let subnets = self.subnets.iter().map(|(id, subnet)| {
+            let route_table = spec.route_table_of(id).map(|table| table.id.clone()).unwrap_or_default();
+            (id.clone(), PlannedSubnet { cidr: subnet.spec.cidr, route_table })
+        });
+        let rules =
+            |group: &SecurityGroupSpec| GroupRules { ingress: group.ingress.clone(), egress: group.egress.clone() };
+        NetworkPlan {
+            cidrs: spec.vpc.cidrs.clone(),
+            subnets: subnets.collect(),
+            route_tables: spec.route_tables.iter().map(|table| (table.id.clone(), table.routes.clone())).collect(),
+            groups: spec.security_groups.iter().map(|group| (group.id.clone(), rules(group))).collect(),
+            nat_gateways: spec.nat_gateways.clone(),
+            peerings: spec.peerings.clone(),
+            virtual_gateway: spec.virtual_gateway.clone(),
+            endpoints: Vec::new(),
+        }
     }
 
     /// The name EC2 gives a private address.

@@ -219,10 +219,11 @@ fn believed(outputs: &[Output]) -> BTreeMap<InstanceId, BTreeMap<EniId, Attached
             FabricEvent::EniDetached { instance, eni, .. } => {
                 assert!(fabric.get_mut(&instance).expect("it runs").remove(&eni).is_some(), "detached twice");
             }
-            FabricEvent::AddressesChanged { instance, eni, addresses } => {
-                fabric.get_mut(&instance).expect("it runs").get_mut(&eni).expect("it is there").addresses = addresses;
+            FabricEvent::EniChanged { instance, eni } => {
+                let id = eni.id.clone();
+                *fabric.get_mut(&instance).expect("it runs").get_mut(&id).expect("it is there") = eni;
             }
-            FabricEvent::PublicMappingChanged { .. } => {}
+            FabricEvent::PublicMappingChanged { .. } | FabricEvent::Network(_) | FabricEvent::InstanceLaunched(_) => {}
         }
     }
     fabric

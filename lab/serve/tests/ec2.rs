@@ -212,10 +212,7 @@ async fn an_answer_waits_until_the_fabric_has_followed() {
     ec2.call(&AssignPrivateIpAddresses::addresses(eni.clone(), 1)).await.unwrap();
     assert!(made.load(Ordering::SeqCst), "the address is usable when EC2 answers");
     let events = fabric.await.unwrap();
-    assert!(
-        matches!(&events[..], [FabricEvent::AddressesChanged { eni: changed, .. }] if *changed == eni),
-        "{events:?}"
-    );
+    assert!(matches!(&events[..], [FabricEvent::EniChanged { eni: changed, .. }] if changed.id == eni), "{events:?}");
 }
 
 #[tokio::test]

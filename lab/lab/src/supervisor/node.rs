@@ -3,7 +3,7 @@
 //! ```text
 //!   InstanceStarted -> boot:   root, namespaces, ENIs' links, and what the operating system does: lo, eth0 as DHCP would, ip_forward
 //!                   -> services (after EC2 may answer again): init command, daemon
-//!   EniAttached / EniDetached / AddressesChanged -> the fabric
+//!   EniAttached / EniDetached / EniChanged -> the fabric
 //!   InstanceStopped -> power off: every process killed, links gone; the disk stays
 //! ```
 

@@ -165,11 +165,12 @@ impl Supervisor {
                     node.detach(eni);
                 }
             }
-            FabricEvent::AddressesChanged { instance, eni, addresses } => {
+            FabricEvent::EniChanged { instance, eni } => {
                 if let Some(node) = self.node(instance) {
-                    node.set_addresses(eni, addresses);
+                    node.set_addresses(&eni.id, &eni.addresses);
                 }
             }
+            FabricEvent::Network(_) | FabricEvent::InstanceLaunched(_) => {}
             FabricEvent::PublicMappingChanged { private, public } => {
                 if let Err(e) = self.fabric.set_public(*private, *public) {
                     tracing::error!(%private, "public address: {e}");

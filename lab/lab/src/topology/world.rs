@@ -30,11 +30,11 @@ impl Topology {
             route_tables: self.cloud_route_tables(),
             internet_gateway: Some(id_text("igw-", VPC_NAME)),
             nat_gateways: self.nat_gateways.iter().map(nat_gateway).collect(),
-            security_groups: vec![SecurityGroupSpec {
-                id: id_for("default"),
-                name: "default".to_owned(),
-                tags: Tags::new(),
-            }],
+            security_groups: vec![SecurityGroupSpec::default_group("default")],
+            peerings: Vec::new(),
+            virtual_gateway: None,
+            endpoints: Vec::new(),
+            roles: Vec::new(),
             instances: self.nodes.iter().map(instance).collect(),
             public_pool: self.public_pool,
         }
