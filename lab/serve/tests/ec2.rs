@@ -193,7 +193,7 @@ async fn calls_are_recorded_with_parameters_and_answers() {
 async fn an_answer_waits_until_the_fabric_has_followed() {
     let (lab, mut deliveries) = serve_with_fabric(WorldSpec::default_topology(), Profile::instant());
     let first = deliveries.recv().await.unwrap();
-    assert_eq!(first.events.len(), 3);
+    assert_eq!(first.events.len(), 4);
     first.done();
     let ec2 = client(&url(&lab.ec2), ACCESS_KEY, SECRET_KEY);
     let made = Arc::new(AtomicBool::new(false));
