@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse, CreateNetworkInterfaceResponse};
+use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 
 use crate::dice::Dice;
@@ -82,8 +82,8 @@ pub struct Cloud {
     /// The time of what is being carried out. Never goes back.
     pub(crate) now: Time,
     pub(crate) imds: Imds,
-    /// CreateNetworkInterface by client token: what was asked, and what was answered.
-    pub(crate) tokens: BTreeMap<String, (AnyRequest, CreateNetworkInterfaceResponse)>,
+    /// Calls by action and client token: what was asked, and what was answered.
+    pub(crate) tokens: BTreeMap<(String, String), (AnyRequest, AnyResponse)>,
     queue: BTreeMap<(Time, u64), Task>,
     /// The network as the fabric last heard of it.
     told: NetworkPlan,

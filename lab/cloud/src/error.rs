@@ -32,6 +32,14 @@ impl ApiError {
         Self::client("InvalidParameterCombination", message)
     }
 
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::client("UnsupportedOperation", message)
+    }
+
+    pub(crate) fn dependency(message: impl Into<String>) -> Self {
+        Self::client("DependencyViolation", message)
+    }
+
     pub(crate) fn missing(parameter: &str) -> Self {
         Self::client("MissingParameter", format!("The request must contain the parameter {parameter}"))
     }
@@ -50,6 +58,22 @@ impl ApiError {
 
     pub(crate) fn no_subnet(id: &impl Display) -> Self {
         Self::client("InvalidSubnetID.NotFound", format!("The subnet ID '{id}' does not exist"))
+    }
+
+    pub(crate) fn no_vpc(id: &impl Display) -> Self {
+        Self::client("InvalidVpcID.NotFound", format!("The vpc ID '{id}' does not exist"))
+    }
+
+    pub(crate) fn no_route_table(id: &impl Display) -> Self {
+        Self::client("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist"))
+    }
+
+    /// VPCs' groups go by id.
+    pub(crate) fn group_by_name(name: &str) -> Self {
+        Self::value(format!(
+            "Invalid value '{name}' for groupName. You may not reference Amazon VPC security groups by name. Please use \
+             the corresponding id for this operation."
+        ))
     }
 
     pub(crate) fn no_group(id: &impl Display) -> Self {

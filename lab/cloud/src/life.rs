@@ -75,6 +75,11 @@ impl Cloud {
         }
     }
 
+    /// Sets the state of an instance that is on its way somewhere.
+    pub(crate) fn set_state(&mut self, id: &InstanceId, power: Power) {
+        self.set_power(id, power);
+    }
+
     /// Sets the state of an instance, and with it whether it sees its ENIs. Returns whether it had power.
     fn set_power(&mut self, id: &InstanceId, power: Power) -> bool {
         let Some(instance) = self.world.instances.get_mut(id) else { return false };

@@ -70,6 +70,11 @@ pub(crate) struct Birth {
     pub(crate) index: u32,
     /// Name of the key pair.
     pub(crate) key: Option<String>,
+    /// In base64.
+    pub(crate) user_data: Option<String>,
+    /// Whether StopInstances and TerminateInstances are taken.
+    pub(crate) may_stop: bool,
+    pub(crate) may_terminate: bool,
     pub(crate) at: Time,
 }
 
@@ -77,7 +82,16 @@ impl Birth {
     /// That of an instance of the description.
     pub(crate) fn described(spec: &InstanceSpec) -> Self {
         let reservation = id_text("r-", spec.id.as_str());
-        Self { image: IMAGE.to_owned(), reservation, index: 0, key: None, at: Time(0) }
+        Self {
+            image: IMAGE.to_owned(),
+            reservation,
+            index: 0,
+            key: None,
+            user_data: None,
+            may_stop: true,
+            may_terminate: true,
+            at: Time(0),
+        }
     }
 }
 
