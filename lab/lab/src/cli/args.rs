@@ -71,7 +71,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Turn a node's power on or off.
+    /// Print what AWS's tools need to speak to the lab from this shell: `eval "$(vpc-lab env)"`.
+    Env,
+    /// Turn a node's power on or off; add and remove nodes.
     Node {
         #[command(subcommand)]
         command: NodeCommand,
@@ -147,6 +149,11 @@ pub(super) enum NodeCommand {
     },
     /// Power off: everything in it is gone at once; its disk stays.
     Off {
+        /// Node.
+        node: String,
+    },
+    /// Terminate a node's instance; nothing of the node stays.
+    Remove {
         /// Node.
         node: String,
     },

@@ -77,13 +77,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let calls = Lab::open(name)?.calls()?;
             print(&if json { to_json(&calls)? } else { show::calls(&calls) })?;
         }
-        Command::Node { command } => {
-            let (node, on) = match &command {
-                NodeCommand::On { node } => (node, true),
-                NodeCommand::Off { node } => (node, false),
-            };
-            Lab::open(name)?.power(node, on)?;
-        }
+        Command::Env => print(&show::environment(&Lab::open(name)?.host_environment()?))?,
+        Command::Node { command } => node(&Lab::open(name)?, command)?,
         Command::Daemon { command } => {
             let (node, action) = match &command {
                 DaemonCommand::Kill { node } => (node, DaemonAction::Kill),
@@ -117,6 +112,14 @@ fn up(name: &str, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let text = warnings.join("\n");
     let flag = if name == place::DEFAULT_LAB { String::new() } else { format!(" --lab {name}") };
     bail!("{text}\nThe lab stays up to be looked at (`vpc-lab exec{flag} NODE -- …`); `vpc-lab down{flag}` ends it.")
+}
+
+fn node(lab: &Lab, command: NodeCommand) -> anyhow::Result<()> {
+    match command {
+        NodeCommand::On { node } => Ok(lab.power(&node, true)?),
+        NodeCommand::Off { node } => Ok(lab.power(&node, false)?),
+        NodeCommand::Remove { node } => Ok(lab.node_remove(&node)?),
+    }
 }
 
 fn pod(lab: &Lab, command: PodCommand) -> anyhow::Result<ExitCode> {

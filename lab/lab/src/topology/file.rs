@@ -145,6 +145,9 @@ pub struct NodeDefaults {
     /// The node daemon. Default `{ command = ["/app/aws-k8s-agent"] }`; `{ command = [] }`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` (default) leaves it so, `always` starts it again as kubelet does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary, placed in `/opt/cni/bin`. Default: `aws-cni` beside `vpc-lab`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -182,6 +185,9 @@ pub struct NodeFile {
     /// The node daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` or `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -216,6 +222,18 @@ pub struct FileFile {
     /// Permission bits. Default: those of `source`, or `0o644`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "permission_bits")]
     pub mode: Option<u32>,
+}
+
+/// What becomes of a node's daemon that ended without being told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// Nothing: somebody starts it again, or nobody.
+    #[default]
+    Never,
+    /// It is started again as kubelet does with a container: at once, then after 10 s, 20 s and so on up to 5 minutes; at once
+    /// again when it has run for 10 minutes.
+    Always,
 }
 
 /// How long EC2 and IMDS take.

@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use vpc_model::Subnet;
 
 pub use check::TopologyError;
+pub(crate) use check::checked_node_name;
 pub use file::{
-    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, RouteFile, RouteTableFile,
-    SubnetFile, TopologyFile, VpcFile,
+    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, Restart, RouteFile,
+    RouteTableFile, SubnetFile, TopologyFile, VpcFile,
 };
 
 /// Environment of the node's processes where the lab's EC2 answers: the standard variable of every AWS SDK.
@@ -54,6 +55,8 @@ pub struct Topology {
     pub nat_gateways: Vec<NatGateway>,
     /// Nodes.
     pub nodes: Vec<NodeSpec>,
+    /// What a node is like that somebody launches while the lab runs: `node_defaults`, without a name and a subnet.
+    pub template: NodeSpec,
 }
 
 /// A subnet.
@@ -126,6 +129,8 @@ pub struct NodeSpec {
     pub init: Option<Command>,
     /// The node daemon; `None`: the node has none.
     pub daemon: Option<Command>,
+    /// What becomes of a daemon that ended by itself.
+    pub restart: Restart,
     /// Host path of the CNI plugin, placed in `/opt/cni/bin`; `None`: `aws-cni` beside `vpc-lab`, where there is one.
     pub plugin: Option<PathBuf>,
     /// Files to place before anything runs.
