@@ -1,7 +1,7 @@
 //! PID 1 of the lab: builds the fabric, runs the cloud, boots the nodes, opens the door, and waits for the end.
 
 use std::io::{self, Read};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use lab_cloud::{FabricEvent, Setup};
 use lab_serve::{CloudHandle, Delivery, ImdsCallers, ImdsOptions, Server, serve_ec2, serve_imds};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::Runtime;
+use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
 use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::nodes::Nodes;
 use super::{Order, Report, hang_up, report, server};
-use crate::control::HostEndpoints;
-use crate::fabric::{EC2_ADDRESS, Fabric, IMDS_ADDRESS, WorldLog, listen, serve};
+use crate::control::{HostEndpoints, Place};
+use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, serve};
 use crate::fault::ApiSeat;
 use crate::place::LabPlace;
 use crate::topology::Topology;
@@ -42,6 +43,7 @@ pub(super) struct Supervisor {
     /// Where the Kubernetes API is served from.
     pub(super) api: ApiSeat,
     pub(super) visits: WorldLog,
+    pub(super) endpoints: Endpoints,
     end: mpsc::Sender<()>,
 }
 
@@ -58,7 +60,7 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
     let mut servers = Servers::default();
     let visits = WorldLog::default();
-    servers.public_hosts(&runtime, &fabric, &order.topology, &visits)?;
+    servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
     let places = NodePlaces { programs: order.programs.clone(), mount_point: place.mount_point() };
     let nodes = Nodes::of(&order.topology, places, Arc::clone(&fabric))?;
@@ -74,6 +76,7 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
         nodes,
         host,
         api,
+        endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
         visits,
         end: end.clone(),
     });
@@ -185,7 +188,12 @@ impl Supervisor {
                     node.set_addresses(&eni.id, &eni.addresses);
                 }
             }
-            FabricEvent::Network(plan) => self.nodes.learn(plan),
+            FabricEvent::Network(plan) => {
+                self.nodes.learn(plan);
+                if let Err(e) = self.endpoints.follow(&self.fabric, plan) {
+                    tracing::error!("endpoints: {e}");
+                }
+            }
             FabricEvent::PublicMappingChanged { private, public } => {
                 if let Err(e) = self.fabric.set_public(*private, *public) {
                     tracing::error!(%private, "public address: {e}");
@@ -232,19 +240,22 @@ impl Servers {
         Ok((cloud, deliveries))
     }
 
-    fn public_hosts(
-        &mut self,
-        runtime: &Runtime,
-        fabric: &Fabric,
-        topology: &Topology,
-        log: &WorldLog,
-    ) -> Result<(), String> {
-        for listener in
-            listen(fabric.world(), &topology.public_hosts).map_err(|e| format!("serve the public hosts: {e}"))?
-        {
-            runtime.spawn(serve(listener, log.clone()));
+    /// Every host that answers: of the internet (services of the provider among them) and of the VPC's neighbours.
+    fn hosts(&mut self, runtime: &Runtime, fabric: &Fabric, topology: &Topology, log: &WorldLog) -> Result<(), String> {
+        let answer = |network: &Netns, hosts: &[Ipv4Addr], place: &Place, name: Option<String>| {
+            let listeners = listen(network, hosts).map_err(|e| format!("serve the hosts of {place}: {e}"))?;
+            for listener in listeners {
+                let responder = Responder { place: place.clone(), name: name.clone(), log: log.clone() };
+                runtime.spawn(serve(listener, responder));
+            }
+            Ok::<_, String>(())
+        };
+        answer(fabric.world(), &topology.public_hosts, &Place::World, None)?;
+        for service in &topology.services {
+            let name = topology.service_host(&service.name);
+            answer(fabric.world(), &[service.address], &Place::World, Some(name))?;
         }
-        Ok(())
+        fabric.neighbours().try_for_each(|(place, network, hosts)| answer(network, hosts, place, None))
     }
 }
 
