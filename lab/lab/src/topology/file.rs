@@ -10,11 +10,8 @@ use ipnet::Ipv4Net;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::TopologyError;
 use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, ServiceFile};
-
-/// The built-in topology.
-const BUILT_IN: &str = include_str!("../../topologies/default.toml");
+use super::{READY, TopologyError};
 
 /// A topology file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,18 +329,18 @@ impl fmt::Debug for Cidr {
 }
 
 impl TopologyFile {
-    /// The built-in file (`lab/lab/topologies/default.toml`).
+    /// The built-in file (the first of [`READY`]).
     ///
     /// # Errors
     /// Never in practice: a test holds the built-in file to its own rules.
     pub fn built_in() -> Result<Self, TopologyError> {
-        Self::parse(BUILT_IN)
+        Self::parse(Self::built_in_text())
     }
 
     /// The text of the built-in file.
     #[must_use]
     pub fn built_in_text() -> &'static str {
-        BUILT_IN
+        READY[0].text
     }
 
     /// Reads a file's text. Relative host paths in it start from the current directory.

@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod outside;
+mod ready;
 mod world;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use file::{
     Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, Restart, RouteFile,
     RouteTableFile, SubnetFile, TopologyFile, VpcFile,
 };
+pub use ready::{READY, Ready};
 
 pub use outside::{
     Addresses, Endpoint, EndpointFile, ON_PREMISES, OnPremises, OnPremisesFile, Peering, PeeringFile, Service,
