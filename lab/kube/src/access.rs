@@ -23,7 +23,10 @@ impl User {
     #[must_use]
     pub fn service_account(namespace: &str, name: &str) -> Self {
         let of_namespace = format!("system:serviceaccounts:{namespace}");
-        Self::in_groups(&format!("system:serviceaccount:{namespace}:{name}"), &["system:serviceaccounts", &of_namespace])
+        Self::in_groups(
+            &format!("system:serviceaccount:{namespace}:{name}"),
+            &["system:serviceaccounts", &of_namespace],
+        )
     }
 
     /// A node's kubelet.
@@ -147,7 +150,8 @@ impl Access {
 
 fn is_resource(written: &str, asked: &Attributes<'_>) -> bool {
     let (written, subresource) = written.split_once('/').unwrap_or((written, ""));
-    written == asked.resource.to_string() && (subresource == asked.subresource || (subresource == "*" && !asked.subresource.is_empty()))
+    written == asked.resource.to_string()
+        && (subresource == asked.subresource || (subresource == "*" && !asked.subresource.is_empty()))
 }
 
 #[cfg(test)]

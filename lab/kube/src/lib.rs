@@ -23,7 +23,5 @@ pub use patch::Patch;
 pub use record::{CAPACITY, KubeCall, KubeCallFilter};
 pub use resource::{Definition, Resource};
 pub use selector::Selection;
-pub use store::{
-    At, DeleteOptions, Deleted, EventKind, List, ListOptions, Part, Store, StoreSettings, WatchEvent,
-};
+pub use store::{At, DeleteOptions, Deleted, EventKind, List, ListOptions, Part, Store, StoreSettings, WatchEvent};
 pub use tls::{CertificateError, ClusterCa, Tls};

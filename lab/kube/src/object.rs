@@ -150,9 +150,11 @@ mod tests {
 
     #[test]
     fn times_are_written_as_kubernetes_writes_them_and_read_back() {
-        for (seconds, text) in
-            [(0, "1970-01-01T00:00:00Z"), (951_782_400, "2000-02-29T00:00:00Z"), (1_795_257_296, "2026-11-21T09:54:56Z")]
-        {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_257_296, "2026-11-21T09:54:56Z"),
+        ] {
             assert_eq!(timestamp(WallTime(seconds * 1_000_000_000)), text);
             assert_eq!(parse_timestamp(text), Some(seconds));
         }

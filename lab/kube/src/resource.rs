@@ -60,11 +60,7 @@ impl Resource {
 
     /// Any resource; the core group is `""`.
     pub fn new(group: impl Into<String>, version: impl Into<String>, plural: impl Into<String>) -> Self {
-        Self {
-            group: Cow::Owned(group.into()),
-            version: Cow::Owned(version.into()),
-            plural: Cow::Owned(plural.into()),
-        }
+        Self { group: Cow::Owned(group.into()), version: Cow::Owned(version.into()), plural: Cow::Owned(plural.into()) }
     }
 
     /// The API group; empty: the core group.

@@ -24,7 +24,11 @@ fn check_at(path: &str, schema: &Value, value: &Value, causes: &mut Vec<Cause>) 
         && !allowed.contains(value)
     {
         let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
-        causes.push(Cause::new(path, CauseReason::NotSupported, format!("{value}: supported values: {}", allowed.join(", "))));
+        causes.push(Cause::new(
+            path,
+            CauseReason::NotSupported,
+            format!("{value}: supported values: {}", allowed.join(", ")),
+        ));
     }
     for field in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if value.get(field).is_none() {
@@ -42,7 +46,8 @@ fn check_at(path: &str, schema: &Value, value: &Value, causes: &mut Vec<Cause>) 
             check_at(&format!("{path}[{index}]"), schema, item, causes);
         }
     }
-    if let (Some(schema), Some(map)) = (schema.get("additionalProperties").filter(|s| s.is_object()), value.as_object()) {
+    if let (Some(schema), Some(map)) = (schema.get("additionalProperties").filter(|s| s.is_object()), value.as_object())
+    {
         for (name, item) in map {
             check_at(&below(path, name), schema, item, causes);
         }
@@ -95,7 +100,8 @@ mod tests {
                 "mode": {"enum": ["a", "b"]},
             },
         }}});
-        let fields = |object: Value| check(&schema, &object).into_iter().map(|c| (c.field, c.reason)).collect::<Vec<_>>();
+        let fields =
+            |object: Value| check(&schema, &object).into_iter().map(|c| (c.field, c.reason)).collect::<Vec<_>>();
         assert_eq!(fields(json!({"spec": {"subnet": "subnet-1", "securityGroups": ["sg-1"], "mode": "a"}})), []);
         assert_eq!(fields(json!({"metadata": {}})), []);
         assert_eq!(fields(json!({"spec": {}})), [("spec.subnet".to_owned(), CauseReason::Required)]);

@@ -149,9 +149,8 @@ fn field_rule(resource: &Resource, part: &str) -> Result<FieldRule, KubeError> {
     let (field, equal, value) = split.ok_or_else(|| {
         KubeError::BadRequest(format!("invalid field selector `{part}`: it must be `field=value` or `field!=value`"))
     })?;
-    let stored = stored_field(resource, field.trim()).ok_or_else(|| {
-        KubeError::BadRequest(format!("field label not supported: {field}"))
-    })?;
+    let stored = stored_field(resource, field.trim())
+        .ok_or_else(|| KubeError::BadRequest(format!("field label not supported: {field}")))?;
     Ok(FieldRule { pointer: format!("/{}", stored.replace('.', "/")), equal, value: value.trim().to_owned() })
 }
 

@@ -187,9 +187,9 @@ impl Store {
             self.of_kind(&kind).map(|(key, value)| (key.clone(), value.clone())).collect();
         self.log.roll_back(&kind, version, &mut objects)?;
 
-        let after_start = |key: &Key| start.as_ref().is_none_or(|start| (&key.namespace, &key.name) > (&start.0, &start.1));
-        let mut selected =
-            objects.iter().filter(|(key, stored)| after_start(key) && options.selection.matches(stored));
+        let after_start =
+            |key: &Key| start.as_ref().is_none_or(|start| (&key.namespace, &key.name) > (&start.0, &start.1));
+        let mut selected = objects.iter().filter(|(key, stored)| after_start(key) && options.selection.matches(stored));
         let limit = if options.limit == 0 { usize::MAX } else { options.limit };
         let page: Vec<_> = selected.by_ref().take(limit).collect();
         let rest = selected.count();

@@ -134,7 +134,9 @@ fn qos_class(pod: &Value) -> &'static str {
         .collect();
     let amount = |container: &Value, which: &str, what: &str| container["resources"][which].get(what).cloned();
     let asks = |container: &Value| {
-        ["limits", "requests"].iter().any(|which| ["cpu", "memory"].iter().any(|what| amount(container, which, what).is_some()))
+        ["limits", "requests"]
+            .iter()
+            .any(|which| ["cpu", "memory"].iter().any(|what| amount(container, which, what).is_some()))
     };
     let guaranteed = |container: &Value| {
         ["cpu", "memory"].iter().all(|what| {
@@ -239,9 +241,11 @@ fn new_crd(crd: &mut Value, now: WallTime) {
 fn check_crd(crd: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let (group, plural) = (object::text(crd, "/spec/group"), object::text(crd, "/spec/names/plural"));
-    for (pointer, value) in
-        [("spec.group", group), ("spec.names.plural", plural), ("spec.names.kind", object::text(crd, "/spec/names/kind"))]
-    {
+    for (pointer, value) in [
+        ("spec.group", group),
+        ("spec.names.plural", plural),
+        ("spec.names.kind", object::text(crd, "/spec/names/kind")),
+    ] {
         if value.is_empty() {
             causes.push(Cause::new(pointer, CauseReason::Required, ""));
         }

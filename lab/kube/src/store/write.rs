@@ -107,7 +107,10 @@ impl Store {
         }
         let object = self.admit(&definition, namespace, object)?;
         if object::name(&object) != name {
-            let message = format!("the name of the object ({}) does not match the name on the URL ({name})", object::name(&object));
+            let message = format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                object::name(&object)
+            );
             return Err(KubeError::BadRequest(message));
         }
         let before = match self.stored(&definition, namespace, name) {
@@ -120,7 +123,8 @@ impl Store {
             Err(error) => return Err(error),
         };
         if object::resource_version(&object).is_none() && rules::update_names_version(&definition) {
-            let cause = Cause::new("metadata.resourceVersion", CauseReason::Invalid, "0x0: must be specified for an update");
+            let cause =
+                Cause::new("metadata.resourceVersion", CauseReason::Invalid, "0x0: must be specified for an update");
             return Err(rules::invalid(&definition, name, vec![cause]));
         }
         self.replace(&definition, &before, object, part)
@@ -184,7 +188,11 @@ impl Store {
             return Ok(Deleted { object: present(&definition, &stored), gone: false });
         }
         let mut object = Value::clone(&stored);
-        object::set_metadata(&mut object, "deletionTimestamp", object::timestamp(now + Millis(grace.saturating_mul(1000))));
+        object::set_metadata(
+            &mut object,
+            "deletionTimestamp",
+            object::timestamp(now + Millis(grace.saturating_mul(1000))),
+        );
         object::set_metadata(&mut object, "deletionGracePeriodSeconds", grace);
         let stored = self.commit(key(resource, namespace, name), Some(object));
         Ok(Deleted { object: present(&definition, &stored), gone: false })
@@ -487,8 +495,14 @@ fn set_or_remove(object: &mut Value, field: &str, value: Option<Value>) {
 
 /// Keeps what only the server writes.
 fn keep_metadata(before: &Value, object: &mut Value) {
-    const OURS: [&str; 6] =
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"];
+    const OURS: [&str; 6] = [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ];
     for field in OURS {
         match before.pointer(&format!("/metadata/{field}")) {
             Some(value) => object::set_metadata(object, field, value.clone()),
