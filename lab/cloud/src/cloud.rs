@@ -15,6 +15,7 @@ use crate::dice::Dice;
 use crate::error::{ApiError, WorldError};
 use crate::event::FabricEvent;
 use crate::imds::Imds;
+use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
 use crate::spec::WorldSpec;
 use crate::world::{Power, Tie, World};
@@ -110,6 +111,12 @@ impl Cloud {
     #[must_use]
     pub fn spec(&self) -> &WorldSpec {
         &self.world.spec
+    }
+
+    /// The network around the ENIs as it is now: what the last [`FabricEvent::Network`] said, or will say.
+    #[must_use]
+    pub fn network(&self) -> NetworkPlan {
+        self.world.plan()
     }
 
     /// What the calendar shows at `now`.

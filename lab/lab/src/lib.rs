@@ -3,6 +3,7 @@
 //! ```text
 //!   topology   what is built (TOML)
 //!   fabric     the VPC's network in the kernel; world: the internet
+//!   dns        the VPC's resolver
 //!   supervisor PID 1 of a lab: cloud (lab-cloud, lab-serve), nodes, the door
 //!   kubelet    sandboxes and plugin calls
 //!   control    what may be asked of a running lab;  Lab: how a program asks it
@@ -14,6 +15,7 @@ pub mod capture;
 pub mod cli;
 pub mod control;
 pub mod demo;
+pub mod dns;
 pub mod fabric;
 pub mod kubelet;
 pub mod lab;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab_cloud::{
-    ApiError, CallId, Caller, Cloud, FabricEvent, Identity, Output, Setup, Snapshot, WorldError, WorldSpec,
+    ApiError, CallId, Caller, Cloud, FabricEvent, Identity, NetworkPlan, Output, Setup, Snapshot, WorldError, WorldSpec,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -171,6 +171,12 @@ impl CloudHandle {
         let snapshot = self.shared.lock().cloud.snapshot(self.now());
         self.shared.changed.notify_one();
         snapshot
+    }
+
+    /// The network around the ENIs as it is now.
+    #[must_use]
+    pub fn network(&self) -> NetworkPlan {
+        self.shared.lock().cloud.network()
     }
 
     /// The calls that pass a filter, oldest first.
