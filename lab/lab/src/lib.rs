@@ -5,6 +5,7 @@
 //!   fabric     the VPC's network in the kernel; world: the internet
 //!   dns        the VPC's resolver
 //!   supervisor PID 1 of a lab: cloud (lab-cloud, lab-serve), nodes, the door
+//!   fault      what can be made to go wrong, and scenario files
 //!   kubelet    sandboxes and plugin calls
 //!   control    what may be asked of a running lab;  Lab: how a program asks it
 //!   capture    packets, taken apart
@@ -17,6 +18,7 @@ pub mod control;
 pub mod demo;
 pub mod dns;
 pub mod fabric;
+pub mod fault;
 pub mod kubelet;
 pub mod lab;
 pub mod place;
