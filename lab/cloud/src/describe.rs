@@ -5,9 +5,9 @@ use vpc_aws::ec2::shapes::{
     DescribeInstancesResponse, DescribeNetworkInterfaces, DescribeNetworkInterfacesResponse, GroupIdentifier, Instance,
     InstanceMetadataOptions, InstanceNetworkInterface, InstanceNetworkInterfaceAssociation,
     InstanceNetworkInterfaceAttachment, InstancePrivateIpAddress, InstanceState, InstanceStateName, InstanceTypeInfo,
-    InterfaceType, Ipv4PrefixEntry, NetworkCardInfo, NetworkInfo, NetworkInterface, NetworkInterfaceAssociation,
-    NetworkInterfaceAttachment, NetworkInterfaceStatus, Placement, PrivateIpAddressOfInterface, Reservation, Tag,
-    Timestamp,
+    InterfaceType, Ipv4PrefixEntry, Monitoring, NetworkCardInfo, NetworkInfo, NetworkInterface,
+    NetworkInterfaceAssociation, NetworkInterfaceAttachment, NetworkInterfaceStatus, Placement,
+    PrivateIpAddressOfInterface, Reservation, Tag, Timestamp,
 };
 use vpc_model::{Hypervisor, InstanceLimits, SecurityGroupId, Time, all_instance_limits, instance_limits};
 
@@ -218,6 +218,13 @@ impl Cloud {
             launch_time: Some(self.timestamp(instance.launched)),
             placement: Some(Placement {
                 availability_zone: Some(instance.zone.clone()),
+                availability_zone_id: self
+                    .world
+                    .spec
+                    .zones
+                    .iter()
+                    .find(|zone| zone.name == instance.zone)
+                    .map(|zone| zone.id.clone()),
                 tenancy: Some("default".to_owned()),
             }),
             subnet_id: (!gone).then(|| instance.spec.subnet.clone()),
@@ -241,7 +248,19 @@ impl Cloud {
                 http_tokens: Some("required".to_owned()),
                 http_put_response_hop_limit: Some(u32::from(instance.spec.hop_limit)),
                 http_endpoint: Some("enabled".to_owned()),
+                state: Some("applied".to_owned()),
+                http_protocol_ipv6: Some("disabled".to_owned()),
+                instance_metadata_tags: Some("disabled".to_owned()),
             }),
+            iam_instance_profile: None,
+            source_dest_check: self.world.enis.get(&instance.primary).map(|eni| eni.source_dest_check),
+            public_dns_name: None,
+            key_name: None,
+            ami_launch_index: Some(0),
+            client_token: None,
+            monitoring: Some(Monitoring { state: "disabled".to_owned() }),
+            state_transition_reason: None,
+            state_reason: None,
         }
     }
 

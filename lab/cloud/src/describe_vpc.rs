@@ -4,8 +4,9 @@ use vpc_aws::ec2::shapes::{
     AvailabilityZone, BlockState, CidrBlockState, DescribeAvailabilityZones, DescribeAvailabilityZonesResponse,
     DescribeRouteTables, DescribeRouteTablesResponse, DescribeSecurityGroups, DescribeSecurityGroupsResponse,
     DescribeSubnets, DescribeSubnetsResponse, DescribeTags, DescribeTagsResponse, DescribeVpcs, DescribeVpcsResponse,
-    IpPermission, IpRange, ResourceType, Route, RouteState, RouteTableAssociation, RouteTableDescription,
-    SecurityGroup, SubnetDescription, TagDescription, UserIdGroupPair, Vpc, VpcCidrBlockAssociation,
+    IpPermission, IpRange, ResourceType, Route, RouteState, RouteTableAssociation, RouteTableAssociationState,
+    RouteTableAssociationStateCode, RouteTableDescription, SecurityGroup, SubnetDescription, TagDescription,
+    UserIdGroupPair, Vpc, VpcCidrBlockAssociation,
 };
 
 use crate::cloud::Cloud;
@@ -186,6 +187,7 @@ impl Cloud {
             route_table_id: table.id.clone(),
             subnet_id: subnet.cloned(),
             main: subnet.is_none(),
+            association_state: Some(RouteTableAssociationState { state: RouteTableAssociationStateCode::Associated }),
         };
         let mut associations: Vec<_> = table.subnets.iter().map(|subnet| association(Some(subnet))).collect();
         if table.main {
@@ -273,12 +275,11 @@ impl Cloud {
             to_port: None,
             groups,
             ip_ranges,
-            ipv6_ranges: Vec::new(),
+            ..IpPermission::default()
         };
         let itself = UserIdGroupPair {
             user_id: Some(self.world.spec.account_id.clone()),
-            group_id: group.id.clone(),
-            description: None,
+            ..UserIdGroupPair::new(group.id.clone())
         };
         let everybody = IpRange { cidr_ip: ipnet::Ipv4Net::default(), description: None };
         SecurityGroup {
@@ -289,6 +290,10 @@ impl Cloud {
             vpc_id: Some(self.world.spec.vpc.id.clone()),
             ip_permissions: vec![all(vec![itself], Vec::new())],
             ip_permissions_egress: vec![all(Vec::new(), vec![everybody])],
+            security_group_arn: Some(format!(
+                "arn:aws:ec2:{}:{}:security-group/{}",
+                self.world.spec.region, self.world.spec.account_id, group.id
+            )),
             tags: show_tags(&self.tags_of(group.id.as_str())),
         }
     }
