@@ -23,6 +23,8 @@ mod filter;
 mod ids;
 mod imds;
 mod ipv6;
+mod life;
+mod permissions;
 mod plan;
 mod pool;
 mod profile;

@@ -248,8 +248,12 @@ impl<T: Param> ParamField for Option<T> {
 
 impl<T: Param> ParamField for Vec<T> {
     fn write_field(&self, name: &str, out: &mut Query) {
-        for (i, value) in self.iter().enumerate() {
-            value.write(&format!("{name}.{}", i + 1), out);
+        let mut next = 1;
+        for value in self {
+            let before = out.pairs.len();
+            value.write(&format!("{name}.{next}"), out);
+            // A structure without any member leaves no trace, and no gap either.
+            next += usize::from(out.pairs.len() > before);
         }
     }
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError> {
