@@ -1,0 +1,147 @@
+//! DescribeRouteTables.
+
+use ipnet::Ipv4Net;
+use vpc_aws::ec2::shapes::{
+    DescribeRouteTables, DescribeRouteTablesResponse, Route, RouteState, RouteTableAssociation, RouteTableDescription,
+};
+use vpc_model::SubnetId;
+
+use super::filter::{Row, all, by_tag, held, keys, not_held, one};
+use super::page::{PageRequest, Pages};
+use super::{Listing, well_formed};
+use crate::cloud::Cloud;
+use crate::error::ApiError;
+use crate::spec::{RouteSpec, RouteTableSpec, RouteTarget, id_text};
+
+pub(super) const ROUTE_TABLES: Listing<RouteTableDescription> =
+    Listing { action: "DescribeRouteTables", filters: FILTERS, pages: Some(Pages::HUNDRED) };
+
+const FILTERS: &[Row<RouteTableDescription>] = &[
+    not_held("association.gateway-id"),
+    held("association.route-table-association-id", |own| {
+        all(own.associations.iter().map(|tie| &tie.route_table_association_id))
+    }),
+    held("association.route-table-id", |own| all(own.associations.iter().map(|tie| &tie.route_table_id))),
+    held("association.subnet-id", |own| all(own.associations.iter().filter_map(|tie| tie.subnet_id.as_ref()))),
+    held("association.main", |own| all(own.associations.iter().map(|tie| tie.main))),
+    held("owner-id", |own| all(&own.owner_id)),
+    held("route-table-id", |own| one(&own.route_table_id)),
+    held("route.destination-cidr-block", |own| all(own.routes.iter().filter_map(|route| route.destination_cidr_block))),
+    not_held("route.destination-ipv6-cidr-block"),
+    not_held("route.destination-prefix-list-id"),
+    not_held("route.egress-only-internet-gateway-id"),
+    held("route.gateway-id", |own| all(own.routes.iter().filter_map(|route| route.gateway_id.as_ref()))),
+    held("route.instance-id", |own| all(own.routes.iter().filter_map(|route| route.instance_id.as_ref()))),
+    held("route.nat-gateway-id", |own| all(own.routes.iter().filter_map(|route| route.nat_gateway_id.as_ref()))),
+    not_held("route.transit-gateway-id"),
+    held("route.origin", |own| all(own.routes.iter().filter_map(|route| route.origin.as_ref()))),
+    held("route.state", |own| all(own.routes.iter().filter_map(|route| route.state.as_ref().map(RouteState::as_str)))),
+    held("route.vpc-peering-connection-id", |own| {
+        all(own.routes.iter().filter_map(|route| route.vpc_peering_connection_id.as_ref()))
+    }),
+    by_tag(|own| &own.tags),
+    held("tag-key", |own| keys(&own.tags)),
+    held("vpc-id", |own| one(&own.vpc_id)),
+];
+
+impl Cloud {
+    pub(crate) fn describe_route_tables(
+        &self,
+        request: &DescribeRouteTables,
+    ) -> Result<DescribeRouteTablesResponse, ApiError> {
+        let ids = &request.route_table_ids;
+        let page = PageRequest {
+            max_results: request.max_results,
+            next_token: request.next_token.as_deref(),
+            by_id: !ids.is_empty(),
+        };
+        let question = ROUTE_TABLES.ask(self, &request.filters, page)?;
+        let tables = &self.world.spec.route_tables;
+        for id in ids {
+            well_formed(id, "rtb-", "InvalidRouteTableId.Malformed")?;
+            if !tables.iter().any(|table| table.id == *id) {
+                return Err(ApiError::no_route_table(id));
+            }
+        }
+        let asked = tables.iter().filter(|table| ids.is_empty() || ids.contains(&table.id));
+        let (route_tables, next_token) =
+            question.answer(asked.map(|table| (table.id.clone(), self.show_route_table(table))));
+        Ok(DescribeRouteTablesResponse { route_tables, next_token })
+    }
+
+    /// A route table: the routes to the VPC's own CIDRs come first, as nothing may come before them.
+    fn show_route_table(&self, table: &RouteTableSpec) -> RouteTableDescription {
+        let local = self.world.spec.vpc.cidrs.iter().map(|cidr| local_route(*cidr));
+        let written = table.routes.iter().filter(|route| route.target != RouteTarget::Local);
+        RouteTableDescription {
+            route_table_id: table.id.clone(),
+            vpc_id: self.world.spec.vpc.id.clone(),
+            owner_id: Some(self.account()),
+            associations: self.show_associations(table),
+            routes: local.chain(written.map(|route| self.show_route(route))).collect(),
+            tags: self.tags_of(&table.id),
+        }
+    }
+
+    fn show_associations(&self, table: &RouteTableSpec) -> Vec<RouteTableAssociation> {
+        let association = |subnet: Option<&SubnetId>| RouteTableAssociation {
+            route_table_association_id: id_text(
+                "rtbassoc-",
+                &format!("{} {}", table.id, subnet.map_or("main", SubnetId::as_str)),
+            ),
+            route_table_id: table.id.clone(),
+            subnet_id: subnet.cloned(),
+            main: subnet.is_none(),
+        };
+        let main = table.main.then(|| association(None));
+        main.into_iter().chain(table.subnets.iter().map(|id| association(Some(id)))).collect()
+    }
+
+    /// A route that somebody wrote. It is a black hole if its target is not there.
+    fn show_route(&self, route: &RouteSpec) -> Route {
+        let spec = &self.world.spec;
+        let mut shown = Route {
+            destination_cidr_block: Some(route.destination),
+            origin: Some("CreateRoute".to_owned()),
+            ..Route::default()
+        };
+        let leads = match &route.target {
+            RouteTarget::Local => true,
+            RouteTarget::Blackhole => false,
+            RouteTarget::InternetGateway => {
+                shown.gateway_id.clone_from(&spec.internet_gateway);
+                spec.internet_gateway.is_some()
+            }
+            RouteTarget::NatGateway(id) => {
+                shown.nat_gateway_id = Some(id.clone());
+                spec.nat_gateways.iter().any(|gateway| gateway.id == *id)
+            }
+            RouteTarget::Peering(id) => {
+                shown.vpc_peering_connection_id = Some(id.clone());
+                spec.peerings.iter().any(|peering| peering.id == *id)
+            }
+            RouteTarget::VirtualGateway(id) => {
+                shown.gateway_id = Some(id.clone());
+                spec.virtual_gateway.as_ref().is_some_and(|gateway| gateway.id == *id)
+            }
+            RouteTarget::NetworkInterface(id) => {
+                let instance = self.world.enis.get(id).and_then(|eni| eni.attachment.as_ref());
+                shown.network_interface_id = Some(id.clone());
+                shown.instance_id = instance.map(|attachment| attachment.instance.clone());
+                shown.instance_id.is_some()
+            }
+        };
+        shown.state = Some(if leads { RouteState::Active } else { RouteState::Blackhole });
+        shown
+    }
+}
+
+fn local_route(cidr: Ipv4Net) -> Route {
+    Route {
+        destination_cidr_block: Some(cidr),
+        gateway_id: Some("local".to_owned()),
+        origin: Some("CreateRouteTable".to_owned()),
+        state: Some(RouteState::Active),
+        ..Route::default()
+    }
+}
