@@ -21,6 +21,8 @@ mod fault;
 mod ids;
 mod imds;
 mod ipv6;
+mod life;
+mod permissions;
 mod plan;
 mod pool;
 mod profile;

@@ -15,11 +15,7 @@ use super::page::{PageRequest, Pages};
 use super::{Listing, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
-use crate::spec::id_text;
 use crate::world::{self, Eni, Power};
-
-/// The image of every instance.
-pub(crate) const IMAGE: &str = "ami-0123456789abcdef0";
 
 /// An instance as it is shown, with what the answer shows around it.
 #[derive(Debug)]
@@ -261,7 +257,7 @@ impl Cloud {
         }
         let asked = self.world.instances.values().filter(|own| ids.is_empty() || ids.contains(&own.spec.id));
         let shown = asked.map(|instance| {
-            let reservation = reservation_id(instance);
+            let reservation = instance.birth.reservation.clone();
             let enis = self.world.enis_of(&instance.spec.id).into_iter().map(|eni| self.show_eni(eni)).collect();
             let key = format!("{reservation} {}", instance.spec.id);
             (key, ShownInstance { reservation, owner: self.account(), instance: self.show_instance(instance), enis })
@@ -274,12 +270,12 @@ impl Cloud {
         self.world.enis.get(&instance.primary).and_then(|eni| eni.public.get(&eni.primary).copied())
     }
 
-    fn show_instance(&self, instance: &world::Instance) -> Instance {
+    pub(crate) fn show_instance(&self, instance: &world::Instance) -> Instance {
         let gone = instance.power == Power::Terminated;
         let there = |value: String| if gone { None } else { Some(value) };
         Instance {
             instance_id: instance.spec.id.clone(),
-            image_id: Some(IMAGE.to_owned()),
+            image_id: Some(instance.birth.image.clone()),
             state: state(instance.power),
             private_dns_name: there(instance.private_dns_name.clone()),
             instance_type: instance.spec.instance_type.clone(),
@@ -378,15 +374,14 @@ fn by_launch(instances: Vec<ShownInstance>) -> Vec<Reservation> {
     launches
 }
 
-fn reservation_id(instance: &world::Instance) -> String {
-    id_text("r-", instance.spec.id.as_str())
-}
-
-fn state(power: Power) -> InstanceState {
+pub(crate) fn state(power: Power) -> InstanceState {
     let (code, name) = match power {
+        Power::Pending => (0, InstanceStateName::Pending),
         Power::Running => (16, InstanceStateName::Running),
-        Power::Stopped => (80, InstanceStateName::Stopped),
+        Power::ShuttingDown => (32, InstanceStateName::ShuttingDown),
         Power::Terminated => (48, InstanceStateName::Terminated),
+        Power::Stopping => (64, InstanceStateName::Stopping),
+        Power::Stopped => (80, InstanceStateName::Stopped),
     };
     InstanceState { code, name }
 }

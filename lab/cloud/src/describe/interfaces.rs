@@ -119,8 +119,9 @@ impl Cloud {
             description: Some(eni.description.clone()),
             owner_id: Some(self.world.spec.account_id.clone()),
             requester_id: None,
-            requester_managed: Some(false),
+            requester_managed: Some(eni.endpoint.is_some()),
             status: match eni.attachment.as_ref().map(|attachment| attachment.tie) {
+                None if eni.endpoint.is_some() => NetworkInterfaceStatus::InUse,
                 None => NetworkInterfaceStatus::Available,
                 Some(Tie::Detaching) => NetworkInterfaceStatus::Detaching,
                 Some(Tie::Attaching | Tie::Attached) => NetworkInterfaceStatus::InUse,
@@ -168,6 +169,7 @@ fn interface_type(text: &str) -> InterfaceType {
     match text {
         "efa" => InterfaceType::Efa,
         "trunk" => InterfaceType::Trunk,
+        "vpc_endpoint" => InterfaceType::VpcEndpoint,
         _ => InterfaceType::Interface,
     }
 }

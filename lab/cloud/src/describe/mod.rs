@@ -25,8 +25,10 @@ use crate::error::ApiError;
 use crate::spec::Tags;
 use crate::world::Eni;
 
+pub(crate) use instances::state;
+pub(crate) use vpcs::show_cidr;
+
 pub use catalogue::{ActionFilters, DocumentedFilter, filter_catalogue};
-pub(crate) use instances::IMAGE;
 
 use filter::{Conditions, Row};
 use page::{Cursor, PageRequest, Pages};
@@ -77,9 +79,7 @@ impl<T> Question<'_, T> {
 impl Cloud {
     /// The ids of groups with their names.
     pub(crate) fn groups(&self, ids: &[SecurityGroupId]) -> Vec<GroupIdentifier> {
-        let name = |id: &SecurityGroupId| {
-            self.world.spec.security_groups.iter().find(|group| group.id == *id).map(|group| group.name.clone())
-        };
+        let name = |id: &SecurityGroupId| self.world.groups.get(id).map(|group| group.name.clone());
         ids.iter().map(|id| GroupIdentifier { group_id: id.clone(), group_name: name(id) }).collect()
     }
 
@@ -98,11 +98,6 @@ impl Cloud {
 
     fn account(&self) -> String {
         self.world.spec.account_id.clone()
-    }
-
-    /// Tags of an object that has no state of its own.
-    fn tags_of(&self, id: &str) -> Vec<Tag> {
-        self.world.other_tags.get(id).map(show_tags).unwrap_or_default()
     }
 }
 

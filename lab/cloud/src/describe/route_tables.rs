@@ -4,14 +4,14 @@ use ipnet::Ipv4Net;
 use vpc_aws::ec2::shapes::{
     DescribeRouteTables, DescribeRouteTablesResponse, Route, RouteState, RouteTableAssociation, RouteTableDescription,
 };
-use vpc_model::SubnetId;
 
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, well_formed};
+use super::{Listing, show_tags, well_formed};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
-use crate::spec::{RouteSpec, RouteTableSpec, RouteTarget, id_text};
+use crate::spec::{RouteSpec, RouteTarget};
+use crate::world::{RouteTable, TableTie};
 
 pub(super) const ROUTE_TABLES: Listing<RouteTableDescription> =
     Listing { action: "DescribeRouteTables", filters: FILTERS, pages: Some(Pages::HUNDRED) };
@@ -56,82 +56,59 @@ impl Cloud {
             by_id: !ids.is_empty(),
         };
         let question = ROUTE_TABLES.ask(self, &request.filters, page)?;
-        let tables = &self.world.spec.route_tables;
+        let tables = &self.world.route_tables;
         for id in ids {
             well_formed(id, "rtb-", "InvalidRouteTableId.Malformed")?;
-            if !tables.iter().any(|table| table.id == *id) {
+            if !tables.contains_key(id) {
                 return Err(ApiError::no_route_table(id));
             }
         }
-        let asked = tables.iter().filter(|table| ids.is_empty() || ids.contains(&table.id));
+        let asked = tables.values().filter(|table| ids.is_empty() || ids.contains(&table.id));
         let (route_tables, next_token) =
             question.answer(asked.map(|table| (table.id.clone(), self.show_route_table(table))));
         Ok(DescribeRouteTablesResponse { route_tables, next_token })
     }
 
     /// A route table: the routes to the VPC's own CIDRs come first, as nothing may come before them.
-    fn show_route_table(&self, table: &RouteTableSpec) -> RouteTableDescription {
-        let local = self.world.spec.vpc.cidrs.iter().map(|cidr| local_route(*cidr));
-        let written = table.routes.iter().filter(|route| route.target != RouteTarget::Local);
+    pub(crate) fn show_route_table(&self, table: &RouteTable) -> RouteTableDescription {
+        let association = |tie: &TableTie| RouteTableAssociation {
+            route_table_association_id: tie.id.clone(),
+            route_table_id: table.id.clone(),
+            subnet_id: tie.subnet.clone(),
+            main: tie.subnet.is_none(),
+        };
+        let local = self.world.usable_cidrs().into_iter().map(local_route);
         RouteTableDescription {
             route_table_id: table.id.clone(),
             vpc_id: self.world.spec.vpc.id.clone(),
             owner_id: Some(self.account()),
-            associations: self.show_associations(table),
-            routes: local.chain(written.map(|route| self.show_route(route))).collect(),
-            tags: self.tags_of(&table.id),
+            associations: table.ties.iter().map(association).collect(),
+            routes: local.chain(table.routes.iter().map(|route| self.show_route(route))).collect(),
+            tags: show_tags(&table.tags),
         }
-    }
-
-    fn show_associations(&self, table: &RouteTableSpec) -> Vec<RouteTableAssociation> {
-        let association = |subnet: Option<&SubnetId>| RouteTableAssociation {
-            route_table_association_id: id_text(
-                "rtbassoc-",
-                &format!("{} {}", table.id, subnet.map_or("main", SubnetId::as_str)),
-            ),
-            route_table_id: table.id.clone(),
-            subnet_id: subnet.cloned(),
-            main: subnet.is_none(),
-        };
-        let main = table.main.then(|| association(None));
-        main.into_iter().chain(table.subnets.iter().map(|id| association(Some(id)))).collect()
     }
 
     /// A route that somebody wrote. It is a black hole if its target is not there.
     fn show_route(&self, route: &RouteSpec) -> Route {
-        let spec = &self.world.spec;
+        let blackhole = self.world.is_blackhole(&route.target);
         let mut shown = Route {
             destination_cidr_block: Some(route.destination),
             origin: Some("CreateRoute".to_owned()),
+            state: Some(if blackhole { RouteState::Blackhole } else { RouteState::Active }),
             ..Route::default()
         };
-        let leads = match &route.target {
-            RouteTarget::Local => true,
-            RouteTarget::Blackhole => false,
-            RouteTarget::InternetGateway => {
-                shown.gateway_id.clone_from(&spec.internet_gateway);
-                spec.internet_gateway.is_some()
-            }
-            RouteTarget::NatGateway(id) => {
-                shown.nat_gateway_id = Some(id.clone());
-                spec.nat_gateways.iter().any(|gateway| gateway.id == *id)
-            }
-            RouteTarget::Peering(id) => {
-                shown.vpc_peering_connection_id = Some(id.clone());
-                spec.peerings.iter().any(|peering| peering.id == *id)
-            }
-            RouteTarget::VirtualGateway(id) => {
-                shown.gateway_id = Some(id.clone());
-                spec.virtual_gateway.as_ref().is_some_and(|gateway| gateway.id == *id)
-            }
+        match &route.target {
+            RouteTarget::Local | RouteTarget::Blackhole => {}
+            RouteTarget::InternetGateway => shown.gateway_id.clone_from(&self.world.spec.internet_gateway),
+            RouteTarget::NatGateway(id) => shown.nat_gateway_id = Some(id.clone()),
+            RouteTarget::Peering(id) => shown.vpc_peering_connection_id = Some(id.clone()),
+            RouteTarget::VirtualGateway(id) => shown.gateway_id = Some(id.clone()),
             RouteTarget::NetworkInterface(id) => {
-                let instance = self.world.enis.get(id).and_then(|eni| eni.attachment.as_ref());
+                let attachment = self.world.enis.get(id).and_then(|eni| eni.attachment.as_ref());
                 shown.network_interface_id = Some(id.clone());
-                shown.instance_id = instance.map(|attachment| attachment.instance.clone());
-                shown.instance_id.is_some()
+                shown.instance_id = attachment.map(|attachment| attachment.instance.clone());
             }
-        };
-        shown.state = Some(if leads { RouteState::Active } else { RouteState::Blackhole });
+        }
         shown
     }
 }

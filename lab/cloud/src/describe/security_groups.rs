@@ -1,15 +1,14 @@
 //! DescribeSecurityGroups: groups with their rules, grouped by protocol and ports as EC2 groups them.
 
-use vpc_aws::ec2::shapes::{
-    DescribeSecurityGroups, DescribeSecurityGroupsResponse, IpPermission, IpRange, SecurityGroup, UserIdGroupPair,
-};
+use vpc_aws::ec2::shapes::{DescribeSecurityGroups, DescribeSecurityGroupsResponse, IpPermission, SecurityGroup};
 
-use super::Listing;
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
+use super::{Listing, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
-use crate::spec::{GroupRule, RulePeer, SecurityGroupSpec, Traffic};
+use crate::permissions::permissions;
+use crate::world::Group;
 
 pub(super) const SECURITY_GROUPS: Listing<SecurityGroup> =
     Listing { action: "DescribeSecurityGroups", filters: FILTERS, pages: Some(Pages::THOUSAND) };
@@ -71,82 +70,30 @@ impl Cloud {
             by_id: !ids.is_empty(),
         };
         let question = SECURITY_GROUPS.ask(self, &request.filters, page)?;
-        let groups = &self.world.spec.security_groups;
-        if let Some(missing) = ids.iter().find(|id| !groups.iter().any(|group| group.id == **id)) {
+        let groups = &self.world.groups;
+        if let Some(missing) = ids.iter().find(|id| !groups.contains_key(id)) {
             return Err(ApiError::no_group(missing));
         }
         if !request.group_names.is_empty() {
             return Err(ApiError::no_default_vpc());
         }
-        let asked = groups.iter().filter(|group| ids.is_empty() || ids.contains(&group.id));
+        let asked = groups.values().filter(|group| ids.is_empty() || ids.contains(&group.id));
         let (security_groups, next_token) =
             question.answer(asked.map(|group| (group.id.to_string(), self.show_group(group))));
         Ok(DescribeSecurityGroupsResponse { security_groups, next_token })
     }
 
-    fn show_group(&self, group: &SecurityGroupSpec) -> SecurityGroup {
+    pub(crate) fn show_group(&self, group: &Group) -> SecurityGroup {
+        let account = self.account();
         SecurityGroup {
             group_id: group.id.clone(),
             group_name: group.name.clone(),
             description: Some(group.description.clone()),
-            owner_id: Some(self.account()),
             vpc_id: Some(self.world.spec.vpc.id.clone()),
-            ip_permissions: self.show_rules(&group.ingress),
-            ip_permissions_egress: self.show_rules(&group.egress),
-            tags: self.tags_of(group.id.as_str()),
+            ip_permissions: permissions(&group.ingress, &account),
+            ip_permissions_egress: permissions(&group.egress, &account),
+            tags: show_tags(&group.tags),
+            owner_id: Some(account),
         }
-    }
-
-    /// Rules for the same protocol and ports make one permission; permissions come in the order of their first rules.
-    fn show_rules(&self, rules: &[GroupRule]) -> Vec<IpPermission> {
-        let mut permissions: Vec<(Traffic, IpPermission)> = Vec::new();
-        for rule in rules {
-            let at = permissions.iter().position(|(traffic, _)| *traffic == rule.traffic).unwrap_or_else(|| {
-                permissions.push((rule.traffic, permission(rule.traffic)));
-                permissions.len() - 1
-            });
-            if let Some((_, permission)) = permissions.get_mut(at) {
-                self.add_peer(permission, rule);
-            }
-        }
-        permissions.into_iter().map(|(_, permission)| permission).collect()
-    }
-
-    fn add_peer(&self, permission: &mut IpPermission, rule: &GroupRule) {
-        let description = rule.description.clone();
-        match &rule.peer {
-            RulePeer::Cidr(cidr) => permission.ip_ranges.push(IpRange { cidr_ip: *cidr, description }),
-            RulePeer::Group(id) => permission.groups.push(UserIdGroupPair {
-                user_id: Some(self.account()),
-                group_id: id.clone(),
-                description,
-            }),
-        }
-    }
-}
-
-/// A permission for some traffic that lets nobody through yet.
-fn permission(traffic: Traffic) -> IpPermission {
-    let (ip_protocol, ports) = shown(traffic);
-    IpPermission {
-        ip_protocol,
-        from_port: ports.map(|(from, _)| from),
-        to_port: ports.map(|(_, to)| to),
-        groups: Vec::new(),
-        ip_ranges: Vec::new(),
-        ipv6_ranges: Vec::new(),
-    }
-}
-
-/// Protocol and ports as EC2 writes them: ICMP has type and code in the place of ports, -1 for all.
-pub(super) fn shown(traffic: Traffic) -> (String, Option<(i32, i32)>) {
-    let ports = |from: u16, to: u16| Some((i32::from(from), i32::from(to)));
-    let icmp = |number: Option<u8>| number.map_or(-1, i32::from);
-    match traffic {
-        Traffic::All => ("-1".to_owned(), None),
-        Traffic::Tcp(from, to) => ("tcp".to_owned(), ports(from, to)),
-        Traffic::Udp(from, to) => ("udp".to_owned(), ports(from, to)),
-        Traffic::Icmp(kind, code) => ("icmp".to_owned(), Some((icmp(kind), icmp(code)))),
-        Traffic::Protocol(number) => (number.to_string(), None),
     }
 }

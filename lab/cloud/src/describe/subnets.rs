@@ -64,7 +64,7 @@ impl Cloud {
         Ok(DescribeSubnetsResponse { subnets, next_token })
     }
 
-    fn show_subnet(&self, subnet: &SubnetState) -> SubnetDescription {
+    pub(crate) fn show_subnet(&self, subnet: &SubnetState) -> SubnetDescription {
         let spec = &subnet.spec;
         let (region, account) = (&self.world.spec.region, &self.world.spec.account_id);
         SubnetDescription {

@@ -1,13 +1,12 @@
 //! DescribeTags.
 
-use vpc_aws::ec2::shapes::{DescribeTags, DescribeTagsResponse, ResourceType, Tag, TagDescription};
+use vpc_aws::ec2::shapes::{DescribeTags, DescribeTagsResponse, Tag, TagDescription};
 
 use super::Listing;
 use super::filter::{Row, by_tag, held, one};
 use super::page::{PageRequest, Pages};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
-use crate::spec::Tags;
 
 /// A tag with itself as a tag, for the filter by key and value.
 pub(super) type Tagged = (TagDescription, [Tag; 1]);
@@ -28,7 +27,7 @@ impl Cloud {
         let page =
             PageRequest { max_results: request.max_results, next_token: request.next_token.as_deref(), by_id: false };
         let question = TAGS.ask(self, &request.filters, page)?;
-        let shown = self.all_tags().into_iter().flat_map(|(id, kind, tags)| {
+        let shown = self.world.all_tags().into_iter().flat_map(|(id, kind, tags)| {
             tags.iter().map(move |(key, value)| {
                 let description = TagDescription {
                     resource_id: id.clone(),
@@ -41,21 +40,5 @@ impl Cloud {
         });
         let (found, next_token) = question.answer(shown);
         Ok(DescribeTagsResponse { tags: found.into_iter().map(|(tag, _)| tag).collect(), next_token })
-    }
-
-    fn all_tags(&self) -> Vec<(String, ResourceType, &Tags)> {
-        let world = &self.world;
-        let enis = world.enis.values().map(|eni| (eni.id.to_string(), ResourceType::NetworkInterface, &eni.tags));
-        let instances = world.instances.iter().map(|(id, own)| (id.to_string(), ResourceType::Instance, &own.tags));
-        let subnets = world.subnets.iter().map(|(id, own)| (id.to_string(), ResourceType::Subnet, &own.tags));
-        let others = world.other_tags.iter().map(|(id, tags)| {
-            let kind = match id.split('-').next() {
-                Some("vpc") => ResourceType::Vpc,
-                Some("sg") => ResourceType::SecurityGroup,
-                _ => ResourceType::RouteTable,
-            };
-            (id.clone(), kind, tags)
-        });
-        enis.chain(instances).chain(subnets).chain(others).collect()
     }
 }

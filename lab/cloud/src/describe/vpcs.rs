@@ -5,12 +5,13 @@ use vpc_aws::ec2::shapes::{
     BlockState, CidrBlockState, DescribeVpcs, DescribeVpcsResponse, Vpc, VpcCidrBlockAssociation,
 };
 
-use super::Listing;
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
+use super::{Listing, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::spec::id_text;
+use crate::world::{CidrBlock, CidrState};
 
 pub(super) const VPCS: Listing<Vpc> =
     Listing { action: "DescribeVpcs", filters: FILTERS, pages: Some(Pages::THOUSAND) };
@@ -55,29 +56,38 @@ impl Cloud {
         if let Some(missing) = ids.iter().find(|id| **id != vpc.id) {
             return Err(ApiError::no_vpc(missing));
         }
-        let shown = vpc.cidrs.first().map(|first| (vpc.id.to_string(), self.show_vpc(*first)));
+        let shown = self.world.cidrs.first().map(|first| (vpc.id.to_string(), self.show_vpc(first.cidr)));
         let (vpcs, next_token) = question.answer(shown);
         Ok(DescribeVpcsResponse { vpcs, next_token })
     }
 
     fn show_vpc(&self, first: Ipv4Net) -> Vpc {
         let vpc = &self.world.spec.vpc;
-        let association = |cidr: &Ipv4Net| VpcCidrBlockAssociation {
-            association_id: Some(id_text("vpc-cidr-assoc-", &cidr.to_string())),
-            cidr_block: *cidr,
-            cidr_block_state: Some(BlockState { state: CidrBlockState::Associated }),
-        };
         Vpc {
             vpc_id: vpc.id.clone(),
             owner_id: Some(self.world.spec.account_id.clone()),
             state: Some("available".to_owned()),
             cidr_block: first,
-            cidr_block_associations: vpc.cidrs.iter().map(association).collect(),
+            cidr_block_associations: self.world.cidrs.iter().map(show_cidr).collect(),
             ipv6_cidr_block_associations: Vec::new(),
             dhcp_options_id: Some(id_text("dopt-", vpc.id.as_str())),
             instance_tenancy: Some("default".to_owned()),
             is_default: Some(false),
-            tags: self.tags_of(vpc.id.as_str()),
+            tags: show_tags(&self.world.vpc_tags),
         }
+    }
+}
+
+/// A CIDR of the VPC as EC2 shows it.
+pub(crate) fn show_cidr(block: &CidrBlock) -> VpcCidrBlockAssociation {
+    let state = match block.state {
+        CidrState::Associating => CidrBlockState::Associating,
+        CidrState::Associated => CidrBlockState::Associated,
+        CidrState::Disassociating => CidrBlockState::Disassociating,
+    };
+    VpcCidrBlockAssociation {
+        association_id: Some(block.id.clone()),
+        cidr_block: block.cidr,
+        cidr_block_state: Some(BlockState { state }),
     }
 }
