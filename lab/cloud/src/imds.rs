@@ -17,7 +17,7 @@ use crate::world::{Eni, Instance, Power, World};
 
 /// An ENI as IMDS has it.
 #[derive(Clone, Debug)]
-struct Listed {
+pub(crate) struct Listed {
     id: EniId,
     attachment: AttachmentId,
     device: DeviceIndex,
@@ -49,10 +49,13 @@ impl Listed {
     }
 }
 
+/// What IMDS knows of one instance's ENIs.
+pub(crate) type Lists = BTreeMap<Mac, Listed>;
+
 /// What IMDS knows of all instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Imds {
-    lists: BTreeMap<InstanceId, BTreeMap<Mac, Listed>>,
+    lists: BTreeMap<InstanceId, Lists>,
 }
 
 impl Imds {
@@ -92,6 +95,11 @@ impl Imds {
         {
             list.remove(&mac);
         }
+    }
+
+    /// What it knows of an instance.
+    pub(crate) fn of_instance(&self, instance: &InstanceId) -> Lists {
+        self.lists.get(instance).cloned().unwrap_or_default()
     }
 
     /// Drops an instance.

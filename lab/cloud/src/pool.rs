@@ -79,6 +79,19 @@ impl AddressPool {
             && self.taken.range(block.first()..=last).next().is_none()
     }
 
+    /// Free addresses, lowest first.
+    pub(crate) fn free_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        (0..self.usable()).map(|n| self.nth(n)).filter(|address| self.is_free(*address))
+    }
+
+    /// Free blocks, lowest first.
+    pub(crate) fn free_blocks(&self) -> impl Iterator<Item = Prefix28> {
+        let first = self.net.net().network().to_bits();
+        (0..self.size() / Prefix28::SIZE)
+            .map(move |n| Prefix28::containing(Ipv4Addr::from_bits(first + n * Prefix28::SIZE)))
+            .filter(|block| self.is_block_free(*block))
+    }
+
     /// Picks free addresses without taking them.
     pub(crate) fn pick_addresses(&self, count: u32, dice: &mut Dice) -> Result<Vec<Ipv4Addr>, Shortage> {
         if count > self.free() {
