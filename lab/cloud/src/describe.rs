@@ -58,7 +58,7 @@ impl Cloud {
             "mac-address" => vec![eni.mac.to_string()],
             "interface-type" => vec![eni.interface_type.clone()],
             "owner-id" => vec![self.world.spec.account_id.clone()],
-            "requester-managed" => vec!["false".to_owned()],
+            "requester-managed" => vec![eni.endpoint.is_some().to_string()],
             "source-dest-check" => vec![eni.source_dest_check.to_string()],
             "private-dns-name" => vec![self.world.private_dns_name(eni.primary)],
             "private-ip-address" => vec![eni.primary.to_string()],
@@ -109,8 +109,9 @@ impl Cloud {
             description: Some(eni.description.clone()),
             owner_id: Some(self.world.spec.account_id.clone()),
             requester_id: None,
-            requester_managed: Some(false),
+            requester_managed: Some(eni.endpoint.is_some()),
             status: match eni.attachment.as_ref().map(|attachment| attachment.tie) {
+                None if eni.endpoint.is_some() => NetworkInterfaceStatus::InUse,
                 None => NetworkInterfaceStatus::Available,
                 Some(Tie::Detaching) => NetworkInterfaceStatus::Detaching,
                 Some(Tie::Attaching | Tie::Attached) => NetworkInterfaceStatus::InUse,
@@ -206,12 +207,12 @@ impl Cloud {
         }
     }
 
-    fn show_instance(&self, instance: &world::Instance) -> Instance {
+    pub(crate) fn show_instance(&self, instance: &world::Instance) -> Instance {
         let gone = instance.power == Power::Terminated;
         let there = |value: String| if gone { None } else { Some(value) };
         Instance {
             instance_id: instance.spec.id.clone(),
-            image_id: Some(IMAGE.to_owned()),
+            image_id: Some(instance.birth.image.clone()),
             state: state(instance.power),
             private_dns_name: there(instance.private_dns_name.clone()),
             instance_type: instance.spec.instance_type.clone(),
@@ -327,9 +328,7 @@ impl Cloud {
     }
 
     pub(crate) fn groups(&self, ids: &[SecurityGroupId]) -> Vec<GroupIdentifier> {
-        let name = |id: &SecurityGroupId| {
-            self.world.spec.security_groups.iter().find(|group| group.id == *id).map(|group| group.name.clone())
-        };
+        let name = |id: &SecurityGroupId| self.world.groups.get(id).map(|group| group.name.clone());
         ids.iter().map(|id| GroupIdentifier { group_id: id.clone(), group_name: name(id) }).collect()
     }
 
@@ -342,18 +341,18 @@ impl Cloud {
     }
 }
 
-/// The image of every instance.
-pub(crate) const IMAGE: &str = "ami-0123456789abcdef0";
-
 fn reservation_id(instance: &world::Instance) -> String {
-    crate::spec::id_text("r-", instance.spec.id.as_str())
+    instance.birth.reservation.clone()
 }
 
-fn state(power: Power) -> InstanceState {
+pub(crate) fn state(power: Power) -> InstanceState {
     let (code, name) = match power {
+        Power::Pending => (0, InstanceStateName::Pending),
         Power::Running => (16, InstanceStateName::Running),
-        Power::Stopped => (80, InstanceStateName::Stopped),
+        Power::ShuttingDown => (32, InstanceStateName::ShuttingDown),
         Power::Terminated => (48, InstanceStateName::Terminated),
+        Power::Stopping => (64, InstanceStateName::Stopping),
+        Power::Stopped => (80, InstanceStateName::Stopped),
     };
     InstanceState { code, name }
 }
@@ -370,6 +369,7 @@ fn interface_type(text: &str) -> InterfaceType {
     match text {
         "efa" => InterfaceType::Efa,
         "trunk" => InterfaceType::Trunk,
+        "vpc_endpoint" => InterfaceType::VpcEndpoint,
         _ => InterfaceType::Interface,
     }
 }

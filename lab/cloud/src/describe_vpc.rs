@@ -4,16 +4,17 @@ use vpc_aws::ec2::shapes::{
     AvailabilityZone, BlockState, CidrBlockState, DescribeAvailabilityZones, DescribeAvailabilityZonesResponse,
     DescribeRouteTables, DescribeRouteTablesResponse, DescribeSecurityGroups, DescribeSecurityGroupsResponse,
     DescribeSubnets, DescribeSubnetsResponse, DescribeTags, DescribeTagsResponse, DescribeVpcs, DescribeVpcsResponse,
-    IpPermission, IpRange, ResourceType, Route, RouteState, RouteTableAssociation, RouteTableDescription,
-    SecurityGroup, SubnetDescription, TagDescription, UserIdGroupPair, Vpc, VpcCidrBlockAssociation,
+    Route, RouteState, RouteTableAssociation, RouteTableDescription, SecurityGroup, SubnetDescription, TagDescription,
+    Vpc, VpcCidrBlockAssociation,
 };
 
 use crate::cloud::Cloud;
 use crate::describe::show_tags;
 use crate::error::ApiError;
 use crate::filter::{Paging, check, passes};
-use crate::spec::{RouteTableSpec, RouteTarget, SecurityGroupSpec, Tags, id_text};
-use crate::world::SubnetState;
+use crate::permissions::permissions;
+use crate::spec::{RouteTarget, Tags, id_text};
+use crate::world::{CidrBlock, CidrState, Group, RouteTable, SubnetState, TableTie};
 
 /// Pages of these actions hold 5 to 1000 objects; all of them come at once when no size is given.
 fn thousand<'a>(max_results: Option<u32>, next_token: Option<&'a String>) -> Paging<'a> {
@@ -71,8 +72,8 @@ impl Cloud {
         if let Some(stranger) = request.vpc_ids.iter().find(|id| **id != vpc.id) {
             return Err(ApiError::client("InvalidVpcID.NotFound", format!("The vpc ID '{stranger}' does not exist")));
         }
-        let cidrs = || vpc.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let tags = self.tags_of(vpc.id.as_str());
+        let cidrs = || self.world.cidrs.iter().map(|block| block.cidr.to_string()).collect::<Vec<_>>();
+        let tags = &self.world.vpc_tags;
         let attributes = |name: &str| {
             Some(match name {
                 "vpc-id" => vec![vpc.id.to_string()],
@@ -85,8 +86,8 @@ impl Cloud {
             })
         };
         let mut found = Vec::new();
-        if passes(&request.filters, &tags, &attributes)? {
-            found.extend(vpc.cidrs.first().map(|first| (vpc.id.to_string(), self.show_vpc(*first, &tags))));
+        if passes(&request.filters, tags, &attributes)? {
+            found.extend(self.world.cidrs.first().map(|first| (vpc.id.to_string(), self.show_vpc(first.cidr, tags))));
         }
         let (vpcs, next_token) = thousand(request.max_results, request.next_token.as_ref()).page(found)?;
         Ok(DescribeVpcsResponse { vpcs, next_token })
@@ -94,17 +95,12 @@ impl Cloud {
 
     fn show_vpc(&self, first: ipnet::Ipv4Net, tags: &Tags) -> Vpc {
         let vpc = &self.world.spec.vpc;
-        let association = |cidr: &ipnet::Ipv4Net| VpcCidrBlockAssociation {
-            association_id: Some(id_text("vpc-cidr-assoc-", &cidr.to_string())),
-            cidr_block: *cidr,
-            cidr_block_state: Some(BlockState { state: CidrBlockState::Associated }),
-        };
         Vpc {
             vpc_id: vpc.id.clone(),
             owner_id: Some(self.world.spec.account_id.clone()),
             state: Some("available".to_owned()),
             cidr_block: first,
-            cidr_block_associations: vpc.cidrs.iter().map(association).collect(),
+            cidr_block_associations: self.world.cidrs.iter().map(show_cidr).collect(),
             ipv6_cidr_block_associations: Vec::new(),
             dhcp_options_id: Some(id_text("dopt-", vpc.id.as_str())),
             instance_tenancy: Some("default".to_owned()),
@@ -131,7 +127,7 @@ impl Cloud {
         Ok(DescribeSubnetsResponse { subnets, next_token })
     }
 
-    fn show_subnet(&self, subnet: &SubnetState) -> SubnetDescription {
+    pub(crate) fn show_subnet(&self, subnet: &SubnetState) -> SubnetDescription {
         let spec = &subnet.spec;
         let (region, account) = (&self.world.spec.region, &self.world.spec.account_id);
         let zone = self.world.spec.zones.iter().find(|zone| zone.name == spec.zone);
@@ -158,16 +154,16 @@ impl Cloud {
         request: &DescribeRouteTables,
     ) -> Result<DescribeRouteTablesResponse, ApiError> {
         check(&request.filters)?;
-        let (tables, ids) = (&self.world.spec.route_tables, &request.route_table_ids);
-        if let Some(missing) = ids.iter().find(|id| !tables.iter().any(|table| table.id == **id)) {
+        let (tables, ids) = (&self.world.route_tables, &request.route_table_ids);
+        if let Some(missing) = ids.iter().find(|id| !tables.contains_key(*id)) {
             let text = format!("The routeTable ID '{missing}' does not exist");
             return Err(ApiError::client("InvalidRouteTableID.NotFound", text));
         }
         let mut found = Vec::new();
-        for table in tables.iter().filter(|table| ids.is_empty() || ids.contains(&table.id)) {
+        for table in tables.values().filter(|table| ids.is_empty() || ids.contains(&table.id)) {
             let shown = self.show_route_table(table);
             let attributes = |name: &str| route_table_attribute(&shown, name);
-            if passes(&request.filters, &self.tags_of(&table.id), &attributes)? {
+            if passes(&request.filters, &table.tags, &attributes)? {
                 found.push((table.id.clone(), shown));
             }
         }
@@ -177,28 +173,21 @@ impl Cloud {
         Ok(DescribeRouteTablesResponse { route_tables, next_token })
     }
 
-    fn show_route_table(&self, table: &RouteTableSpec) -> RouteTableDescription {
-        let association = |subnet: Option<&vpc_model::SubnetId>| RouteTableAssociation {
-            route_table_association_id: id_text(
-                "rtbassoc-",
-                &format!("{} {}", table.id, subnet.map_or("main", vpc_model::SubnetId::as_str)),
-            ),
+    pub(crate) fn show_route_table(&self, table: &RouteTable) -> RouteTableDescription {
+        let association = |tie: &TableTie| RouteTableAssociation {
+            route_table_association_id: tie.id.clone(),
             route_table_id: table.id.clone(),
-            subnet_id: subnet.cloned(),
-            main: subnet.is_none(),
+            subnet_id: tie.subnet.clone(),
+            main: tie.subnet.is_none(),
         };
-        let mut associations: Vec<_> = table.subnets.iter().map(|subnet| association(Some(subnet))).collect();
-        if table.main {
-            associations.push(association(None));
-        }
-        let local = self.world.spec.vpc.cidrs.iter().map(|cidr| Route {
-            destination_cidr_block: Some(*cidr),
+        let local = self.world.usable_cidrs().into_iter().map(|cidr| Route {
+            destination_cidr_block: Some(cidr),
             gateway_id: Some("local".to_owned()),
             origin: Some("CreateRouteTable".to_owned()),
             state: Some(RouteState::Active),
             ..Route::default()
         });
-        let written = table.routes.iter().filter(|route| route.target != RouteTarget::Local).map(|route| Route {
+        let written = table.routes.iter().map(|route| Route {
             destination_cidr_block: Some(route.destination),
             gateway_id: match route.target {
                 RouteTarget::InternetGateway => self.world.spec.internet_gateway.clone(),
@@ -209,7 +198,7 @@ impl Cloud {
                 _ => None,
             },
             origin: Some("CreateRoute".to_owned()),
-            state: Some(if route.target == RouteTarget::Blackhole {
+            state: Some(if self.world.is_blackhole(&route.target) {
                 RouteState::Blackhole
             } else {
                 RouteState::Active
@@ -220,9 +209,9 @@ impl Cloud {
             route_table_id: table.id.clone(),
             vpc_id: self.world.spec.vpc.id.clone(),
             owner_id: Some(self.world.spec.account_id.clone()),
-            associations,
+            associations: table.ties.iter().map(association).collect(),
             routes: local.chain(written).collect(),
-            tags: show_tags(&self.tags_of(&table.id)),
+            tags: show_tags(&table.tags),
         }
     }
 
@@ -231,32 +220,33 @@ impl Cloud {
         request: &DescribeSecurityGroups,
     ) -> Result<DescribeSecurityGroupsResponse, ApiError> {
         check(&request.filters)?;
-        let (groups, ids) = (&self.world.spec.security_groups, &request.group_ids);
-        if let Some(missing) = ids.iter().find(|id| !groups.iter().any(|group| group.id == **id)) {
+        let (groups, ids) = (&self.world.groups, &request.group_ids);
+        if let Some(missing) = ids.iter().find(|id| !groups.contains_key(*id)) {
             return Err(ApiError::no_group(missing));
         }
-        if let Some(missing) = request.group_names.iter().find(|name| !groups.iter().any(|group| group.name == **name))
+        if let Some(missing) =
+            request.group_names.iter().find(|name| !groups.values().any(|group| group.name == **name))
         {
             return Err(ApiError::no_group(missing));
         }
-        let asked = |group: &&SecurityGroupSpec| {
+        let asked = |group: &&Group| {
             ids.is_empty() && request.group_names.is_empty()
                 || ids.contains(&group.id)
                 || request.group_names.contains(&group.name)
         };
         let mut found = Vec::new();
-        for group in groups.iter().filter(asked) {
+        for group in groups.values().filter(asked) {
             let attributes = |name: &str| {
                 Some(match name {
                     "group-id" => vec![group.id.to_string()],
                     "group-name" => vec![group.name.clone()],
                     "vpc-id" => vec![self.world.spec.vpc.id.to_string()],
                     "owner-id" => vec![self.world.spec.account_id.clone()],
-                    "description" => vec![group.name.clone()],
+                    "description" => vec![group.description.clone()],
                     _ => return None,
                 })
             };
-            if passes(&request.filters, &self.tags_of(group.id.as_str()), &attributes)? {
+            if passes(&request.filters, &group.tags, &attributes)? {
                 found.push((group.id.to_string(), self.show_group(group)));
             }
         }
@@ -265,38 +255,24 @@ impl Cloud {
         Ok(DescribeSecurityGroupsResponse { security_groups, next_token })
     }
 
-    /// A group with the rules EC2 gives a VPC's default group: members may talk to each other and to everybody.
-    fn show_group(&self, group: &SecurityGroupSpec) -> SecurityGroup {
-        let all = |groups: Vec<UserIdGroupPair>, ip_ranges: Vec<IpRange>| IpPermission {
-            ip_protocol: "-1".to_owned(),
-            from_port: None,
-            to_port: None,
-            groups,
-            ip_ranges,
-            ipv6_ranges: Vec::new(),
-        };
-        let itself = UserIdGroupPair {
-            user_id: Some(self.world.spec.account_id.clone()),
-            group_id: group.id.clone(),
-            description: None,
-        };
-        let everybody = IpRange { cidr_ip: ipnet::Ipv4Net::default(), description: None };
+    pub(crate) fn show_group(&self, group: &Group) -> SecurityGroup {
+        let account = &self.world.spec.account_id;
         SecurityGroup {
             group_id: group.id.clone(),
             group_name: group.name.clone(),
-            description: Some(group.name.clone()),
-            owner_id: Some(self.world.spec.account_id.clone()),
+            description: Some(group.description.clone()),
+            owner_id: Some(account.clone()),
             vpc_id: Some(self.world.spec.vpc.id.clone()),
-            ip_permissions: vec![all(vec![itself], Vec::new())],
-            ip_permissions_egress: vec![all(Vec::new(), vec![everybody])],
-            tags: show_tags(&self.tags_of(group.id.as_str())),
+            ip_permissions: permissions(&group.ingress, account),
+            ip_permissions_egress: permissions(&group.egress, account),
+            tags: show_tags(&group.tags),
         }
     }
 
     pub(crate) fn describe_tags(&self, request: &DescribeTags) -> Result<DescribeTagsResponse, ApiError> {
         check(&request.filters)?;
         let mut found = Vec::new();
-        for (id, kind, tags) in self.all_tags() {
+        for (id, kind, tags) in self.world.all_tags() {
             for (key, value) in tags {
                 let attributes = |name: &str| {
                     Some(match name {
@@ -323,25 +299,19 @@ impl Cloud {
         let (tags, next_token) = thousand(request.max_results, request.next_token.as_ref()).page(found)?;
         Ok(DescribeTagsResponse { tags, next_token })
     }
+}
 
-    fn all_tags(&self) -> Vec<(String, ResourceType, &Tags)> {
-        let world = &self.world;
-        let enis = world.enis.values().map(|eni| (eni.id.to_string(), ResourceType::NetworkInterface, &eni.tags));
-        let instances = world.instances.iter().map(|(id, own)| (id.to_string(), ResourceType::Instance, &own.tags));
-        let subnets = world.subnets.iter().map(|(id, own)| (id.to_string(), ResourceType::Subnet, &own.tags));
-        let others = world.other_tags.iter().map(|(id, tags)| {
-            let kind = match id.split('-').next() {
-                Some("vpc") => ResourceType::Vpc,
-                Some("sg") => ResourceType::SecurityGroup,
-                _ => ResourceType::RouteTable,
-            };
-            (id.clone(), kind, tags)
-        });
-        enis.chain(instances).chain(subnets).chain(others).collect()
-    }
-
-    fn tags_of(&self, id: &str) -> Tags {
-        self.world.other_tags.get(id).cloned().unwrap_or_default()
+/// A CIDR of the VPC as EC2 shows it.
+pub(crate) fn show_cidr(block: &CidrBlock) -> VpcCidrBlockAssociation {
+    let state = match block.state {
+        CidrState::Associating => CidrBlockState::Associating,
+        CidrState::Associated => CidrBlockState::Associated,
+        CidrState::Disassociating => CidrBlockState::Disassociating,
+    };
+    VpcCidrBlockAssociation {
+        association_id: Some(block.id.clone()),
+        cidr_block: block.cidr,
+        cidr_block_state: Some(BlockState { state }),
     }
 }
 

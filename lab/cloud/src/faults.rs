@@ -5,16 +5,15 @@
 //! for EC2 calls, `imds_faults` for IMDS. Whoever asks counts a hit.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use vpc_aws::ec2::shapes::catalogue;
-use vpc_model::{AttachmentId, InstanceId, Millis, Slot, SubnetId, Time};
+use vpc_model::{AttachmentId, InstanceId, Millis, SubnetId, Time};
 
 use crate::cloud::{Caller, Cloud, Task};
 use crate::fault::{ActiveFault, CloudFault, FaultError, FaultId};
 use crate::filter::matches;
 use crate::imds::Lists;
-use crate::pool::{AddressPool, Holder};
+use crate::pool::AddressPool;
 use crate::throttle::Level;
 
 /// HTTP statuses of errors.
@@ -48,8 +47,8 @@ pub(crate) enum Memory {
     Buckets(BTreeMap<String, Level>),
     /// Error: calls that matched so far.
     Matched(u64),
-    /// Exhausted, fragmented: addresses taken from a subnet.
-    Taken { subnet: SubnetId, addresses: Vec<Ipv4Addr> },
+    /// Exhausted, fragmented: the subnet in which addresses are held, under the fault's number.
+    Taken(SubnetId),
     /// Stale: what IMDS shows.
     Frozen(Lists),
     /// Reordered: looks so far.
@@ -118,9 +117,9 @@ impl Cloud {
         self.catch_up(now);
         check_values(&fault)?;
         let node = fault.node().map(|name| self.known_node(name)).transpose()?;
-        let memory = self.begin(&fault, node.as_ref())?;
-        self.faults.count += 1;
-        let id = FaultId(self.faults.count);
+        let id = FaultId(self.faults.count + 1);
+        let memory = self.begin(id, &fault, node.as_ref())?;
+        self.faults.count = id.0;
         self.faults.active.insert(id, Active { since: self.now, fault, node, hits: 0, memory });
         Ok(id)
     }
@@ -138,9 +137,9 @@ impl Cloud {
             expected: one_of(self.faults.active.keys()),
         })?;
         match lifted.memory {
-            Memory::Taken { subnet, addresses } => {
+            Memory::Taken(subnet) => {
                 if let Some(subnet) = self.world.subnets.get_mut(&subnet) {
-                    addresses.into_iter().for_each(|address| subnet.pool.release(Slot::Address(address)));
+                    subnet.pool.give_back(id.0);
                 }
             }
             Memory::Held(attachments) => attachments.into_iter().for_each(|id| self.begin_attachment(id)),
@@ -168,14 +167,12 @@ impl Cloud {
     }
 
     /// Does what a fault does at once, and gives what it remembers.
-    fn begin(&mut self, fault: &CloudFault, node: Option<&InstanceId>) -> Result<Memory, FaultError> {
+    fn begin(&mut self, id: FaultId, fault: &CloudFault, node: Option<&InstanceId>) -> Result<Memory, FaultError> {
         Ok(match fault {
             CloudFault::Throttle { .. } => Memory::Buckets(BTreeMap::new()),
             CloudFault::Error { .. } => Memory::Matched(0),
-            CloudFault::SubnetExhausted { subnet, leave } => self.take(subnet, |pool| every_address(pool, *leave))?,
-            CloudFault::SubnetFragmented { subnet, leave } => {
-                self.take(subnet, |pool| one_of_each_block(pool, *leave))?
-            }
+            CloudFault::SubnetExhausted { subnet, leave } => self.crowd(subnet, |pool| pool.exhaust(id.0, *leave))?,
+            CloudFault::SubnetFragmented { subnet, leave } => self.crowd(subnet, |pool| pool.fragment(id.0, *leave))?,
             CloudFault::ImdsStale { .. } => {
                 Memory::Frozen(node.map(|node| self.imds.of_instance(node)).unwrap_or_default())
             }
@@ -194,19 +191,13 @@ impl Cloud {
         })
     }
 
-    /// Takes addresses of a subnet for somebody outside.
-    fn take(&mut self, name: &str, choose: impl Fn(&AddressPool) -> Vec<Ipv4Addr>) -> Result<Memory, FaultError> {
-        let known = || one_of(self.world.subnets.values().map(|subnet| &subnet.spec.name));
-        let found = self.world.subnets.values().find(|own| own.spec.name == name || own.spec.id.as_str() == name);
-        let id =
-            found.map(|subnet| subnet.spec.id.clone()).ok_or_else(|| unknown("subnet", "subnet", name, known()))?;
-        let mut addresses = Vec::new();
-        if let Some(subnet) = self.world.subnets.get_mut(&id) {
-            addresses = choose(&subnet.pool);
-            let holder = Holder::Gateway("outside".to_owned());
-            addresses.iter().for_each(|address| subnet.pool.take(*address, holder.clone()));
-        }
-        Ok(Memory::Taken { subnet: id, addresses })
+    /// Lets somebody outside take addresses of a subnet.
+    fn crowd(&mut self, name: &str, take: impl FnOnce(&mut AddressPool)) -> Result<Memory, FaultError> {
+        let known = one_of(self.world.subnets.values().map(|subnet| &subnet.spec.name));
+        let found = self.world.subnets.values_mut().find(|own| own.spec.name == name || own.spec.id.as_str() == name);
+        let subnet = found.ok_or_else(|| unknown("subnet", "subnet", name, known))?;
+        take(&mut subnet.pool);
+        Ok(Memory::Taken(subnet.spec.id.clone()))
     }
 
     /// The instance that people call so.
@@ -315,20 +306,6 @@ fn check_values(fault: &CloudFault) -> Result<(), FaultError> {
         CloudFault::Error { times: Some(0), .. } => Err(value("times", "0", "a number from 1, or nothing for all")),
         _ => Ok(()),
     }
-}
-
-/// All free addresses of a subnet but the last `leave`.
-fn every_address(pool: &AddressPool, leave: u32) -> Vec<Ipv4Addr> {
-    let free: Vec<_> = pool.free_addresses().collect();
-    let taken = free.len().saturating_sub(leave as usize);
-    free.into_iter().take(taken).collect()
-}
-
-/// An address in each free block of a subnet but the last `leave`. The last of a block: any one spoils it.
-fn one_of_each_block(pool: &AddressPool, leave: u32) -> Vec<Ipv4Addr> {
-    let free: Vec<_> = pool.free_blocks().collect();
-    let taken = free.len().saturating_sub(leave as usize);
-    free.into_iter().take(taken).filter_map(|block| block.addresses().last()).collect()
 }
 
 fn value(field: &str, value: &str, expected: &str) -> FaultError {

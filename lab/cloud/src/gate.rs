@@ -121,7 +121,7 @@ impl Cloud {
 
 /// Whether a fault is about this call.
 fn concerns(active: &Active, caller: &Caller, request: &AnyRequest, subnet: Option<&SubnetId>) -> bool {
-    if let Memory::Taken { subnet: taken, .. } = &active.memory {
+    if let Memory::Taken(taken) = &active.memory {
         return subnet == Some(taken);
     }
     active.is_about_caller(caller) && active.fault.action().is_some_and(|action| matches(action, request.name()))

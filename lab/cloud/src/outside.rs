@@ -56,7 +56,7 @@ impl Cloud {
         })?;
         self.world.unassign(&id, &[slot]);
         self.end_mappings(&id);
-        self.addresses_changed(&id);
+        self.eni_changed(&id);
         Ok(())
     }
 

@@ -17,9 +17,11 @@
 //! each port. Nodes do use ARP; the port answers for the gateway (its own address there) and, as proxy, for every in-subnet address
 //! that has a route.
 
+mod endpoints;
 mod error;
 mod filter;
 mod links;
+mod outside;
 mod port;
 mod world;
 
@@ -35,17 +37,19 @@ use vpc_linux::Netns;
 use vpc_linux::{RouteKind, RouteSpec, Rtnl, RuleSpec};
 use vpc_model::{EniId, GatewayOf, LinkName, RouteTable};
 
+pub use endpoints::{Endpoints, host_of};
 pub use error::FabricError;
 pub use links::link_up;
 pub(crate) use links::set_switches;
 pub use port::PortStatus;
-pub use world::{Visit, WorldLog};
-pub use world::{listen, serve};
+pub use world::{Responder, Visit, WorldLog, listen, serve};
 
+use crate::control::Place;
 use crate::topology::{Target, Topology};
 use error::Context;
 use filter::{GatewayFilter, RouterFilter};
 use links::{NEXT_HOP, Tie, link_name, new_network, router_switches};
+use outside::Outside;
 use port::{Port, PortPlace};
 
 /// IMDS, where every EC2 instance finds it.
@@ -76,6 +80,7 @@ pub struct Fabric {
     world: Netns,
     internet_gateway: Netns,
     nat_gateways: Vec<(String, Netns)>,
+    outside: Outside,
 }
 
 #[derive(Debug)]
@@ -126,9 +131,10 @@ impl Fabric {
         });
         let mut inner = Inner { router, filter, gateway, ports: BTreeMap::new(), subnets: subnets.collect() };
         let nat_links = inner.nat_gateways(&router_ns, topology)?;
-        inner.route_tables(topology, inside.0, &nat_links)?;
+        let outside = Outside::build(&router_ns, topology)?;
+        inner.route_tables(topology, inside.0, &nat_links, &outside)?;
         let nat_gateways = nat_links.into_iter().map(|nat| (nat.name, nat.network)).collect();
-        Ok(Self { inner: Mutex::new(inner), world, internet_gateway, nat_gateways })
+        Ok(Self { inner: Mutex::new(inner), world, internet_gateway, nat_gateways, outside })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -141,11 +147,24 @@ impl Fabric {
         &self.world
     }
 
-    /// The network of a gateway, by name: `igw`, or a NAT gateway's.
+    /// The network of a neighbour: [`Place::Peer`] or [`Place::OnPremises`].
+    #[must_use]
+    pub fn neighbour(&self, place: &Place) -> Option<&Netns> {
+        self.outside.network(place)
+    }
+
+    /// Where hosts of neighbours answer: the place, its network, and their addresses.
+    pub fn neighbours(&self) -> impl Iterator<Item = (&Place, &Netns, &[Ipv4Addr])> {
+        self.outside.sites()
+    }
+
+    /// The network of a gateway, by name: `igw`, `vgw`, or a NAT gateway's.
     #[must_use]
     pub fn gateway(&self, name: &str) -> Option<&Netns> {
-        if name == "igw" {
-            return Some(&self.internet_gateway);
+        match name {
+            "igw" => return Some(&self.internet_gateway),
+            "vgw" => return self.outside.virtual_gateway(),
+            _ => {}
         }
         self.nat_gateways.iter().find(|(own, _)| own == name).map(|(_, network)| network)
     }
@@ -256,7 +275,13 @@ impl Inner {
     }
 
     /// What every packet is asked: first the VPC's own addresses, then the route table of its subnet. What finds nothing is dropped.
-    fn route_tables(&mut self, topology: &Topology, internet: u32, nats: &[Nat]) -> Result<(), FabricError> {
+    fn route_tables(
+        &mut self,
+        topology: &Topology,
+        internet: u32,
+        nats: &[Nat],
+        outside: &Outside,
+    ) -> Result<(), FabricError> {
         let router = &mut self.router;
         for cidr in &topology.cidrs {
             let nowhere = RouteSpec::ending(VPC_TABLE, *cidr, RouteKind::Blackhole);
@@ -271,6 +296,7 @@ impl Inner {
                 let link = match target {
                     Target::InternetGateway => Some(internet),
                     Target::NatGateway(name) => nats.iter().find(|nat| nat.name == *name).map(|nat| nat.link),
+                    Target::Peering(_) | Target::VirtualGateway => outside.link(&topology.cloud_target(target)),
                     Target::Blackhole => None,
                 };
                 let route = match link {

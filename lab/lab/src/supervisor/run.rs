@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +13,13 @@ use lab_cloud::{FabricEvent, Setup};
 use lab_serve::{CloudHandle, Delivery, ImdsCallers, ImdsOptions, Server, serve_ec2, serve_imds};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::Runtime;
+use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
 use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::{Order, Report, hang_up, report, server};
-use crate::fabric::{EC2_ADDRESS, Fabric, IMDS_ADDRESS, WorldLog, listen, serve};
+use crate::control::Place;
+use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, serve};
 use crate::place::LabPlace;
 use crate::topology::Topology;
 
@@ -36,6 +38,7 @@ pub(super) struct Supervisor {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) nodes: BTreeMap<String, Arc<Node>>,
     pub(super) visits: WorldLog,
+    pub(super) endpoints: Endpoints,
     end: mpsc::Sender<()>,
 }
 
@@ -52,7 +55,7 @@ pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
     let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
     let mut servers = Servers::default();
     let visits = WorldLog::default();
-    servers.public_hosts(&runtime, &fabric, &order.topology, &visits)?;
+    servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
     let places = NodePlaces { programs: order.programs.clone(), mount_point: place.mount_point() };
     let nodes = nodes(&order.topology, &places, &fabric)?;
@@ -65,6 +68,7 @@ pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
         cloud,
         runtime: runtime.handle().clone(),
         nodes,
+        endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
         visits,
         end: end.clone(),
     });
@@ -170,7 +174,12 @@ impl Supervisor {
                     node.set_addresses(&eni.id, &eni.addresses);
                 }
             }
-            FabricEvent::Network(_) | FabricEvent::InstanceLaunched(_) => {}
+            FabricEvent::Network(plan) => {
+                if let Err(e) = self.endpoints.follow(&self.fabric, plan) {
+                    tracing::error!("endpoints: {e}");
+                }
+            }
+            FabricEvent::InstanceLaunched(_) => {}
             FabricEvent::PublicMappingChanged { private, public } => {
                 if let Err(e) = self.fabric.set_public(*private, *public) {
                     tracing::error!(%private, "public address: {e}");
@@ -217,19 +226,22 @@ impl Servers {
         Ok((cloud, deliveries))
     }
 
-    fn public_hosts(
-        &mut self,
-        runtime: &Runtime,
-        fabric: &Fabric,
-        topology: &Topology,
-        log: &WorldLog,
-    ) -> Result<(), String> {
-        for listener in
-            listen(fabric.world(), &topology.public_hosts).map_err(|e| format!("serve the public hosts: {e}"))?
-        {
-            runtime.spawn(serve(listener, log.clone()));
+    /// Every host that answers: of the internet (services of the provider among them) and of the VPC's neighbours.
+    fn hosts(&mut self, runtime: &Runtime, fabric: &Fabric, topology: &Topology, log: &WorldLog) -> Result<(), String> {
+        let answer = |network: &Netns, hosts: &[Ipv4Addr], place: &Place, name: Option<String>| {
+            let listeners = listen(network, hosts).map_err(|e| format!("serve the hosts of {place}: {e}"))?;
+            for listener in listeners {
+                let responder = Responder { place: place.clone(), name: name.clone(), log: log.clone() };
+                runtime.spawn(serve(listener, responder));
+            }
+            Ok::<_, String>(())
+        };
+        answer(fabric.world(), &topology.public_hosts, &Place::World, None)?;
+        for service in &topology.services {
+            let name = topology.service_host(&service.name);
+            answer(fabric.world(), &[service.address], &Place::World, Some(name))?;
         }
-        Ok(())
+        fabric.neighbours().try_for_each(|(place, network, hosts)| answer(network, hosts, place, None))
     }
 }
 

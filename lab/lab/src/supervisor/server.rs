@@ -132,10 +132,29 @@ impl Supervisor {
             Place::Gateway(name) => {
                 let network = self.fabric.gateway(name).ok_or_else(|| {
                     let known = self.topology.nat_gateways.iter().map(|g| g.name.as_str());
-                    let known = std::iter::once("igw").chain(known).collect::<Vec<_>>().join(", ");
-                    Failure::other(format!("there is no gateway `{name}`; there are: {known}"))
+                    let vgw = self.topology.on_premises.as_ref().map(|_| "vgw");
+                    none_of("gateway", name, std::iter::once("igw").chain(vgw).chain(known))
                 })?;
                 Ok((Spaces::network(network.clone()), self.outside_env()))
+            }
+            Place::Peer(name) => {
+                let network = self.fabric.neighbour(place).ok_or_else(|| {
+                    none_of("peering", name, self.topology.peerings.iter().map(|peering| peering.name.as_str()))
+                })?;
+                Ok((Spaces::network(network.clone()), self.outside_env()))
+            }
+            Place::OnPremises => {
+                let missing =
+                    || Failure::other("there is no on-premises network: `[on_premises]` of a topology makes one");
+                let network = self.fabric.neighbour(place).ok_or_else(missing)?;
+                Ok((Spaces::network(network.clone()), self.outside_env()))
+            }
+            Place::Endpoint(name) => {
+                let network = self
+                    .endpoints
+                    .network(name)
+                    .ok_or_else(|| none_of("endpoint", name, self.endpoints.names().iter().map(String::as_str)))?;
+                Ok((Spaces::network(network), self.outside_env()))
             }
         }
     }
@@ -214,6 +233,12 @@ impl Supervisor {
         let state = host.observe().map_err(Failure::other)?;
         value(&state)
     }
+}
+
+fn none_of<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let known: Vec<_> = known.collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Failure::other(format!("there is no {kind} `{name}`; there are: {known}"))
 }
 
 fn links_of(spaces: &Spaces) -> String {

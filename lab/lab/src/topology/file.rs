@@ -11,6 +11,7 @@ use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::TopologyError;
+use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, ServiceFile};
 
 /// The built-in topology.
 const BUILT_IN: &str = include_str!("../../topologies/default.toml");
@@ -48,6 +49,26 @@ pub struct TopologyFile {
     /// NAT gateways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nat_gateways: Vec<NatGatewayFile>,
+    /// Other VPCs that can be reached by peering.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peerings: Vec<PeeringFile>,
+    /// A network behind a virtual private gateway. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_premises: Option<OnPremisesFile>,
+    /// Services of the provider in the internet, beside the lab's own EC2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceFile>,
+    /// Interface endpoints: services at addresses of the VPC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointFile>,
+    /// Names of the world, as the VPC's resolver knows them: name to one address or several. Default: `host-1.example.com` and so
+    /// on for the public hosts, and `example.com` for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<BTreeMap<String, Addresses>>,
+    /// Packets per second that an ENI may send to the link-local services (metadata, resolver at both its addresses, time) before
+    /// further ones are dropped; 1024 on AWS. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_local_pps: Option<u32>,
     /// What holds for every node that does not say otherwise.
     #[serde(default)]
     pub node_defaults: NodeDefaults,
@@ -106,7 +127,7 @@ pub struct RouteTableFile {
 pub struct RouteFile {
     /// Destination.
     pub to: Cidr,
-    /// `internet-gateway`, `blackhole`, or the name of a NAT gateway.
+    /// `internet-gateway`, `blackhole`, `on-premises`, or the name of a NAT gateway or a peering.
     pub via: String,
 }
 
@@ -136,6 +157,9 @@ pub struct NodeDefaults {
     /// IMDS hop limit, 1 to 64. Default 1, as EC2's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
+    /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mbps: Option<u32>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -157,7 +181,7 @@ pub struct NodeDefaults {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeFile {
-    /// Name, unique: lower-case letters, digits and dashes; not `world` or `fabric`, which the commands use.
+    /// Name, unique: lower-case letters, digits and dashes; not `world`, `fabric` or `on-premises`, which the commands use.
     pub name: String,
     /// Name of the subnet of its primary ENI.
     pub subnet: String,
@@ -173,6 +197,9 @@ pub struct NodeFile {
     /// IMDS hop limit, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
+    /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mbps: Option<u32>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

@@ -10,6 +10,7 @@
 
 mod check;
 mod file;
+mod outside;
 mod world;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,11 @@ pub use check::TopologyError;
 pub use file::{
     Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, RouteFile, RouteTableFile,
     SubnetFile, TopologyFile, VpcFile,
+};
+
+pub use outside::{
+    Addresses, Endpoint, EndpointFile, ON_PREMISES, OnPremises, OnPremisesFile, Peering, PeeringFile, Service,
+    ServiceFile,
 };
 
 /// Environment of the node's processes where the lab's EC2 answers: the standard variable of every AWS SDK.
@@ -52,6 +58,18 @@ pub struct Topology {
     pub route_tables: Vec<RouteTable>,
     /// NAT gateways.
     pub nat_gateways: Vec<NatGateway>,
+    /// Other VPCs that can be reached by peering.
+    pub peerings: Vec<Peering>,
+    /// A network behind a virtual private gateway.
+    pub on_premises: Option<OnPremises>,
+    /// Services of the provider in the internet, beside the lab's own EC2.
+    pub services: Vec<Service>,
+    /// Interface endpoints: one for each ENI.
+    pub endpoints: Vec<Endpoint>,
+    /// Names of the world, in small letters.
+    pub names: BTreeMap<String, Vec<Ipv4Addr>>,
+    /// Packets per second that an ENI may send to the link-local services; `None`: no limit.
+    pub link_local_pps: Option<u32>,
     /// Nodes.
     pub nodes: Vec<NodeSpec>,
 }
@@ -88,6 +106,10 @@ pub enum Target {
     InternetGateway,
     /// The NAT gateway of that name.
     NatGateway(String),
+    /// The peering of that name.
+    Peering(String),
+    /// The virtual private gateway: the on-premises network.
+    VirtualGateway,
     /// Nowhere.
     Blackhole,
 }
@@ -120,6 +142,8 @@ pub struct NodeSpec {
     pub public_ip: Option<Ipv4Addr>,
     /// How many hops an IMDS token answer may go. At 1 only the node itself gets one.
     pub hop_limit: u8,
+    /// Bandwidth of each of its ENIs and in each direction, in Mbit/s; `None`: no limit.
+    pub bandwidth_mbps: Option<u32>,
     /// Environment of the init command and the daemon, beside `PATH`, `HOME`, `HOSTNAME` and `AWS_ENDPOINT_URL_EC2`.
     pub env: BTreeMap<String, String>,
     /// Run once before the daemon starts, as the init container is.
