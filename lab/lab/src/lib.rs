@@ -4,6 +4,7 @@
 //!   topology   what is built (TOML)
 //!   fabric     the VPC's network in the kernel; world: the internet
 //!   supervisor PID 1 of a lab: cloud (lab-cloud, lab-serve), nodes, the door
+//!   fault      what can be made to go wrong, and scenario files
 //!   kubelet    sandboxes and plugin calls
 //!   control    what may be asked of a running lab;  Lab: how a program asks it
 //!   capture    packets, taken apart
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod control;
 pub mod demo;
 pub mod fabric;
+pub mod fault;
 pub mod kubelet;
 pub mod lab;
 pub mod place;

@@ -26,8 +26,9 @@ pub(super) enum Command {
     ///
     /// docs/lab.md lists the keys of topology files.
     Up {
-        /// Topology file; without one: three nodes in three zones (`vpc-lab topology` prints it).
-        file: Option<PathBuf>,
+        /// Topology file, or the name of a ready topology (`vpc-lab topology` lists them); without either: three nodes in three
+        /// zones.
+        topology: Option<PathBuf>,
     },
     /// End a lab. Nothing of it is left.
     Down,
@@ -43,8 +44,6 @@ pub(super) enum Command {
         command: PodCommand,
     },
     /// Run a program in a node, a pod or the internet; its streams and exit code are passed through.
-    ///
-    /// `ip netns exec` does not work inside a node; NODE/NAMESPACE/NAME is the way into a pod.
     Exec {
         /// NODE, NODE/NAMESPACE/NAME, `world`, `fabric` (the VPC's router) or `fabric/GATEWAY` (`igw`, or a NAT gateway's name).
         place: Place,
@@ -71,7 +70,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Turn a node's power on or off.
+    /// Print what AWS's tools need to speak to the lab from this shell: `eval "$(vpc-lab env)"`.
+    Env,
+    /// Turn a node's power on or off; add and remove nodes.
     Node {
         #[command(subcommand)]
         command: NodeCommand,
@@ -86,8 +87,8 @@ pub(super) enum Command {
         /// Address and port to listen on.
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
         listen: String,
-        /// Topology file; without one the built-in topology.
-        file: Option<PathBuf>,
+        /// Topology file or name, as for `up`.
+        topology: Option<PathBuf>,
         /// Id or name of the instance that IMDS speaks to; without one the first.
         #[arg(long)]
         instance: Option<String>,
@@ -97,8 +98,11 @@ pub(super) enum Command {
         /// Name or number of one scene; without it all.
         scene: Option<String>,
     },
-    /// Print the built-in topology, to start your own from.
-    Topology,
+    /// List the topologies that come with the program, or print one, to start your own from.
+    Topology {
+        /// Which.
+        name: Option<String>,
+    },
     /// Small network programs, for use with `exec`.
     #[command(hide = true)]
     Tool {
@@ -147,6 +151,11 @@ pub(super) enum NodeCommand {
     },
     /// Power off: everything in it is gone at once; its disk stays.
     Off {
+        /// Node.
+        node: String,
+    },
+    /// Terminate a node's instance; nothing of the node stays.
+    Remove {
         /// Node.
         node: String,
     },

@@ -1,6 +1,5 @@
 //! PID 1 of the lab: builds the fabric, runs the cloud, boots the nodes, opens the door, and waits for the end.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -16,10 +15,13 @@ use tokio::runtime::Runtime;
 use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
+use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
+use super::nodes::Nodes;
 use super::{Order, Report, hang_up, report, server};
-use crate::control::Place;
+use crate::control::{HostEndpoints, Place};
 use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, serve};
+use crate::fault::ApiSeat;
 use crate::place::LabPlace;
 use crate::topology::Topology;
 
@@ -36,7 +38,10 @@ pub(super) struct Supervisor {
     pub(super) fabric: Arc<Fabric>,
     pub(super) cloud: CloudHandle,
     pub(super) runtime: tokio::runtime::Handle,
-    pub(super) nodes: BTreeMap<String, Arc<Node>>,
+    pub(super) nodes: Nodes,
+    pub(super) host: HostEndpoints,
+    /// Where the Kubernetes API is served from.
+    pub(super) api: ApiSeat,
     pub(super) visits: WorldLog,
     pub(super) endpoints: Endpoints,
     end: mpsc::Sender<()>,
@@ -46,7 +51,7 @@ pub(super) struct Supervisor {
 ///
 /// # Errors
 /// Why it could not be started.
-pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
+pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<(), String> {
     log_to_stderr();
     let (end, ended) = mpsc::channel();
     end_on_signals(end.clone())?;
@@ -58,7 +63,8 @@ pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
     servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
     let places = NodePlaces { programs: order.programs.clone(), mount_point: place.mount_point() };
-    let nodes = nodes(&order.topology, &places, &fabric)?;
+    let nodes = Nodes::of(&order.topology, places, Arc::clone(&fabric))?;
+    let (host, api) = doors.serve(&runtime, &cloud)?;
     let supervisor = Arc::new(Supervisor {
         lab: order.lab.clone(),
         since: SystemTime::now(),
@@ -68,6 +74,8 @@ pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
         cloud,
         runtime: runtime.handle().clone(),
         nodes,
+        host,
+        api,
         endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
         visits,
         end: end.clone(),
@@ -98,8 +106,8 @@ impl Supervisor {
     }
 
     /// The node an instance is.
-    fn node(&self, instance: &InstanceId) -> Option<&Arc<Node>> {
-        self.topology.node_of(instance).and_then(|spec| self.nodes.get(&spec.name))
+    fn node(&self, instance: &InstanceId) -> Option<Arc<Node>> {
+        self.nodes.of_instance(instance)
     }
 
     /// Lets the fabric follow the cloud, change by change. EC2 answers when a delivery is dropped: services, which call EC2, are
@@ -139,7 +147,7 @@ impl Supervisor {
 
     fn boot_all(&self, starts: &[FabricEvent]) -> Vec<Arc<Node>> {
         let nodes = starts.iter().filter_map(|event| match event {
-            FabricEvent::InstanceStarted { instance, enis } => self.node(instance).map(|node| (Arc::clone(node), enis)),
+            FabricEvent::InstanceStarted { instance, enis } => self.node(instance).map(|node| (node, enis)),
             _ => None,
         });
         let nodes: Vec<_> = nodes.collect();
@@ -154,11 +162,17 @@ impl Supervisor {
     fn apply_one(&self, event: &FabricEvent) {
         match event {
             FabricEvent::InstanceStarted { .. } => {}
-            FabricEvent::InstanceStopped { instance } | FabricEvent::InstanceTerminated { instance } => {
+            FabricEvent::InstanceLaunched(launched) => {
+                if let Err(e) = self.nodes.launch(launched) {
+                    tracing::error!(instance = %launched.id, "launch: {e}");
+                }
+            }
+            FabricEvent::InstanceStopped { instance } => {
                 if let Some(node) = self.node(instance) {
                     node.power_off();
                 }
             }
+            FabricEvent::InstanceTerminated { instance } => self.nodes.forget(instance),
             FabricEvent::EniAttached { instance, eni } => {
                 if let Some(node) = self.node(instance) {
                     node.attach(eni);
@@ -175,11 +189,11 @@ impl Supervisor {
                 }
             }
             FabricEvent::Network(plan) => {
+                self.nodes.learn(plan);
                 if let Err(e) = self.endpoints.follow(&self.fabric, plan) {
                     tracing::error!("endpoints: {e}");
                 }
             }
-            FabricEvent::InstanceLaunched(_) => {}
             FabricEvent::PublicMappingChanged { private, public } => {
                 if let Err(e) = self.fabric.set_public(*private, *public) {
                     tracing::error!(%private, "public address: {e}");
@@ -190,9 +204,9 @@ impl Supervisor {
 
     /// Waits for every node, all at the same time; what is wrong with those that are not ready.
     fn wait_until_ready(&self) -> Vec<String> {
+        let nodes = self.nodes.all();
         std::thread::scope(|scope| {
-            let waiting: Vec<_> =
-                self.nodes.values().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
+            let waiting: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
             let outcomes =
                 waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
             outcomes.filter_map(Result::err).collect()
@@ -243,19 +257,6 @@ impl Servers {
         }
         fabric.neighbours().try_for_each(|(place, network, hosts)| answer(network, hosts, place, None))
     }
-}
-
-fn nodes(
-    topology: &Topology,
-    places: &NodePlaces,
-    fabric: &Arc<Fabric>,
-) -> Result<BTreeMap<String, Arc<Node>>, String> {
-    let node = |spec: &crate::topology::NodeSpec| {
-        let subnet = topology.subnet(&spec.subnet).ok_or_else(|| format!("node {} has no subnet", spec.name))?;
-        let node = Node::new(spec.clone(), subnet.cidr, places, Arc::clone(fabric))?;
-        Ok((spec.name.clone(), Arc::new(node)))
-    };
-    topology.nodes.iter().map(node).collect()
 }
 
 /// SIGTERM and SIGINT end the lab in good order. PID 1 gets no signal from inside that it does not ask for.
