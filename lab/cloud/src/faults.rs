@@ -10,8 +10,8 @@ use vpc_aws::ec2::shapes::catalogue;
 use vpc_model::{AttachmentId, InstanceId, Millis, SubnetId, Time};
 
 use crate::cloud::{Caller, Cloud, Task};
+use crate::describe::matches;
 use crate::fault::{ActiveFault, CloudFault, FaultError, FaultId};
-use crate::filter::matches;
 use crate::imds::Lists;
 use crate::pool::AddressPool;
 use crate::throttle::Level;

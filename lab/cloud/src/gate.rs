@@ -9,10 +9,10 @@ use vpc_aws::ec2::shapes::AnyRequest;
 use vpc_model::{EniId, Millis, SubnetId};
 
 use crate::cloud::{Caller, Cloud};
+use crate::describe::matches;
 use crate::error::ApiError;
 use crate::fault::{CloudFault, ErrorWhen, FaultId};
 use crate::faults::{Active, Memory};
-use crate::filter::matches;
 use crate::throttle::{Bucket, Level, limit_exceeded};
 
 /// What becomes of a call.

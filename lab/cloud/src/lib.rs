@@ -19,7 +19,6 @@ mod error;
 mod event;
 mod fault;
 mod faults;
-mod filter;
 mod gate;
 mod ids;
 mod imds;
