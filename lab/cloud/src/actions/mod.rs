@@ -161,8 +161,9 @@ impl Cloud {
         if let Some(eni) = self.world.enis.get_mut(&request.network_interface_id) {
             eni.attachment = Some(attachment);
         }
-        self.later(self.setup.profile.guest_sees, Task::Attached(id.clone()));
-        self.later(self.setup.profile.imds_mac, Task::ImdsMac(id.clone()));
+        if !self.holds_attachment(&request.instance_id, &id) {
+            self.begin_attachment(id.clone());
+        }
         Ok(AttachNetworkInterfaceResponse { attachment_id: id, network_card_index: Some(card) })
     }
 
@@ -221,7 +222,9 @@ impl Cloud {
             return Err(ApiError::client("IncorrectState", format!("Attachment '{id}' is already being detached.")));
         }
         attachment.tie = Tie::Detaching;
-        self.later(self.setup.profile.detached, Task::Detached(id.clone()));
+        let instance = attachment.instance.clone();
+        let delay = self.detach_delay(&instance);
+        self.later(self.setup.profile.detached.longer(delay), Task::Detached(id.clone()));
         Ok(Done::default())
     }
 
@@ -301,7 +304,7 @@ impl Cloud {
     }
 
     /// Ends the public mappings of addresses the ENI no longer has.
-    fn end_mappings(&mut self, id: &EniId) {
+    pub(crate) fn end_mappings(&mut self, id: &EniId) {
         let Some(eni) = self.world.enis.get_mut(id) else { return };
         let addresses = eni.addresses();
         let lost: Vec<_> = eni.public.keys().copied().filter(|private| !addresses.holds(*private)).collect();
