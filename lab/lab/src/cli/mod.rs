@@ -22,7 +22,7 @@ use crate::control::{DaemonAction, Failure, Place};
 use crate::demo;
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
-use crate::tools::{self, HttpOptions, PingOptions};
+use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
 use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
 use args::{Cli, Command, DaemonCommand, NodeCommand, PodCommand, ToolCommand};
@@ -210,7 +210,7 @@ fn cloud(listen: &str, file: Option<&Path>, instance: Option<&str>) -> anyhow::R
         .with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall = WallTime(i64::try_from(wall.as_nanos()).unwrap_or(0));
-    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall };
+    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall, ..Setup::default() };
     let (cloud, server) = standalone(listener, topology.world(), setup, instance)?;
     print(&show::cloud(server.address(), &topology, &cloud.snapshot()))?;
     runtime.block_on(server.wait());
@@ -229,6 +229,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
                 source,
             };
             print(&to_json(&tools::ping(to, &options)?)?)
+        }
+        ToolCommand::Dns { name, server, kind, tcp, timeout_ms } => {
+            let options = DnsOptions { server, kind, tcp, timeout: Duration::from_millis(timeout_ms) };
+            print(&to_json(&tools::lookup(&name, &options))?)
         }
         ToolCommand::Get { url, method, header, timeout_ms } => {
             let split = |text: &String| {
