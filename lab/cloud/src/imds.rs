@@ -16,7 +16,7 @@ use crate::world::{Eni, Instance, World};
 
 /// An ENI as IMDS has it.
 #[derive(Clone, Debug)]
-struct Listed {
+pub(crate) struct Listed {
     id: EniId,
     attachment: AttachmentId,
     device: DeviceIndex,
@@ -48,10 +48,13 @@ impl Listed {
     }
 }
 
+/// What IMDS knows of one instance's ENIs.
+pub(crate) type Lists = BTreeMap<Mac, Listed>;
+
 /// What IMDS knows of all instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Imds {
-    lists: BTreeMap<InstanceId, BTreeMap<Mac, Listed>>,
+    lists: BTreeMap<InstanceId, Lists>,
 }
 
 impl Imds {
@@ -99,6 +102,11 @@ impl Imds {
         }
     }
 
+    /// What it knows of an instance.
+    pub(crate) fn of_instance(&self, instance: &InstanceId) -> Lists {
+        self.lists.get(instance).cloned().unwrap_or_default()
+    }
+
     /// Drops an instance.
     pub(crate) fn forget(&mut self, instance: &InstanceId) {
         self.lists.remove(instance);
@@ -116,7 +124,7 @@ impl Cloud {
     pub fn metadata(&mut self, now: Time, instance: &InstanceId, path: &str) -> Option<String> {
         // Bringing the picture up to date may produce outputs; they wait for the next `advance`.
         self.catch_up(now);
-        let own = self.world.instances.get(instance).filter(|own| own.power.is_on())?;
+        let own = self.world.instances.get(instance).filter(|own| own.on)?;
         let leaves = self.leaves(now, own);
         let path = path.trim_matches('/');
         leaves.get(path).cloned().or_else(|| list(&leaves, path))

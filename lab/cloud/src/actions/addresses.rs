@@ -83,7 +83,7 @@ impl Cloud {
     }
 
     /// Ends the public mappings of addresses the ENI no longer has.
-    fn end_mappings(&mut self, id: &EniId) {
+    pub(crate) fn end_mappings(&mut self, id: &EniId) {
         let Some(eni) = self.world.enis.get_mut(id) else { return };
         let addresses = eni.addresses();
         let lost: Vec<_> = eni.public.keys().copied().filter(|private| !addresses.holds(*private)).collect();

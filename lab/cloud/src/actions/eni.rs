@@ -111,15 +111,16 @@ impl Cloud {
         if let Some(eni) = self.world.enis.get_mut(&request.network_interface_id) {
             eni.attachment = Some(attachment);
         }
-        self.later(self.setup.profile.guest_sees, Task::Attached(id.clone()));
-        self.later(self.setup.profile.imds_mac, Task::ImdsMac(id.clone()));
+        if !self.holds_attachment(&request.instance_id, &id) {
+            self.begin_attachment(id.clone());
+        }
         Ok(AttachNetworkInterfaceResponse { attachment_id: id, network_card_index: Some(card) })
     }
 
     fn instance_for(&self, request: &AttachNetworkInterface) -> Result<&Instance, ApiError> {
         let id = &request.instance_id;
         let instance = self.world.instances.get(id).ok_or_else(|| ApiError::no_instance(id))?;
-        if instance.power == Power::Terminated {
+        if !matches!(instance.power, Power::Running | Power::Stopped) {
             return Err(ApiError::client("IncorrectState", format!("Instance '{id}' is not 'running' or 'stopped'.")));
         }
         Ok(instance)
@@ -171,7 +172,9 @@ impl Cloud {
             return Err(ApiError::client("IncorrectState", format!("Attachment '{id}' is already being detached.")));
         }
         attachment.tie = Tie::Detaching;
-        self.later(self.setup.profile.detached, Task::Detached(id.clone()));
+        let instance = attachment.instance.clone();
+        let delay = self.detach_delay(&instance);
+        self.later(self.setup.profile.detached.longer(delay), Task::Detached(id.clone()));
         Ok(Done::default())
     }
 

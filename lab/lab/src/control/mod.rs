@@ -75,6 +75,11 @@ pub enum Request {
         /// On.
         on: bool,
     },
+    /// Terminates a node's instance (TerminateInstances) and waits until nothing of the node is left: `null`.
+    NodeRemove {
+        /// Node.
+        node: String,
+    },
     /// Does something to a node's daemon: `null`.
     Daemon {
         /// Node.
@@ -256,11 +261,26 @@ pub struct NodeStatus {
     pub pods: Vec<PodStatus>,
 }
 
+/// Where programs of the host (outside of the lab) reach it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEndpoints {
+    /// EC2's API, as `http://` on the host's loopback.
+    pub ec2: Option<std::net::SocketAddr>,
+    /// The Kubernetes API, as `https://` on the host's loopback, where the lab serves one.
+    pub kube: Option<std::net::SocketAddr>,
+    /// Why something is missing.
+    pub problem: Option<String>,
+}
+
 /// The whole lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabStatus {
     /// Its name.
     pub lab: String,
+    /// Region.
+    pub region: String,
+    /// Where programs of the host reach it.
+    pub host: HostEndpoints,
     /// When it was started.
     pub since: SystemTime,
     /// The VPC's CIDRs.

@@ -157,6 +157,7 @@ impl TopologyFile {
             names: outside.names,
             link_local_pps: self.checked_link_local()?,
             nodes,
+            template: self.equipped(&NodeFile::default())?,
         })
     }
 
@@ -332,7 +333,6 @@ impl TopologyFile {
 
     fn node(&self, node: &NodeFile, subnets: &[SubnetSpec]) -> Result<NodeSpec> {
         let field = |key: &str| format!("nodes.{}.{key}", node.name);
-        let defaults = &self.node_defaults;
         checked_node_name(&node.name)?;
         let Some(subnet) = subnets.iter().find(|subnet| subnet.name == node.subnet) else {
             return unknown(field("subnet"), "subnet", &node.subnet, subnets.iter().map(|s| s.name.as_str()));
@@ -340,6 +340,14 @@ impl TopologyFile {
         if let Some(address) = node.private_ip {
             free_in(&field("private_ip"), subnet, address)?;
         }
+        self.equipped(node)
+    }
+
+    /// A node with everything that its own keys and the defaults give it. One without a name stands for the defaults alone.
+    fn equipped(&self, node: &NodeFile) -> Result<NodeSpec> {
+        let owner = if node.name.is_empty() { "node_defaults".to_owned() } else { format!("nodes.{}", node.name) };
+        let field = |key: &str| format!("{owner}.{key}");
+        let defaults = &self.node_defaults;
         let instance_type = node.instance_type.as_ref().or(defaults.instance_type.as_ref());
         let instance_type = instance_type.map_or("m5.large", String::as_str);
         if instance_limits(instance_type).is_none() {
@@ -379,6 +387,7 @@ impl TopologyFile {
             bandwidth_mbps,
             init: init.map(|command| checked_command(&field("init"), command)).transpose()?.flatten(),
             daemon: checked_command(&field("daemon"), daemon)?,
+            restart: node.restart.or(defaults.restart).unwrap_or_default(),
             plugin: node.plugin.as_ref().or(defaults.plugin.as_ref()).map(|path| self.base.join(path)),
             files: files.collect::<Result<_>>()?,
             env,
@@ -548,7 +557,8 @@ pub(super) fn free_in(field: &str, subnet: &SubnetSpec, address: Ipv4Addr) -> Re
     Ok(())
 }
 
-fn checked_node_name(name: &str) -> Result<()> {
+/// Whether a node can have this name: it is also its host name, a directory and a word of commands.
+pub(crate) fn checked_node_name(name: &str) -> Result<()> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !letters || name.starts_with('-') || name.len() > LONGEST_NAME {
         let problem = format!(

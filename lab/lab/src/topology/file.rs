@@ -10,11 +10,8 @@ use ipnet::Ipv4Net;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::TopologyError;
 use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, ServiceFile};
-
-/// The built-in topology.
-const BUILT_IN: &str = include_str!("../../topologies/default.toml");
+use super::{READY, TopologyError};
 
 /// A topology file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +166,9 @@ pub struct NodeDefaults {
     /// The node daemon. Default `{ command = ["/app/aws-k8s-agent"] }`; `{ command = [] }`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` (default) leaves it so, `always` starts it again as kubelet does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary, placed in `/opt/cni/bin`. Default: `aws-cni` beside `vpc-lab`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -209,6 +209,9 @@ pub struct NodeFile {
     /// The node daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` or `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -243,6 +246,18 @@ pub struct FileFile {
     /// Permission bits. Default: those of `source`, or `0o644`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "permission_bits")]
     pub mode: Option<u32>,
+}
+
+/// What becomes of a node's daemon that ended without being told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// Nothing: somebody starts it again, or nobody.
+    #[default]
+    Never,
+    /// It is started again as kubelet does with a container: at once, then after 10 s, 20 s and so on up to 5 minutes; at once
+    /// again when it has run for 10 minutes.
+    Always,
 }
 
 /// How long EC2 and IMDS take.
@@ -314,18 +329,18 @@ impl fmt::Debug for Cidr {
 }
 
 impl TopologyFile {
-    /// The built-in file (`lab/lab/topologies/default.toml`).
+    /// The built-in file (the first of [`READY`]).
     ///
     /// # Errors
     /// Never in practice: a test holds the built-in file to its own rules.
     pub fn built_in() -> Result<Self, TopologyError> {
-        Self::parse(BUILT_IN)
+        Self::parse(Self::built_in_text())
     }
 
     /// The text of the built-in file.
     #[must_use]
     pub fn built_in_text() -> &'static str {
-        BUILT_IN
+        READY[0].text
     }
 
     /// Reads a file's text. Relative host paths in it start from the current directory.

@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod outside;
+mod ready;
 mod world;
 
 use std::collections::BTreeMap;
@@ -22,10 +23,12 @@ use serde::{Deserialize, Serialize};
 use vpc_model::Subnet;
 
 pub use check::TopologyError;
+pub(crate) use check::checked_node_name;
 pub use file::{
-    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, RouteFile, RouteTableFile,
-    SubnetFile, TopologyFile, VpcFile,
+    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, Restart, RouteFile,
+    RouteTableFile, SubnetFile, TopologyFile, VpcFile,
 };
+pub use ready::{READY, Ready};
 
 pub use outside::{
     Addresses, Endpoint, EndpointFile, ON_PREMISES, OnPremises, OnPremisesFile, Peering, PeeringFile, Service,
@@ -72,6 +75,8 @@ pub struct Topology {
     pub link_local_pps: Option<u32>,
     /// Nodes.
     pub nodes: Vec<NodeSpec>,
+    /// What a node is like that somebody launches while the lab runs: `node_defaults`, without a name and a subnet.
+    pub template: NodeSpec,
 }
 
 /// A subnet.
@@ -150,6 +155,8 @@ pub struct NodeSpec {
     pub init: Option<Command>,
     /// The node daemon; `None`: the node has none.
     pub daemon: Option<Command>,
+    /// What becomes of a daemon that ended by itself.
+    pub restart: Restart,
     /// Host path of the CNI plugin, placed in `/opt/cni/bin`; `None`: `aws-cni` beside `vpc-lab`, where there is one.
     pub plugin: Option<PathBuf>,
     /// Files to place before anything runs.
