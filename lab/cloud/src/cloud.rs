@@ -409,10 +409,9 @@ impl Cloud {
             | AnyRequest::AssignPrivateIpAddresses(_)
             | AnyRequest::UnassignIpv6Addresses(_)
             | AnyRequest::UnassignPrivateIpAddresses(_) => profile.assign,
-            AnyRequest::CreateTags(_)
-            | AnyRequest::DeleteNetworkInterface(_)
-            | AnyRequest::ModifyNetworkInterfaceAttribute(_) => profile.modify,
-            _ => profile.describe,
+            AnyRequest::RunInstances(_) => profile.run,
+            other if other.name().starts_with("Describe") || other.name().starts_with("Get") => profile.describe,
+            _ => profile.modify,
         }
     }
 

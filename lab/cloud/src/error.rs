@@ -103,22 +103,6 @@ impl ApiError {
         Self::client("InvalidSubnetID.NotFound", format!("The subnet ID '{id}' does not exist"))
     }
 
-    pub(crate) fn no_vpc(id: &impl Display) -> Self {
-        Self::client("InvalidVpcID.NotFound", format!("The vpc ID '{id}' does not exist"))
-    }
-
-    pub(crate) fn no_route_table(id: &impl Display) -> Self {
-        Self::client("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist"))
-    }
-
-    /// VPCs' groups go by id.
-    pub(crate) fn group_by_name(name: &str) -> Self {
-        Self::value(format!(
-            "Invalid value '{name}' for groupName. You may not reference Amazon VPC security groups by name. Please use \
-             the corresponding id for this operation."
-        ))
-    }
-
     pub(crate) fn no_group(id: &impl Display) -> Self {
         Self::client("InvalidGroup.NotFound", format!("The security group '{id}' does not exist"))
     }
@@ -136,6 +120,10 @@ impl ApiError {
             "InsufficientFreeAddressesInSubnet",
             "The specified subnet does not have enough free addresses to satisfy the request.",
         )
+    }
+
+    pub(crate) fn no_public_address() -> Self {
+        Self::client("InsufficientAddressCapacity", "Not enough available addresses to satisfy request.")
     }
 
     pub(crate) fn too_few_blocks() -> Self {

@@ -141,7 +141,7 @@ impl AskedSlots<'_> {
         if kinds.iter().any(|(_, given)| *given) {
             one_kind(&kinds, true)?;
         }
-        let (primaries, others): (Vec<_>, Vec<_>) =
+        let (primaries, others): (Vec<&PrivateIpAddressSpecification>, Vec<_>) =
             self.addresses.iter().partition(|address| address.primary == Some(true));
         if primaries.len() + usize::from(self.primary.is_some()) > 1 {
             return Err(ApiError::combination("Only one private address may be the primary one."));

@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 use vpc_aws::ec2::shapes::{AssociateVpcCidrBlock, DisassociateVpcCidrBlock, VpcCidrBlockResponse};
 
 use crate::cloud::{Cloud, Task};
-use crate::describe_vpc::show_cidr;
+use crate::describe::show_cidr;
 use crate::error::ApiError;
 use crate::spec::RouteTarget;
 use crate::world::{CidrBlock, CidrState};

@@ -14,7 +14,7 @@ use super::tags::tags_of;
 use crate::cloud::{Cloud, Task};
 use crate::error::ApiError;
 use crate::ids::checked;
-use crate::world::{Attachment, Eni, Instance, NewEni, Power, Tie};
+use crate::world::{Attachment, Instance, NewEni, Power, Tie};
 
 /// ENIs a region may have (the account's default quota).
 const MAX_ENIS: usize = 5000;
@@ -197,12 +197,20 @@ impl Cloud {
                 ("Description", request.description.is_some()),
                 ("SourceDestCheck", request.source_dest_check.is_some()),
                 ("ConnectionTrackingSpecification", request.connection_tracking.is_some()),
+                ("AssociatePublicIpAddress", request.associate_public_ip_address.is_some()),
+                ("EnablePrimaryIpv6", request.enable_primary_ipv6.is_some()),
             ],
             false,
         )?;
         self.check_groups(&request.groups)?;
+        if request.enable_primary_ipv6 == Some(true) {
+            return Err(ApiError::no_ipv6(&self.eni(id)?.subnet));
+        }
         if let Some(changes) = &request.attachment {
             self.modify_attachment(id, changes)?;
+        }
+        if let Some(wanted) = request.associate_public_ip_address {
+            self.set_automatic_public(id, wanted)?;
         }
         let Some(eni) = self.world.enis.get_mut(id) else { return Err(ApiError::no_eni(id)) };
         if let Some(description) = &request.description {
@@ -222,6 +230,18 @@ impl Cloud {
             self.eni_changed(id);
         }
         Ok(Done::default())
+    }
+
+    /// Gives the primary address a public one, or takes it away.
+    fn set_automatic_public(&mut self, id: &EniId, wanted: bool) -> Result<(), ApiError> {
+        let eni = self.eni(id)?;
+        let (private, has) = (eni.primary, eni.public.contains_key(&eni.primary));
+        if has == wanted {
+            return Ok(());
+        }
+        let public =
+            if wanted { Some(self.world.pick_public().ok_or_else(ApiError::no_public_address)?) } else { None };
+        self.map_public(self.now, private, public)
     }
 
     fn modify_attachment(&mut self, id: &EniId, changes: &NetworkInterfaceAttachmentChanges) -> Result<(), ApiError> {

@@ -36,10 +36,7 @@ impl Cloud {
         request: &CreateSecurityGroup,
     ) -> Result<CreateSecurityGroupResponse, ApiError> {
         let name = &request.group_name;
-        let vpc = request.vpc_id.as_ref().ok_or_else(|| {
-            let text = "No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC.";
-            ApiError::client("VPCIdNotSpecified", text)
-        })?;
+        let vpc = request.vpc_id.as_ref().ok_or_else(ApiError::no_default_vpc)?;
         self.check_vpc(vpc)?;
         check_text("GroupName", name)?;
         check_text("GroupDescription", &request.description)?;
@@ -203,8 +200,8 @@ impl Cloud {
 
     /// The rules a request describes: one for each network and each group of each permission.
     fn rules_of(&self, asked: &RuleParameters) -> Result<Vec<GroupRule>, ApiError> {
-        if let Some(name) = &asked.source_security_group_name {
-            return Err(ApiError::group_by_name(name));
+        if asked.source_security_group_name.is_some() {
+            return Err(ApiError::no_default_vpc());
         }
         let mut rules = Vec::new();
         for permission in asked.permissions() {
@@ -245,7 +242,7 @@ fn named_group<'a>(id: Option<&'a SecurityGroupId>, name: Option<&str>) -> Resul
         (Some(_), Some(_)) => {
             Err(ApiError::combination("The parameters groupId and groupName may not be given together."))
         }
-        (None, Some(name)) => Err(ApiError::group_by_name(name)),
+        (None, Some(_)) => Err(ApiError::no_default_vpc()),
     }
 }
 

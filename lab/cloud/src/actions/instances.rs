@@ -87,14 +87,8 @@ impl Cloud {
             return Err(ApiError::missing("InstanceId"));
         }
         let missing: Vec<_> = ids.iter().filter(|id| !self.world.instances.contains_key(*id)).collect();
-        match missing.as_slice() {
-            [] => {}
-            [one] => return Err(ApiError::no_instance(one)),
-            several => {
-                let names: Vec<_> = several.iter().map(|id| id.as_str()).collect();
-                let text = format!("The instance IDs '{}' do not exist", names.join(", "));
-                return Err(ApiError::client("InvalidInstanceID.NotFound", text));
-            }
+        if !missing.is_empty() {
+            return Err(ApiError::no_instances(&missing));
         }
         ids.iter().filter_map(|id| self.world.instances.get(id)).try_for_each(check)
     }

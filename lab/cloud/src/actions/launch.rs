@@ -84,9 +84,7 @@ impl Cloud {
             )
         };
         let public = match launch.public {
-            true => Some(self.world.pick_public().ok_or_else(|| {
-                ApiError::client("InsufficientAddressCapacity", "Not enough available addresses to satisfy request.")
-            })?),
+            true => Some(self.world.pick_public().ok_or_else(ApiError::no_public_address)?),
             false => None,
         };
         let birth = Birth { index, ..launch.birth.clone() };
@@ -109,11 +107,7 @@ impl Cloud {
             subnet: instance.spec.subnet.clone(),
             hop_limit: instance.spec.hop_limit,
         };
-        let mapping = self.public_ip(instance).map(|public| (instance.private_ip, public));
         self.emit(FabricEvent::InstanceLaunched(Box::new(launched)));
-        if let Some((private, public)) = mapping {
-            self.emit(FabricEvent::PublicMappingChanged { private, public: Some(public) });
-        }
     }
 
     // -- reading what is asked for -------------------------------------------------------------------------------------
@@ -159,8 +153,11 @@ impl Cloud {
     }
 
     fn read_seats(&self, request: &RunInstances, limits: &InstanceLimits, tags: &Tags) -> Result<Vec<Seat>, ApiError> {
-        if let Some(name) = request.security_groups.first() {
-            return Err(ApiError::group_by_name(name));
+        if !request.security_groups.is_empty() {
+            return Err(match request.subnet_id {
+                Some(_) => ApiError::combination("The parameter groupName cannot be used with the parameter subnet"),
+                None => ApiError::no_default_vpc(),
+            });
         }
         if request.network_interfaces.is_empty() {
             return self.read_simple_seat(request, limits, tags).map(|seat| vec![seat]);
@@ -193,9 +190,7 @@ impl Cloud {
 
     /// The one ENI of an instance that was described without ENIs.
     fn read_simple_seat(&self, request: &RunInstances, limits: &InstanceLimits, tags: &Tags) -> Result<Seat, ApiError> {
-        let subnet = request.subnet_id.as_ref().ok_or_else(|| {
-            ApiError::client("VPCIdNotSpecified", "No default VPC for this user. Please specify a subnet.")
-        })?;
+        let subnet = request.subnet_id.as_ref().ok_or_else(ApiError::no_default_vpc)?;
         if !self.world.subnets.contains_key(subnet) {
             return Err(ApiError::no_subnet(subnet));
         }

@@ -104,7 +104,6 @@ impl Cloud {
             Q::DescribeSubnets(r) => self.describe_subnets(&r).map(A::DescribeSubnets),
             Q::DescribeTags(r) => self.describe_tags(&r).map(A::DescribeTags),
             Q::DescribeVpcs(r) => self.describe_vpcs(&r).map(A::DescribeVpcs),
-            Q::GetSubnetCidrReservations(r) => self.get_reservations(&r).map(A::GetSubnetCidrReservations),
             other => Err(not_in_the_model(&other)),
         }
     }

@@ -3,8 +3,7 @@
 use ipnet::{IpNet, Ipv4Net};
 use vpc_aws::ec2::shapes::{
     CreateSubnetCidrReservation, CreateSubnetCidrReservationResponse, DeleteSubnetCidrReservation,
-    DeleteSubnetCidrReservationResponse, GetSubnetCidrReservations, GetSubnetCidrReservationsResponse, ResourceType,
-    SubnetCidrReservation, SubnetCidrReservationType,
+    DeleteSubnetCidrReservationResponse, ResourceType, SubnetCidrReservation, SubnetCidrReservationType,
 };
 use vpc_model::SubnetId;
 

@@ -102,7 +102,7 @@ impl Cloud {
     }
 }
 
-fn show_tags(tags: &Tags) -> Vec<Tag> {
+pub(crate) fn show_tags(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::new(key, value)).collect()
 }
 
