@@ -6,11 +6,16 @@
 
 mod catalogue;
 mod filter;
+mod instance_filters;
+mod instance_status;
 mod instance_types;
 mod instances;
+mod interface_attribute;
 mod interfaces;
 mod page;
+mod reservations;
 mod route_tables;
+mod rules;
 mod security_groups;
 mod subnets;
 mod tags;
