@@ -1,12 +1,8 @@
 //! Rules of security groups as the API writes them: permissions, each with several peers.
 
-use ipnet::Ipv4Net;
-use vpc_aws::ec2::shapes::{
-    IpPermission, IpRange, ReferencedSecurityGroup, RevokedSecurityGroupRule, SecurityGroupRule, UserIdGroupPair,
-};
+use vpc_aws::ec2::shapes::{IpPermission, IpRange, RevokedSecurityGroupRule, UserIdGroupPair};
 use vpc_model::SecurityGroupId;
 
-use crate::describe::show_tags;
 use crate::error::ApiError;
 use crate::spec::{GroupRule, RulePeer, Traffic};
 use crate::world::Rule;
@@ -140,42 +136,14 @@ pub(crate) fn words_of(rule: &GroupRule) -> String {
     }
 }
 
-/// A rule as EC2 lists it by itself.
-pub(crate) fn show_rule(
-    own: &Rule,
-    group: &SecurityGroupId,
-    is_egress: bool,
-    region: &str,
-    account: &str,
-) -> SecurityGroupRule {
-    let (protocol, from, to, cidr, referenced) = columns(own);
-    SecurityGroupRule {
-        security_group_rule_id: own.id.clone(),
-        group_id: group.clone(),
-        group_owner_id: Some(account.to_owned()),
-        is_egress,
-        ip_protocol: protocol,
-        from_port: Some(from),
-        to_port: Some(to),
-        cidr_ipv4: cidr,
-        cidr_ipv6: None,
-        prefix_list_id: None,
-        referenced_group: referenced.map(|group_id| ReferencedSecurityGroup {
-            group_id,
-            user_id: Some(account.to_owned()),
-            vpc_id: None,
-            vpc_peering_connection_id: None,
-            peering_status: None,
-        }),
-        description: own.rule.description.clone(),
-        tags: show_tags(&own.tags),
-        security_group_rule_arn: Some(format!("arn:aws:ec2:{region}:{account}:security-group-rule/{}", own.id)),
-    }
-}
-
-/// A rule that is gone.
+/// A rule that is gone. Where a permission leaves ports out, it has -1.
 pub(crate) fn show_revoked(own: &Rule, group: &SecurityGroupId, is_egress: bool) -> RevokedSecurityGroupRule {
-    let (protocol, from, to, cidr, referenced) = columns(own);
+    let (protocol, ports) = words(own.rule.traffic);
+    let (from, to) = ports.unwrap_or((-1, -1));
+    let (cidr, referenced) = match &own.rule.peer {
+        RulePeer::Cidr(cidr) => (Some(*cidr), None),
+        RulePeer::Group(group) => (None, Some(group.clone())),
+    };
     RevokedSecurityGroupRule {
         security_group_rule_id: own.id.clone(),
         group_id: group.clone(),
@@ -189,15 +157,4 @@ pub(crate) fn show_revoked(own: &Rule, group: &SecurityGroupId, is_egress: bool)
         referenced_group_id: referenced,
         description: own.rule.description.clone(),
     }
-}
-
-/// Protocol, ports and peer of a rule, in lists of rules: without ports it is -1 to -1 there.
-fn columns(own: &Rule) -> (String, i32, i32, Option<Ipv4Net>, Option<SecurityGroupId>) {
-    let (protocol, ports) = words(own.rule.traffic);
-    let (from, to) = ports.unwrap_or((-1, -1));
-    let (cidr, group) = match &own.rule.peer {
-        RulePeer::Cidr(cidr) => (Some(*cidr), None),
-        RulePeer::Group(group) => (None, Some(group.clone())),
-    };
-    (protocol, from, to, cidr, group)
 }

@@ -13,7 +13,7 @@ use crate::cloud::Cloud;
 use crate::describe::show_tags;
 use crate::error::ApiError;
 use crate::ids::checked;
-use crate::permissions::{read_permission, show_revoked, show_rule, words_of};
+use crate::permissions::{read_permission, show_revoked, words_of};
 use crate::spec::{GroupRule, RulePeer, SecurityGroupSpec};
 use crate::world::{Group, Rule};
 
@@ -138,9 +138,9 @@ impl Cloud {
         }
         let new: Vec<_> =
             new.into_iter().map(|rule| Rule { id: self.dice.id("sgr-"), rule, tags: tags.clone() }).collect();
-        let (region, account) = (&self.world.spec.region, &self.world.spec.account_id);
-        let rules = new.iter().map(|rule| show_rule(rule, id, way == Way::Out, region, account)).collect();
-        self.rules_mut(id, way)?.extend(new);
+        self.rules_mut(id, way)?.extend(new.iter().cloned());
+        let group = self.group(id)?;
+        let rules = new.iter().map(|rule| self.show_rule(group, way == Way::Out, rule)).collect();
         self.network_changed();
         Ok(AuthorizeSecurityGroupResponse { done: Some(true), rules })
     }
@@ -177,8 +177,7 @@ impl Cloud {
         }
         let there = self.rules(id, way)?;
         if let Some(stranger) = by_id.iter().find(|wanted| !there.iter().any(|rule| rule.id == **wanted)) {
-            let text = format!("The security group rule ID '{stranger}' does not exist");
-            return Err(ApiError::client("InvalidSecurityGroupRuleId.NotFound", text));
+            return Err(ApiError::no_rule(stranger));
         }
         if described.iter().any(|wanted| !there.iter().any(|rule| same(&rule.rule, wanted))) {
             return Err(ApiError::client(

@@ -13,7 +13,7 @@ use crate::world::{Instance, Power};
 impl Cloud {
     pub(super) fn start_instances(&mut self, request: &StartInstances) -> Result<InstanceStateChanges, ApiError> {
         let ids = &request.instance_ids;
-        self.check_instances(ids, |instance| match instance.power {
+        self.check_states(ids, |instance| match instance.power {
             Power::Stopped | Power::Pending | Power::Running => Ok(()),
             _ => Err(wrong_state(instance, "started")),
         })?;
@@ -31,7 +31,7 @@ impl Cloud {
             let text = "The following instances are not configured for hibernation.";
             return Err(ApiError::client("UnsupportedHibernationConfiguration", text));
         }
-        self.check_instances(ids, |instance| match instance.power {
+        self.check_states(ids, |instance| match instance.power {
             Power::Running if !instance.birth.may_stop => Err(protected(instance, "stopped", "disableApiStop")),
             Power::Running | Power::Stopping | Power::Stopped => Ok(()),
             _ => Err(wrong_state(instance, "stopped")),
@@ -49,7 +49,7 @@ impl Cloud {
         request: &TerminateInstances,
     ) -> Result<InstanceStateChanges, ApiError> {
         let ids = &request.instance_ids;
-        self.check_instances(ids, |instance| match instance.power {
+        self.check_states(ids, |instance| match instance.power {
             Power::Terminated => Ok(()),
             _ if !instance.birth.may_terminate => Err(protected(instance, "terminated", "disableApiTermination")),
             _ => Ok(()),
@@ -66,7 +66,7 @@ impl Cloud {
 
     /// The instance stays `running`; the fabric hears that it went off and on.
     pub(super) fn reboot_instances(&mut self, request: &RebootInstances) -> Result<Done, ApiError> {
-        self.check_instances(&request.instance_ids, |instance| match instance.power {
+        self.check_states(&request.instance_ids, |instance| match instance.power {
             Power::Running => Ok(()),
             _ => Err(wrong_state(instance, "rebooted")),
         })?;
@@ -78,7 +78,7 @@ impl Cloud {
     }
 
     /// Checks all instances of a call before anything happens to the first.
-    fn check_instances(
+    fn check_states(
         &self,
         ids: &[InstanceId],
         check: impl Fn(&Instance) -> Result<(), ApiError>,
@@ -86,10 +86,7 @@ impl Cloud {
         if ids.is_empty() {
             return Err(ApiError::missing("InstanceId"));
         }
-        let missing: Vec<_> = ids.iter().filter(|id| !self.world.instances.contains_key(*id)).collect();
-        if !missing.is_empty() {
-            return Err(ApiError::no_instances(&missing));
-        }
+        self.check_instances(ids)?;
         ids.iter().filter_map(|id| self.world.instances.get(id)).try_for_each(check)
     }
 

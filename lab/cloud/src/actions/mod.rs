@@ -110,7 +110,6 @@ impl Cloud {
             }
             Q::DescribeSecurityGroupRules(r) => self.describe_rules(&r).map(A::DescribeSecurityGroupRules),
             Q::GetSubnetCidrReservations(r) => self.get_reservations(&r).map(A::GetSubnetCidrReservations),
-            other => Err(not_in_the_model(&other)),
         }
     }
 
@@ -153,11 +152,6 @@ impl Cloud {
             None => Ok(()),
         }
     }
-}
-
-/// An action whose shape is known but that the model does not carry out.
-fn not_in_the_model(request: &AnyRequest) -> ApiError {
-    ApiError::unsupported(format!("{} is not supported by this cloud.", request.name()))
 }
 
 /// Refuses more than one kind of parameter, and, if one is needed, none.

@@ -3,13 +3,11 @@
 use ipnet::{IpNet, Ipv4Net};
 use vpc_aws::ec2::shapes::{
     CreateSubnetCidrReservation, CreateSubnetCidrReservationResponse, DeleteSubnetCidrReservation,
-    DeleteSubnetCidrReservationResponse, ResourceType, SubnetCidrReservation, SubnetCidrReservationType,
+    DeleteSubnetCidrReservationResponse, ResourceType, SubnetCidrReservationType,
 };
-use vpc_model::SubnetId;
 
 use super::tags::tags_of;
 use crate::cloud::Cloud;
-use crate::describe::show_tags;
 use crate::error::ApiError;
 use crate::spec::ReservationKind;
 use crate::world::{Reservation, SubnetState};
@@ -59,21 +57,6 @@ impl Cloud {
             ApiError::client("InvalidSubnetCidrReservationID.NotFound", text)
         })?;
         Ok(DeleteSubnetCidrReservationResponse { reservation: self.show_reservation(&id, name, &gone) })
-    }
-
-    fn show_reservation(&self, subnet: &SubnetId, id: &str, reservation: &Reservation) -> SubnetCidrReservation {
-        SubnetCidrReservation {
-            subnet_cidr_reservation_id: id.to_owned(),
-            subnet_id: subnet.clone(),
-            cidr: IpNet::V4(reservation.cidr),
-            reservation_type: match reservation.kind {
-                ReservationKind::Prefix => SubnetCidrReservationType::Prefix,
-                ReservationKind::Explicit => SubnetCidrReservationType::Explicit,
-            },
-            owner_id: Some(self.world.spec.account_id.clone()),
-            description: reservation.description.clone(),
-            tags: show_tags(&reservation.tags),
-        }
     }
 }
 
