@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
-use lab_cloud::{AttachedEni, EniAddresses};
+use lab_cloud::AttachedEni;
 use vpc_linux::{Address, LinkChange, Netns, RouteSpec, Rtnl};
 use vpc_model::{EniId, GatewayOf, LinkName, RouteTable, Subnet};
 
@@ -201,10 +201,10 @@ impl Node {
         }
     }
 
-    /// EC2 has changed an ENI's addresses.
-    pub(super) fn set_addresses(&self, eni: &EniId, addresses: &EniAddresses) {
-        if let Err(e) = self.fabric.set_addresses(eni, addresses) {
-            tracing::error!(node = self.spec.name, %eni, "addresses: {e}");
+    /// EC2 has changed addresses, groups or the source/destination check of an ENI.
+    pub(super) fn change(&self, eni: &AttachedEni) {
+        if let Err(e) = self.fabric.change(eni) {
+            tracing::error!(node = self.spec.name, eni = %eni.id, "change: {e}");
             self.state().problem = Some(e.to_string());
         }
     }

@@ -167,10 +167,15 @@ impl Supervisor {
             }
             FabricEvent::EniChanged { instance, eni } => {
                 if let Some(node) = self.node(instance) {
-                    node.set_addresses(&eni.id, &eni.addresses);
+                    node.change(eni);
                 }
             }
-            FabricEvent::Network(_) | FabricEvent::InstanceLaunched(_) => {}
+            FabricEvent::Network(plan) => {
+                if let Err(e) = self.fabric.set_network(plan) {
+                    tracing::error!("network: {e}");
+                }
+            }
+            FabricEvent::InstanceLaunched(_) => {}
             FabricEvent::PublicMappingChanged { private, public } => {
                 if let Err(e) = self.fabric.set_public(*private, *public) {
                     tracing::error!(%private, "public address: {e}");

@@ -135,7 +135,7 @@ impl Supervisor {
                     let known = std::iter::once("igw").chain(known).collect::<Vec<_>>().join(", ");
                     Failure::other(format!("there is no gateway `{name}`; there are: {known}"))
                 })?;
-                Ok((Spaces::network(network.clone()), self.outside_env()))
+                Ok((Spaces::network(network), self.outside_env()))
             }
         }
     }
