@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use vpc_model::{CardIndex, DeviceIndex, InstanceLimits, SubnetId, instance_limits};
 
 use crate::error::WorldError;
-use crate::spec::{InstanceSpec, RouteTarget, SubnetSpec, WorldSpec};
+use crate::spec::{InstanceSpec, ReservationKind, RouteTarget, RulePeer, SubnetSpec, Traffic, WorldSpec};
 
 impl WorldSpec {
     /// Checks that EC2 would take the world as described.
@@ -33,7 +33,69 @@ impl WorldSpec {
         for instance in &self.instances {
             self.check_instance(instance, &mut taken)?;
         }
+        for endpoint in &self.endpoints {
+            let field = |name: &str| format!("endpoint {}, {name}", endpoint.id);
+            let subnet = self.known_subnet(&field("subnet"), &endpoint.subnet)?;
+            if let Some(address) = endpoint.private_ip {
+                self.check_address(&field("private_ip"), address, subnet, &mut taken)?;
+            }
+            self.known_groups(&field("security_groups"), endpoint.security_groups.iter())?;
+        }
+        self.check_groups()?;
+        self.check_neighbours()
+    }
+
+    fn check_groups(&self) -> Result<(), WorldError> {
+        for group in &self.security_groups {
+            for (way, rules) in [("ingress", &group.ingress), ("egress", &group.egress)] {
+                let what = format!("security group {}, {way}", group.name);
+                for rule in rules {
+                    match rule.traffic {
+                        Traffic::Tcp(from, to) | Traffic::Udp(from, to) if from > to => {
+                            return Err(value(what, format!("{from}-{to}"), "ports in rising order"));
+                        }
+                        Traffic::Icmp(None, Some(code)) => {
+                            return Err(value(what, format!("code {code}"), "an ICMP type with the code"));
+                        }
+                        _ => {}
+                    }
+                    if let RulePeer::Group(peer) = &rule.peer {
+                        self.known_groups(&what, [peer].into_iter())?;
+                    }
+                }
+                unique("rule", rules.iter().map(|rule| format!("{:?} {:?} of {what}", rule.traffic, rule.peer)))?;
+            }
+        }
         Ok(())
+    }
+
+    /// Networks beyond the VPC, which may share addresses neither with it nor with each other.
+    fn check_neighbours(&self) -> Result<(), WorldError> {
+        unique("peering", self.peerings.iter().map(|peering| &peering.id))?;
+        unique("peering", self.peerings.iter().map(|peering| &peering.name))?;
+        unique("endpoint", self.endpoints.iter().map(|endpoint| &endpoint.id))?;
+        unique("role", self.roles.iter().map(|role| &role.name))?;
+        let own = self.vpc.cidrs.iter().map(|cidr| (format!("VPC CIDR {cidr}"), *cidr));
+        let peers = self.peerings.iter().flat_map(|peering| {
+            peering.cidrs.iter().map(|cidr| (format!("CIDR {cidr} of peering {}", peering.name), *cidr))
+        });
+        let beyond = self.virtual_gateway.iter().flat_map(|gateway| {
+            gateway.cidrs.iter().map(|cidr| (format!("CIDR {cidr} behind gateway {}", gateway.id), *cidr))
+        });
+        disjoint(own.chain(peers).chain(beyond))
+    }
+
+    fn check_reservations(&self, subnet: &SubnetSpec) -> Result<(), WorldError> {
+        let what = format!("subnet {}, reservations", subnet.name);
+        for reservation in &subnet.reservations {
+            let cidr = reservation.cidr;
+            let longest = if reservation.kind == ReservationKind::Prefix { 28 } else { 32 };
+            if cidr.addr() != cidr.network() || !subnet.cidr.net().contains(&cidr) || cidr.prefix_len() > longest {
+                let expected = format!("a part of {}, /{longest} or larger, with no host bits set", subnet.cidr);
+                return Err(value(what, cidr, expected));
+            }
+        }
+        disjoint(subnet.reservations.iter().map(|own| (format!("{} of {what}", own.cidr), own.cidr)))
     }
 
     fn check_names(&self) -> Result<(), WorldError> {
@@ -52,6 +114,7 @@ impl WorldSpec {
         unique("route table", self.route_tables.iter().map(|table| &table.id))?;
         unique("nat gateway", self.nat_gateways.iter().map(|gateway| &gateway.id))?;
         unique("security group", self.security_groups.iter().map(|group| &group.id))?;
+        unique("security group", self.security_groups.iter().map(|group| &group.name))?;
         unique("instance", self.instances.iter().map(|instance| &instance.name))?;
         unique("instance", self.instances.iter().map(|instance| &instance.id))
     }
@@ -84,6 +147,7 @@ impl WorldSpec {
                     known: list(self.zones.iter().map(|zone| &zone.name)),
                 });
             }
+            self.check_reservations(subnet)?;
         }
         Ok(())
     }
@@ -102,27 +166,34 @@ impl WorldSpec {
             unique("route", table.routes.iter().map(|route| format!("{} in {}", route.destination, table.id)))?;
             for route in &table.routes {
                 let what = format!("route table {}, route to {}", table.id, route.destination);
-                match &route.target {
-                    RouteTarget::NatGateway(id) if !self.nat_gateways.iter().any(|gateway| gateway.id == *id) => {
-                        return Err(WorldError::Unknown {
-                            what,
-                            kind: "nat gateway",
-                            name: id.clone(),
-                            known: list(self.nat_gateways.iter().map(|gateway| &gateway.id)),
-                        });
-                    }
-                    RouteTarget::InternetGateway if self.internet_gateway.is_none() => {
-                        return Err(value(
-                            what,
-                            "internet-gateway",
-                            "another target: this VPC has no internet gateway",
-                        ));
-                    }
-                    _ => {}
-                }
+                self.check_target(what, &route.target)?;
             }
         }
         Ok(())
+    }
+
+    fn check_target(&self, what: String, target: &RouteTarget) -> Result<(), WorldError> {
+        let known = |kind, id: &String, all: Vec<&String>| match all.contains(&id) {
+            true => Ok(()),
+            false => Err(WorldError::Unknown { what: what.clone(), kind, name: id.clone(), known: list(all) }),
+        };
+        match target {
+            RouteTarget::NatGateway(id) => {
+                known("nat gateway", id, self.nat_gateways.iter().map(|gateway| &gateway.id).collect())
+            }
+            RouteTarget::Peering(id) => known("peering", id, self.peerings.iter().map(|peering| &peering.id).collect()),
+            RouteTarget::VirtualGateway(id) => {
+                known("virtual gateway", id, self.virtual_gateway.iter().map(|gateway| &gateway.id).collect())
+            }
+            RouteTarget::InternetGateway if self.internet_gateway.is_none() => {
+                Err(value(what, "internet-gateway", "another target: this VPC has no internet gateway"))
+            }
+            // ENIs have no ids before time begins.
+            RouteTarget::NetworkInterface(id) => {
+                Err(value(what, id, "another target: routes to ENIs can be made with CreateRoute, once there are ENIs"))
+            }
+            RouteTarget::InternetGateway | RouteTarget::Local | RouteTarget::Blackhole => Ok(()),
+        }
     }
 
     fn check_instance(&self, instance: &InstanceSpec, taken: &mut BTreeSet<Ipv4Addr>) -> Result<(), WorldError> {

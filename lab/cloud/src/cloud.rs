@@ -14,10 +14,18 @@ use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 use crate::dice::Dice;
 use crate::error::{ApiError, WorldError};
 use crate::event::FabricEvent;
+use crate::fault::FaultId;
+use crate::faults::Faults;
+use crate::gate::{Ending, Verdict};
 use crate::imds::Imds;
+use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
 use crate::spec::WorldSpec;
+use crate::throttle::Level;
 use crate::world::{Power, Tie, World};
+
+/// Nanoseconds in a millisecond.
+const NANOS_PER_MILLI: i64 = 1_000_000;
 
 /// A call in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -42,6 +50,15 @@ pub enum Output {
         call: CallId,
         /// With what.
         result: Result<Box<AnyResponse>, ApiError>,
+        /// Faults that had a hand in it.
+        faults: Vec<FaultId>,
+    },
+    /// A call is carried out, but its answer is lost: the connection ends without one.
+    Lost {
+        /// Which.
+        call: CallId,
+        /// Faults that had a hand in it.
+        faults: Vec<FaultId>,
     },
     /// The fabric must change.
     Fabric(FabricEvent),
@@ -51,7 +68,7 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
     /// A call is carried out and answered.
-    Execute { call: CallId, request: Box<AnyRequest> },
+    Execute { call: CallId, request: Box<AnyRequest>, verdict: Box<Verdict> },
     /// The guest sees its new device.
     Attached(AttachmentId),
     /// The device is gone.
@@ -62,6 +79,14 @@ pub(crate) enum Task {
     ImdsRefresh(EniId),
     /// IMDS no longer lists the MAC.
     ImdsDrop { instance: InstanceId, mac: Mac, attachment: AttachmentId },
+    /// An instance is up; `first`: for the first time.
+    Booted { instance: InstanceId, first: bool },
+    /// An instance that was told to stop, or to end, is down.
+    Down(InstanceId),
+    /// A terminated instance is shown no longer.
+    Forget(InstanceId),
+    /// A CIDR of the VPC is there, or gone.
+    CidrSettled(String),
 }
 
 /// A VPC in EC2.
@@ -75,7 +100,14 @@ pub struct Cloud {
     pub(crate) imds: Imds,
     /// CreateNetworkInterface by client token: what was asked, and what was answered.
     pub(crate) tokens: BTreeMap<String, (AnyRequest, CreateNetworkInterfaceResponse)>,
+    /// Token buckets that somebody has taken from, by name.
+    pub(crate) buckets: BTreeMap<String, Level>,
+    pub(crate) faults: Faults,
+    /// Faults that had a hand in what is being carried out.
+    pub(crate) touched: Vec<FaultId>,
     queue: BTreeMap<(Time, u64), Task>,
+    /// The network as the fabric last heard of it.
+    told: NetworkPlan,
     outputs: VecDeque<Output>,
     sequence: u64,
 }
@@ -95,15 +127,26 @@ impl Cloud {
             setup,
             now: Time(0),
             tokens: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            faults: Faults::default(),
+            touched: Vec::new(),
             queue: BTreeMap::new(),
+            told: NetworkPlan::default(),
             outputs: VecDeque::new(),
             sequence: 0,
         };
-        cloud.emit(FabricEvent::Network(Box::new(cloud.world.plan())));
+        cloud.network_changed();
         for id in cloud.world.instances.keys().cloned().collect::<Vec<_>>() {
             cloud.announce(&id);
         }
         Ok(cloud)
+    }
+
+    /// The network around the ENIs as it is now: what the last [`FabricEvent::Network`] said.
+    #[must_use]
+    pub fn plan(&mut self, now: Time) -> NetworkPlan {
+        self.catch_up(now);
+        self.world.plan()
     }
 
     /// The description the world was built from.
@@ -112,18 +155,30 @@ impl Cloud {
         &self.world.spec
     }
 
-    /// What the calendar shows at `now`.
+    /// The network around the ENIs as it is now: what the last [`FabricEvent::Network`] said, or will say.
     #[must_use]
-    pub fn wall(&self, now: Time) -> WallTime {
-        self.setup.wall + now.since(Time(0))
+    pub fn network(&self) -> NetworkPlan {
+        self.world.plan()
     }
 
-    /// Takes in a call. Everybody may do everything: the caller is taken for the record only. The answer comes out of a later (or, in the profile `instant`, the next) [`Cloud::advance`].
-    pub fn submit(&mut self, now: Time, _caller: &Caller, request: AnyRequest) -> CallId {
+    /// What the calendar shows at `now`, skewed if a fault skews it.
+    #[must_use]
+    pub fn wall(&self, now: Time) -> WallTime {
+        let WallTime(nanos) = self.setup.wall + now.since(Time(0));
+        WallTime(nanos.saturating_add(self.skew_ms().saturating_mul(NANOS_PER_MILLI)))
+    }
+
+    /// Takes in a call. The answer comes out of a later (or, in the profile `instant`, the next) [`Cloud::advance`].
+    pub fn submit(&mut self, now: Time, caller: &Caller, request: AnyRequest) -> CallId {
         self.catch_up(now);
-        let span = self.latency(&request);
+        let verdict = self.judge(caller, &request);
+        // Whoever has no token is told so as fast as EC2 answers anything.
+        let span = if verdict.throttled { self.setup.profile.describe } else { self.latency(&request) };
         let call = CallId(self.sequence);
-        self.later(span, Task::Execute { call, request: Box::new(request) });
+        self.later(
+            span.longer(verdict.delay),
+            Task::Execute { call, request: Box::new(request), verdict: Box::new(verdict) },
+        );
         call
     }
 
@@ -145,27 +200,17 @@ impl Cloud {
     /// There is no such instance, or it is terminated.
     pub fn power(&mut self, now: Time, instance: &InstanceId, on: bool) -> Result<(), ApiError> {
         self.catch_up(now);
-        let state = self.world.instances.get_mut(instance).ok_or_else(|| ApiError::no_instance(instance))?;
+        let state = self.world.instances.get(instance).ok_or_else(|| ApiError::no_instance(instance))?;
         match (state.power, on) {
-            (Power::Terminated, _) => {
+            (Power::Terminated | Power::ShuttingDown, _) => {
                 return Err(ApiError::client(
                     "IncorrectInstanceState",
                     format!("The instance '{instance}' is not in a state from which it can be started or stopped."),
                 ));
             }
-            (Power::Running, true) | (Power::Stopped, false) => return Ok(()),
-            (Power::Running, false) => state.power = Power::Stopped,
-            (Power::Stopped, true) => state.power = Power::Running,
-        }
-        for eni in self.world.enis.values_mut() {
-            if let Some(attachment) = eni.attachment.as_mut().filter(|a| a.instance == *instance) {
-                attachment.seen = on;
-            }
-        }
-        if on {
-            self.announce(instance);
-        } else {
-            self.emit(FabricEvent::InstanceStopped { instance: instance.clone() });
+            (Power::Running, true) | (Power::Stopped, false) => {}
+            (_, true) => self.switch_on(instance),
+            (_, false) => self.switch_off(instance),
         }
         Ok(())
     }
@@ -176,23 +221,10 @@ impl Cloud {
     /// There is no such instance.
     pub fn terminate(&mut self, now: Time, instance: &InstanceId) -> Result<(), ApiError> {
         self.catch_up(now);
-        let state = self.world.instances.get_mut(instance).ok_or_else(|| ApiError::no_instance(instance))?;
-        let before = std::mem::replace(&mut state.power, Power::Terminated);
-        if before == Power::Terminated {
-            return Ok(());
+        if !self.world.instances.contains_key(instance) {
+            return Err(ApiError::no_instance(instance));
         }
-        if before == Power::Running {
-            self.emit(FabricEvent::InstanceStopped { instance: instance.clone() });
-        }
-        self.emit(FabricEvent::InstanceTerminated { instance: instance.clone() });
-        self.imds.forget(instance);
-        let own: Vec<_> = self.world.enis_of(instance).iter().map(|eni| eni.id.clone()).collect();
-        for id in own {
-            let Some(eni) = self.world.enis.get_mut(&id) else { continue };
-            if eni.attachment.take().is_some_and(|attachment| attachment.delete_on_termination) {
-                self.remove_eni(&id);
-            }
-        }
+        self.end_instance(instance);
         Ok(())
     }
 
@@ -258,8 +290,18 @@ impl Cloud {
         self.outputs.push_back(Output::Fabric(event));
     }
 
-    /// Tells fabric and IMDS that the addresses of an ENI are others now.
-    pub(crate) fn addresses_changed(&mut self, id: &EniId) {
+    /// Tells the fabric the network as it now is, if that is not what it last heard. To be called before the events of the
+    /// same change.
+    pub(crate) fn network_changed(&mut self) {
+        let plan = self.world.plan();
+        if plan != self.told {
+            self.told.clone_from(&plan);
+            self.emit(FabricEvent::Network(Box::new(plan)));
+        }
+    }
+
+    /// Tells fabric and IMDS that addresses, groups or source check of an ENI are others now.
+    pub(crate) fn eni_changed(&mut self, id: &EniId) {
         let Some(eni) = self.world.enis.get(id) else { return };
         if let (Some(instance), Some(eni)) = (eni.seen_by().cloned(), eni.attached()) {
             self.emit(FabricEvent::EniChanged { instance, eni });
@@ -267,16 +309,17 @@ impl Cloud {
         self.later(self.setup.profile.imds_change, Task::ImdsRefresh(id.clone()));
     }
 
-    /// Deletes an ENI and ends its public mappings.
+    /// Deletes an ENI and ends its public mappings. Routes to it lead nowhere from now on.
     pub(crate) fn remove_eni(&mut self, id: &EniId) {
         if let Some(eni) = self.world.delete_eni(id) {
+            self.network_changed();
             for private in eni.public.into_keys() {
                 self.emit(FabricEvent::PublicMappingChanged { private, public: None });
             }
         }
     }
 
-    fn announce(&mut self, instance: &InstanceId) {
+    pub(crate) fn announce(&mut self, instance: &InstanceId) {
         let enis = self.world.enis_of(instance).iter().filter_map(|eni| eni.attached()).collect();
         self.emit(FabricEvent::InstanceStarted { instance: instance.clone(), enis });
     }
@@ -293,10 +336,7 @@ impl Cloud {
 
     fn carry_out(&mut self, task: Task) {
         match task {
-            Task::Execute { call, request } => {
-                let result = self.execute(*request).map(Box::new);
-                self.outputs.push_back(Output::Answer { call, result });
-            }
+            Task::Execute { call, request, verdict } => self.finish_call(call, *request, *verdict),
             Task::Attached(id) => self.finish_attachment(&id),
             Task::Detached(id) => self.finish_detachment(&id),
             Task::ImdsMac(id) => {
@@ -307,7 +347,26 @@ impl Cloud {
             }
             Task::ImdsRefresh(eni) => self.imds.refresh(&self.world, &eni),
             Task::ImdsDrop { instance, mac, attachment } => self.imds.drop_mac(&instance, mac, &attachment),
+            Task::Booted { instance, first } => self.booted(&instance, first),
+            Task::Down(instance) => self.went_down(&instance),
+            Task::Forget(instance) => self.forget_instance(&instance),
+            Task::CidrSettled(id) => self.cidr_settled(&id),
         }
+    }
+
+    fn finish_call(&mut self, call: CallId, request: AnyRequest, verdict: Verdict) {
+        self.touched = verdict.faults;
+        let result = match verdict.refused {
+            Some(refused) => Err(refused),
+            None => self.execute(request).map(Box::new),
+        };
+        let faults = std::mem::take(&mut self.touched);
+        self.faults.hit(&faults);
+        self.outputs.push_back(match verdict.ending {
+            Ending::Answer => Output::Answer { call, result, faults },
+            Ending::Error(error) => Output::Answer { call, result: Err(error), faults },
+            Ending::Lost => Output::Lost { call, faults },
+        });
     }
 
     fn finish_attachment(&mut self, id: &AttachmentId) {
@@ -319,7 +378,7 @@ impl Cloud {
         };
         attachment.tie = Tie::Attached;
         let instance = attachment.instance.clone();
-        let runs = instances.get(&instance).is_some_and(|instance| instance.power == Power::Running);
+        let runs = instances.get(&instance).is_some_and(|instance| instance.power.is_on());
         let announced = std::mem::replace(&mut attachment.seen, runs);
         if runs
             && !announced

@@ -12,12 +12,11 @@ use vpc_model::{
 };
 
 use crate::cloud::Cloud;
-use crate::describe::IMAGE;
-use crate::world::{Eni, Instance, Power, World};
+use crate::world::{Eni, Instance, World};
 
 /// An ENI as IMDS has it.
 #[derive(Clone, Debug)]
-struct Listed {
+pub(crate) struct Listed {
     id: EniId,
     attachment: AttachmentId,
     device: DeviceIndex,
@@ -49,10 +48,13 @@ impl Listed {
     }
 }
 
+/// What IMDS knows of one instance's ENIs.
+pub(crate) type Lists = BTreeMap<Mac, Listed>;
+
 /// What IMDS knows of all instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Imds {
-    lists: BTreeMap<InstanceId, BTreeMap<Mac, Listed>>,
+    lists: BTreeMap<InstanceId, Lists>,
 }
 
 impl Imds {
@@ -65,6 +67,12 @@ impl Imds {
             }
         }
         imds
+    }
+
+    /// Lists all ENIs of an instance that has just been launched.
+    pub(crate) fn admit(&mut self, world: &World, instance: &InstanceId) {
+        let enis = world.enis_of(instance).into_iter().filter_map(|eni| Some((eni.mac, Listed::of(eni)?)));
+        self.lists.insert(instance.clone(), enis.collect());
     }
 
     /// Lists a newly attached ENI, with its primary address only.
@@ -94,6 +102,11 @@ impl Imds {
         }
     }
 
+    /// What it knows of an instance.
+    pub(crate) fn of_instance(&self, instance: &InstanceId) -> Lists {
+        self.lists.get(instance).cloned().unwrap_or_default()
+    }
+
     /// Drops an instance.
     pub(crate) fn forget(&mut self, instance: &InstanceId) {
         self.lists.remove(instance);
@@ -111,7 +124,7 @@ impl Cloud {
     pub fn metadata(&mut self, now: Time, instance: &InstanceId, path: &str) -> Option<String> {
         // Bringing the picture up to date may produce outputs; they wait for the next `advance`.
         self.catch_up(now);
-        let own = self.world.instances.get(instance).filter(|own| own.power == Power::Running)?;
+        let own = self.world.instances.get(instance).filter(|own| own.power.is_on())?;
         let leaves = self.leaves(now, own);
         let path = path.trim_matches('/');
         leaves.get(path).cloned().or_else(|| list(&leaves, path))
@@ -137,8 +150,8 @@ impl Cloud {
             .get(&instance.spec.id)
             .and_then(|list| list.iter().find(|(_, eni)| eni.id == instance.primary));
         let zone = world.spec.zones.iter().find(|zone| zone.name == instance.zone);
-        put("ami-id", IMAGE.to_owned());
-        put("ami-launch-index", "0".to_owned());
+        put("ami-id", instance.birth.image.clone());
+        put("ami-launch-index", instance.birth.index.to_string());
         put("hostname", instance.private_dns_name.clone());
         put("instance-action", "none".to_owned());
         put("instance-id", instance.spec.id.to_string());
@@ -150,7 +163,7 @@ impl Cloud {
         put("placement/availability-zone-id", zone.map(|zone| zone.id.clone()).unwrap_or_default());
         put("placement/region", world.spec.region.clone());
         put("profile", "default-hvm".to_owned());
-        put("reservation-id", crate::spec::id_text("r-", instance.spec.id.as_str()));
+        put("reservation-id", instance.birth.reservation.clone());
         put("services/domain", "amazonaws.com".to_owned());
         put("services/partition", "aws".to_owned());
         if let Some((mac, eni)) = primary {
@@ -197,7 +210,7 @@ impl Cloud {
                 leaves.insert(format!("{at}/{name}"), value);
             }
         };
-        let cidrs = &world.spec.vpc.cidrs;
+        let cidrs = world.usable_cidrs();
         let public = |private: &Ipv4Addr| eni.public.get(private);
         put("device-number", eni.device.to_string());
         put("interface-id", eni.id.to_string());
@@ -211,7 +224,7 @@ impl Cloud {
         put("subnet-id", eni.subnet.to_string());
         put("vpc-id", world.spec.vpc.id.to_string());
         put("vpc-ipv4-cidr-block", cidrs.first().map(ToString::to_string).unwrap_or_default());
-        put("vpc-ipv4-cidr-blocks", lines(cidrs));
+        put("vpc-ipv4-cidr-blocks", lines(&cidrs));
         if let Some(subnet) = world.subnets.get(&eni.subnet) {
             put("subnet-ipv4-cidr-block", subnet.spec.cidr.to_string());
         }
@@ -236,7 +249,7 @@ impl Cloud {
             "billingProducts": null,
             "devpayProductCodes": null,
             "marketplaceProductCodes": null,
-            "imageId": IMAGE,
+            "imageId": instance.birth.image,
             "instanceId": instance.spec.id,
             "instanceType": instance.spec.instance_type,
             "kernelId": null,

@@ -3,12 +3,14 @@
 //! Single addresses are picked at a random place, so that a subnet fragments as it does on EC2; prefixes are aligned blocks
 //! of sixteen without a single taken address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use vpc_model::{EniId, Prefix28, Slot, Subnet};
 
 use crate::dice::Dice;
+use crate::spec::ReservationKind;
 
 /// Addresses at the beginning of a subnet that EC2 keeps: network, router, resolver, future use.
 const RESERVED_LOW: u32 = 4;
@@ -22,6 +24,8 @@ pub(crate) enum Holder {
     Eni(EniId),
     /// Something of the VPC itself (a NAT gateway), by id.
     Gateway(String),
+    /// Somebody outside of this world, who gives it back under the same number.
+    Outside(u64),
 }
 
 /// Why no address was given.
@@ -37,13 +41,21 @@ pub(crate) enum Shortage {
 #[derive(Clone, Debug)]
 pub(crate) struct AddressPool {
     net: Subnet,
+    /// Parts kept for a purpose, by network. They do not overlap.
+    reserved: Vec<(Ipv4Net, ReservationKind)>,
     taken: BTreeMap<Ipv4Addr, Holder>,
     prefixes: BTreeMap<Prefix28, EniId>,
 }
 
 impl AddressPool {
     pub(crate) fn new(net: Subnet) -> Self {
-        Self { net, taken: BTreeMap::new(), prefixes: BTreeMap::new() }
+        Self { net, reserved: Vec::new(), taken: BTreeMap::new(), prefixes: BTreeMap::new() }
+    }
+
+    /// Sets what is kept for a purpose. What is in use there stays in use.
+    pub(crate) fn reserve(&mut self, mut reserved: Vec<(Ipv4Net, ReservationKind)>) {
+        reserved.sort();
+        self.reserved = reserved;
     }
 
     /// Addresses an empty subnet could give out.
@@ -51,14 +63,26 @@ impl AddressPool {
         self.size() - RESERVED
     }
 
-    /// Addresses it still can give out (`availableIpAddressCount`).
-    pub(crate) fn free(&self) -> u32 {
-        let singles = u32::try_from(self.taken.len()).unwrap_or(u32::MAX);
-        let blocks = u32::try_from(self.prefixes.len()).unwrap_or(u32::MAX).saturating_mul(Prefix28::SIZE);
-        self.usable().saturating_sub(singles).saturating_sub(blocks)
+    /// Whether somebody has an address of the subnet.
+    pub(crate) fn is_in_use(&self) -> bool {
+        !self.taken.is_empty() || !self.prefixes.is_empty()
     }
 
-    /// Whether the address lies in the subnet, is not reserved and nobody's.
+    /// Addresses it still can give out by itself (`availableIpAddressCount`): reservations do not count.
+    pub(crate) fn free(&self) -> u32 {
+        let outside = |address: &Ipv4Addr| self.reservation(*address).is_none();
+        let blocks = self.prefixes.keys().flat_map(|block| block.addresses());
+        let used = self.taken.keys().copied().chain(blocks).filter(outside).count();
+        let kept: u32 = self.reserved.iter().map(|(net, _)| self.usable_in(*net)).sum();
+        self.usable().saturating_sub(kept).saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+    }
+
+    /// What an address is kept for.
+    pub(crate) fn reservation(&self, address: Ipv4Addr) -> Option<ReservationKind> {
+        self.reserved.iter().find(|(net, _)| net.contains(&address)).map(|(_, kind)| *kind)
+    }
+
+    /// Whether the address lies in the subnet, is not EC2's own and nobody's.
     pub(crate) fn is_free(&self, address: Ipv4Addr) -> bool {
         self.gives_out(address)
             && !self.taken.contains_key(&address)
@@ -70,46 +94,102 @@ impl AddressPool {
         self.net.net().contains(&address) && !self.net.reserves(address)
     }
 
-    /// Whether the block lies in the subnet, keeps clear of reserved addresses and is nobody's.
+    /// Whether the block lies in the subnet, keeps clear of EC2's own addresses and is nobody's.
     pub(crate) fn is_block_free(&self, block: Prefix28) -> bool {
-        let last = Ipv4Addr::from_bits(block.first().to_bits() + (Prefix28::SIZE - 1));
+        let last = last_of(block);
         self.gives_out(block.first())
             && self.gives_out(last)
             && !self.prefixes.contains_key(&block)
             && self.taken.range(block.first()..=last).next().is_none()
     }
 
-    /// Picks free addresses without taking them.
+    /// Picks free addresses outside of all reservations, without taking them.
     pub(crate) fn pick_addresses(&self, count: u32, dice: &mut Dice) -> Result<Vec<Ipv4Addr>, Shortage> {
         if count > self.free() {
             return Err(Shortage::Addresses);
         }
-        let mut picked = Vec::new();
+        let mut picked = BTreeSet::new();
+        let mut in_order = Vec::new();
         for _ in 0..count {
             let start = u32::try_from(dice.below(u64::from(self.usable()))).unwrap_or(0);
             let found = (0..self.usable())
                 .map(|step| self.nth((start + step) % self.usable()))
-                .find(|address| self.is_free(*address) && !picked.contains(address));
-            picked.push(found.ok_or(Shortage::Addresses)?);
+                .find(|address| {
+                    self.is_free(*address) && self.reservation(*address).is_none() && !picked.contains(address)
+                })
+                .ok_or(Shortage::Addresses)?;
+            picked.insert(found);
+            in_order.push(found);
         }
-        Ok(picked)
+        Ok(in_order)
     }
 
-    /// Picks free blocks without taking them.
+    /// Picks free blocks without taking them: first those that are reserved for prefixes, then others.
     pub(crate) fn pick_prefixes(&self, count: u32, dice: &mut Dice) -> Result<Vec<Prefix28>, Shortage> {
-        if u64::from(count) * u64::from(Prefix28::SIZE) > u64::from(self.free()) {
+        let kept = self.reserved.iter().filter(|(_, kind)| *kind == ReservationKind::Prefix);
+        let free_in_kept: usize = kept.clone().map(|(net, _)| self.free_in(*net)).sum();
+        let free = u64::from(self.free()).saturating_add(free_in_kept as u64);
+        if u64::from(count) * u64::from(Prefix28::SIZE) > free {
             return Err(Shortage::Addresses);
         }
-        let blocks = self.size() / Prefix28::SIZE;
-        let start = u32::try_from(dice.below(u64::from(blocks))).unwrap_or(0);
-        let first = self.net.net().network().to_bits();
-        let picked: Vec<_> = (0..blocks)
-            .map(|step| Prefix28::containing(Ipv4Addr::from_bits(first + (start + step) % blocks * Prefix28::SIZE)))
-            .filter(|block| self.is_block_free(*block))
-            .take(count as usize)
-            .collect();
-        if picked.len() == count as usize { Ok(picked) } else { Err(Shortage::Blocks) }
+        let mut blocks = Vec::new();
+        for (net, _) in kept {
+            blocks.extend(self.turned(*net, dice).filter(|block| self.is_block_free(*block)));
+        }
+        let unreserved = |block: &Prefix28| !self.reserved.iter().any(|(net, _)| overlap(*net, *block));
+        blocks
+            .extend(self.turned(self.net.net(), dice).filter(|block| self.is_block_free(*block) && unreserved(block)));
+        blocks.truncate(count as usize);
+        if blocks.len() == count as usize { Ok(blocks) } else { Err(Shortage::Blocks) }
     }
+
+    /// Free addresses in a part of the subnet.
+    fn free_in(&self, net: Ipv4Net) -> usize {
+        let all = net.network().to_bits()..=net.broadcast().to_bits();
+        all.filter(|bits| self.is_free(Ipv4Addr::from_bits(*bits))).count()
+    }
+
+    /// All aligned blocks of a network, beginning at a random one.
+    fn turned(&self, net: Ipv4Net, dice: &mut Dice) -> impl Iterator<Item = Prefix28> + use<> {
+        let blocks = (1_u32 << (32 - u32::from(net.prefix_len()))) / Prefix28::SIZE;
+        let start = u32::try_from(dice.below(u64::from(blocks))).unwrap_or(0);
+        let first = net.network().to_bits();
+        (0..blocks).map(move |step| {
+            Prefix28::containing(Ipv4Addr::from_bits(first + (start + step) % blocks * Prefix28::SIZE))
+        })
+    }
+
+    // -- somebody outside ----------------------------------------------------------------------------------------------
+
+    /// Gives somebody outside every free address, reserved ones too, but for `leave` that stay free.
+    pub(crate) fn exhaust(&mut self, holder: u64, leave: u32) {
+        let free: Vec<_> = (0..self.usable()).map(|n| self.nth(n)).filter(|address| self.is_free(*address)).collect();
+        let (kept, open): (Vec<_>, Vec<_>) = free.into_iter().partition(|address| self.reservation(*address).is_some());
+        for address in kept.into_iter().chain(open.into_iter().skip(leave as usize)) {
+            self.take(address, Holder::Outside(holder));
+        }
+    }
+
+    /// Gives somebody outside one address of every free aligned block but for `leave` blocks that stay whole.
+    pub(crate) fn fragment(&mut self, holder: u64, leave: u32) {
+        let blocks = self.size() / Prefix28::SIZE;
+        let first = self.net.net().network().to_bits();
+        let free: Vec<_> = (0..blocks)
+            .map(|n| Prefix28::containing(Ipv4Addr::from_bits(first + n * Prefix28::SIZE)))
+            .filter(|block| self.is_block_free(*block))
+            .skip(leave as usize)
+            .collect();
+        for block in free {
+            self.take(Ipv4Addr::from_bits(block.first().to_bits() + Prefix28::SIZE / 2), Holder::Outside(holder));
+        }
+    }
+
+    /// Takes back everything that somebody outside holds under this number.
+    pub(crate) fn give_back(&mut self, holder: u64) {
+        self.taken.retain(|_, own| *own != Holder::Outside(holder));
+    }
+
+    // -- taking and giving ---------------------------------------------------------------------------------------------
 
     /// Gives an address to somebody. The caller has picked it or asked whether it is free.
     pub(crate) fn take(&mut self, address: Ipv4Addr, holder: Holder) {
@@ -135,6 +215,13 @@ impl AddressPool {
         self.taken.get(&address).cloned().or_else(block)
     }
 
+    /// Addresses of a part of the subnet that somebody could have.
+    fn usable_in(&self, net: Ipv4Net) -> u32 {
+        let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
+        let (low, high) = (self.nth(0).to_bits(), self.nth(self.usable() - 1).to_bits());
+        (last.min(high) + 1).saturating_sub(first.max(low))
+    }
+
     fn size(&self) -> u32 {
         1 << (32 - u32::from(self.net.net().prefix_len()))
     }
@@ -143,6 +230,15 @@ impl AddressPool {
     fn nth(&self, n: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.net.net().network().to_bits() + RESERVED_LOW + n)
     }
+}
+
+fn last_of(block: Prefix28) -> Ipv4Addr {
+    Ipv4Addr::from_bits(block.first().to_bits() + (Prefix28::SIZE - 1))
+}
+
+/// Whether a network and a block share addresses: one of them holds the other's first.
+fn overlap(net: Ipv4Net, block: Prefix28) -> bool {
+    net.contains(&block.first()) || Prefix28::containing(net.network()) == block
 }
 
 #[cfg(test)]

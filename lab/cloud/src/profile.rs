@@ -2,6 +2,8 @@
 
 use vpc_model::{Millis, WallTime};
 
+use crate::throttle::Throttle;
+
 /// A span drawn evenly between two ends, with a rare long tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -23,10 +25,23 @@ impl Span {
         Self { least: Millis(least), most: Millis(most), tail: Millis(most) }
     }
 
+    /// Always the same.
+    #[must_use]
+    pub const fn exactly(time: Millis) -> Self {
+        Self::between(time.0, time.0)
+    }
+
     /// Milliseconds, with a tail.
     #[must_use]
     pub const fn with_tail(least: u64, most: u64, tail: u64) -> Self {
         Self { least: Millis(least), most: Millis(most), tail: Millis(tail) }
+    }
+
+    /// The same, later by so much.
+    #[must_use]
+    pub fn longer(self, by: Millis) -> Self {
+        let add = |span: Millis| Millis(span.0.saturating_add(by.0));
+        Self { least: add(self.least), most: add(self.most), tail: add(self.tail) }
     }
 }
 
@@ -49,6 +64,14 @@ pub struct Profile {
     pub detach: Span,
     /// From that answer until the device is gone and the ENI is `available`.
     pub detached: Span,
+    /// RunInstances: until the answer.
+    pub run: Span,
+    /// From RunInstances or StartInstances until the instance is `running`.
+    pub boot: Span,
+    /// From StopInstances or TerminateInstances until the instance is down.
+    pub down: Span,
+    /// From AssociateVpcCidrBlock or DisassociateVpcCidrBlock until it has come about.
+    pub cidr: Span,
     /// From the attachment until IMDS lists the MAC.
     pub imds_mac: Span,
     /// From there until IMDS lists secondary addresses and prefixes.
@@ -73,6 +96,10 @@ impl Profile {
             modify: Z,
             detach: Z,
             detached: Z,
+            run: Z,
+            boot: Z,
+            down: Z,
+            cidr: Z,
             imds_mac: Z,
             imds_secondaries: Z,
             imds_change: Z,
@@ -92,6 +119,10 @@ impl Profile {
             modify: Span::between(100, 400),
             detach: Span::between(200, 500),
             detached: Span::between(1000, 10_000),
+            run: Span::between(1000, 2500),
+            boot: Span::between(5000, 15_000),
+            down: Span::between(5000, 30_000),
+            cidr: Span::between(2000, 8000),
             imds_mac: Span::between(1000, 2100),
             imds_secondaries: Span::with_tail(500, 5000, 30_000),
             imds_change: Span::with_tail(1000, 10_000, 60_000),
@@ -114,7 +145,7 @@ impl Profile {
 }
 
 /// What a world is started with, beside its [`crate::WorldSpec`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// How long things take.
     pub profile: Profile,
@@ -122,11 +153,18 @@ pub struct Setup {
     pub seed: u64,
     /// What the calendar shows at `Time(0)`.
     pub wall: WallTime,
+    /// How many requests EC2 takes.
+    pub throttle: Throttle,
 }
 
 impl Default for Setup {
-    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z.
+    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling.
     fn default() -> Self {
-        Self { profile: Profile::instant(), seed: 1, wall: WallTime(1_767_225_600_000_000_000) }
+        Self {
+            profile: Profile::instant(),
+            seed: 1,
+            wall: WallTime(1_767_225_600_000_000_000),
+            throttle: Throttle::off(),
+        }
     }
 }

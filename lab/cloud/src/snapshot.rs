@@ -2,10 +2,12 @@
 
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Subnet, SubnetId, Time, VpcId};
+use vpc_model::{
+    AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, SecurityGroupId, Subnet, SubnetId, Time, VpcId,
+};
 
 use crate::cloud::Cloud;
-use crate::world::{Eni, Instance, Power, SubnetState};
+use crate::world::{Eni, Instance, SubnetState};
 use crate::{EniAddresses, Tags};
 
 /// The world at one moment.
@@ -36,7 +38,7 @@ pub struct InstanceSnapshot {
     pub name: String,
     /// Its type.
     pub instance_type: String,
-    /// `running`, `stopped` or `terminated`.
+    /// `pending`, `running`, `stopping`, `stopped`, `shutting-down` or `terminated`.
     pub state: String,
     /// Subnet of its primary ENI.
     pub subnet: SubnetId,
@@ -75,6 +77,12 @@ pub struct EniSnapshot {
     pub description: String,
     /// Addresses.
     pub addresses: EniAddresses,
+    /// Security groups.
+    pub groups: Vec<SecurityGroupId>,
+    /// Whether packets that are not from or for its addresses are dropped.
+    pub source_dest_check: bool,
+    /// The interface endpoint whose ENI it is.
+    pub endpoint: Option<String>,
     /// Attachment, if any.
     pub attachment: Option<AttachmentSnapshot>,
     /// Tags.
@@ -127,7 +135,7 @@ impl Cloud {
             now_ms: self.now.0,
             region: world.spec.region.clone(),
             vpc: world.spec.vpc.id.clone(),
-            cidrs: world.spec.vpc.cidrs.clone(),
+            cidrs: world.usable_cidrs(),
             instances: world.instances.values().map(|instance| self.instance_snapshot(instance)).collect(),
             enis: world.enis.values().map(eni_snapshot).collect(),
             subnets: world.subnets.values().map(|subnet| self.subnet_snapshot(subnet)).collect(),
@@ -139,12 +147,7 @@ impl Cloud {
             id: instance.spec.id.clone(),
             name: instance.spec.name.clone(),
             instance_type: instance.spec.instance_type.clone(),
-            state: match instance.power {
-                Power::Running => "running",
-                Power::Stopped => "stopped",
-                Power::Terminated => "terminated",
-            }
-            .to_owned(),
+            state: instance.power.as_str().to_owned(),
             subnet: instance.spec.subnet.clone(),
             zone: instance.zone.clone(),
             private_ip: instance.private_ip,
@@ -163,7 +166,7 @@ impl Cloud {
             name: subnet.spec.name.clone(),
             cidr: subnet.spec.cidr,
             zone: subnet.spec.zone.clone(),
-            public: self.world.spec.is_public(&subnet.spec.id),
+            public: self.world.is_public(&subnet.spec.id),
             free: subnet.pool.free(),
             usable: subnet.pool.usable(),
         }
@@ -179,6 +182,9 @@ fn eni_snapshot(eni: &Eni) -> EniSnapshot {
         interface_type: eni.interface_type.clone(),
         description: eni.description.clone(),
         addresses: eni.addresses(),
+        groups: eni.groups.clone(),
+        source_dest_check: eni.source_dest_check,
+        endpoint: eni.endpoint.clone(),
         attachment: eni.attachment.as_ref().map(|attachment| AttachmentSnapshot {
             id: attachment.id.clone(),
             instance: attachment.instance.clone(),

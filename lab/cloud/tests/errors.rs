@@ -346,9 +346,9 @@ fn pages_and_filters_are_checked() {
     let mut both = by_id(&[own.as_str()]);
     both.max_results = Some(5);
     refused(lab.describe(both), "InvalidParameterCombination", "networkInterfaceIds");
-    for size in [4, 1001] {
+    for (size, said) in [(4, "greater than 5"), (1001, "between 5 and 1000")] {
         let request = DescribeNetworkInterfaces { max_results: Some(size), ..plain() };
-        refused(lab.describe(request), "InvalidParameterValue", "between 5 and 1000");
+        refused(lab.describe(request), "InvalidParameterValue", said);
     }
     let request = DescribeNetworkInterfaces { next_token: Some("rubbish".into()), ..plain() };
     refused(lab.describe(request), "InvalidNextToken", "not valid");
@@ -358,6 +358,12 @@ fn pages_and_filters_are_checked() {
     };
     refused(lab.describe(filter("no-such-thing", &["x"])), "InvalidParameterValue", "'no-such-thing' is invalid");
     refused(lab.describe(filter("status", &[])), "InvalidParameterValue", "no values");
+    refused(lab.describe(filter("tag:", &["x"])), "InvalidParameterValue", "'tag:' is invalid");
+    refused(lab.describe(filter("operator.managed", &["x"])), "UnsupportedOperation", "'operator.managed'");
+    refused(lab.describe(filter("status", &["x"; 201])), "FilterLimitExceeded", "200");
+    refused(lab.describe(filter("status", &["x".repeat(256).as_str()])), "InvalidParameterValue", "255 characters");
+    let filters = vec![Filter::new("status", ["x"]); 51];
+    refused(lab.describe(DescribeNetworkInterfaces { filters, ..plain() }), "FilterLimitExceeded", "50");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::kubelet::{PodName, PodStatus};
 use crate::place::{LabPlace, PlaceError};
 use crate::supervisor::{self, Order, Report};
 use crate::sys::fds;
-use crate::tools::{HttpOptions, HttpReply, PingOptions, PingReport};
+use crate::tools::{DnsOptions, DnsReply, HttpOptions, HttpReply, PingOptions, PingReport};
 use crate::topology::Topology;
 
 /// A lab that ends may take so long.
@@ -300,6 +300,14 @@ impl Lab {
         self.tool(from, &options.arguments(to))
     }
 
+    /// Asks a DNS server from a place, with the lab's own little client.
+    ///
+    /// # Errors
+    /// See [`Lab::exec`]. That there was no answer is in the reply.
+    pub fn dns(&self, from: &Place, name: &str, options: &DnsOptions) -> Result<DnsReply, LabError> {
+        self.tool(from, &options.arguments(name))
+    }
+
     /// Asks a web server from a place, with the lab's own little client.
     ///
     /// # Errors
@@ -349,6 +357,32 @@ impl Lab {
     /// See [`Lab::ask`].
     pub fn power(&self, node: &str, on: bool) -> Result<(), LabError> {
         self.ask(&Request::Power { node: node.to_owned(), on })
+    }
+
+    /// Terminates a node's instance, and waits until nothing of the node is left.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn node_remove(&self, node: &str) -> Result<(), LabError> {
+        self.ask(&Request::NodeRemove { node: node.to_owned() })
+    }
+
+    /// The environment in which AWS's tools on the host speak to this lab: names and values.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`]; [`Failure::Other`] when the host had no loopback to listen on.
+    pub fn host_environment(&self) -> Result<Vec<(&'static str, String)>, LabError> {
+        let status = self.status()?;
+        let Some(ec2) = status.host.ec2 else {
+            return Err(LabError::Refused(Failure::other(status.host.problem.unwrap_or_default())));
+        };
+        Ok(vec![
+            ("AWS_ENDPOINT_URL_EC2", format!("http://{ec2}")),
+            ("AWS_ACCESS_KEY_ID", lab_cloud::ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", lab_cloud::SECRET_KEY.to_owned()),
+            ("AWS_DEFAULT_REGION", status.region.clone()),
+            ("AWS_REGION", status.region),
+        ])
     }
 
     /// Kills, stops or starts a node's daemon, and waits until that is done.

@@ -70,7 +70,7 @@ fn every_command_of_the_lab_is_documented() {
 /// Every key of the built-in topology is explained; what is not written there is held by the parser's own tests.
 #[test]
 fn every_key_of_the_built_in_topology_is_documented() {
-    let topology = fs::read_to_string(root().join("lab/lab/topologies/default.toml")).unwrap();
+    let topology = fs::read_to_string(root().join("lab/lab/topologies/three-zones.toml")).unwrap();
     let keys =
         topology.lines().filter(|line| !line.starts_with('#')).filter_map(|line| Some(line.split_once(" =")?.0.trim()));
     let text = fs::read_to_string(root().join("docs/lab.md")).unwrap();

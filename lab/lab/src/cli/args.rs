@@ -26,8 +26,9 @@ pub(super) enum Command {
     ///
     /// docs/lab.md lists the keys of topology files.
     Up {
-        /// Topology file; without one: three nodes in three zones (`vpc-lab topology` prints it).
-        file: Option<PathBuf>,
+        /// Topology file, or the name of a ready topology (`vpc-lab topology` lists them); without either: three nodes in three
+        /// zones.
+        topology: Option<PathBuf>,
     },
     /// End a lab. Nothing of it is left.
     Down,
@@ -43,8 +44,6 @@ pub(super) enum Command {
         command: PodCommand,
     },
     /// Run a program in a node, a pod or the internet; its streams and exit code are passed through.
-    ///
-    /// `ip netns exec` does not work inside a node; NODE/NAMESPACE/NAME is the way into a pod.
     Exec {
         /// NODE, NODE/NAMESPACE/NAME, `world`, `fabric` (the VPC's router) or `fabric/GATEWAY` (`igw`, or a NAT gateway's name).
         place: Place,
@@ -71,7 +70,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Turn a node's power on or off.
+    /// Print what AWS's tools need to speak to the lab from this shell: `eval "$(vpc-lab env)"`.
+    Env,
+    /// Turn a node's power on or off; add and remove nodes.
     Node {
         #[command(subcommand)]
         command: NodeCommand,
@@ -86,8 +87,8 @@ pub(super) enum Command {
         /// Address and port to listen on.
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
         listen: String,
-        /// Topology file; without one the built-in topology.
-        file: Option<PathBuf>,
+        /// Topology file or name, as for `up`.
+        topology: Option<PathBuf>,
         /// Id or name of the instance that IMDS speaks to; without one the first.
         #[arg(long)]
         instance: Option<String>,
@@ -97,8 +98,11 @@ pub(super) enum Command {
         /// Name or number of one scene; without it all.
         scene: Option<String>,
     },
-    /// Print the built-in topology, to start your own from.
-    Topology,
+    /// List the topologies that come with the program, or print one, to start your own from.
+    Topology {
+        /// Which.
+        name: Option<String>,
+    },
     /// Small network programs, for use with `exec`.
     #[command(hide = true)]
     Tool {
@@ -150,6 +154,11 @@ pub(super) enum NodeCommand {
         /// Node.
         node: String,
     },
+    /// Terminate a node's instance; nothing of the node stays.
+    Remove {
+        /// Node.
+        node: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -195,6 +204,23 @@ pub(super) enum ToolCommand {
         /// Claim to be this address.
         #[arg(long)]
         source: Option<Ipv4Addr>,
+    },
+    /// Ask a DNS server; prints what came as JSON.
+    Dns {
+        /// Name.
+        name: String,
+        /// Address of the server.
+        #[arg(long)]
+        server: Ipv4Addr,
+        /// Type of record.
+        #[arg(long = "type", default_value = "A", value_name = "TYPE")]
+        kind: String,
+        /// Over TCP.
+        #[arg(long)]
+        tcp: bool,
+        /// For the answer, in milliseconds.
+        #[arg(long, default_value_t = 2000)]
+        timeout_ms: u64,
     },
     /// Ask a web server; prints status and body as JSON.
     Get {

@@ -22,8 +22,8 @@ use crate::control::{DaemonAction, Failure, Place};
 use crate::demo;
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
-use crate::tools::{self, HttpOptions, PingOptions};
-use crate::topology::{Topology, TopologyFile};
+use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
+use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
 use args::{Cli, Command, DaemonCommand, NodeCommand, PodCommand, ToolCommand};
 
@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let name = cli.lab.as_str();
     match cli.command {
-        Command::Up { file } => return up(name, file.as_deref()),
+        Command::Up { topology } => return up(name, topology.as_deref()),
         Command::Down => Lab::open(name)?.down()?,
         Command::Status { json } => {
             let status = Lab::open(name)?.status()?;
@@ -77,13 +77,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let calls = Lab::open(name)?.calls()?;
             print(&if json { to_json(&calls)? } else { show::calls(&calls) })?;
         }
-        Command::Node { command } => {
-            let (node, on) = match &command {
-                NodeCommand::On { node } => (node, true),
-                NodeCommand::Off { node } => (node, false),
-            };
-            Lab::open(name)?.power(node, on)?;
-        }
+        Command::Env => print(&show::environment(&Lab::open(name)?.host_environment()?))?,
+        Command::Node { command } => node(&Lab::open(name)?, command)?,
         Command::Daemon { command } => {
             let (node, action) = match &command {
                 DaemonCommand::Kill { node } => (node, DaemonAction::Kill),
@@ -92,9 +87,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             };
             Lab::open(name)?.daemon(node, action)?;
         }
-        Command::Cloud { listen, file, instance } => cloud(&listen, file.as_deref(), instance.as_deref())?,
+        Command::Cloud { listen, topology, instance } => cloud(&listen, topology.as_deref(), instance.as_deref())?,
         Command::Demo { scene } => return Ok(demo::run(scene.as_deref())),
-        Command::Topology => print(TopologyFile::built_in_text())?,
+        Command::Topology { name } => ready(name.as_deref())?,
         Command::Tool { command } => tool(command)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -102,8 +97,33 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 fn topology(file: Option<&Path>) -> anyhow::Result<Topology> {
     let Some(path) = file else { return Ok(Topology::built_in()?) };
+    // A file of that name goes first.
+    let ready = path.to_str().filter(|_| !path.exists()).and_then(Ready::named);
+    if let Some(ready) = ready {
+        return Ok(TopologyFile::parse(ready.text)?.resolve()?);
+    }
+    if !path.exists() && path.components().count() == 1 && path.extension().is_none() {
+        let names: Vec<_> = READY.iter().map(|ready| ready.name).collect();
+        bail!(
+            "there is no file {0} and no ready topology `{0}`: expected a file, or one of {1}",
+            path.display(),
+            names.join(", ")
+        );
+    }
     let read = TopologyFile::read(path)?;
     read.resolve().with_context(|| path.display().to_string())
+}
+
+/// The ready topologies, or one of them.
+fn ready(name: Option<&str>) -> anyhow::Result<()> {
+    let Some(name) = name else {
+        let lines = READY.iter().map(|ready| format!("{:<18} {}\n", ready.name, ready.about));
+        return print(&lines.collect::<String>());
+    };
+    match Ready::named(name) {
+        Some(ready) => print(ready.text),
+        None => bail!("there is no ready topology `{name}`; `vpc-lab topology` lists them"),
+    }
 }
 
 fn up(name: &str, file: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -117,6 +137,14 @@ fn up(name: &str, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let text = warnings.join("\n");
     let flag = if name == place::DEFAULT_LAB { String::new() } else { format!(" --lab {name}") };
     bail!("{text}\nThe lab stays up to be looked at (`vpc-lab exec{flag} NODE -- …`); `vpc-lab down{flag}` ends it.")
+}
+
+fn node(lab: &Lab, command: NodeCommand) -> anyhow::Result<()> {
+    match command {
+        NodeCommand::On { node } => Ok(lab.power(&node, true)?),
+        NodeCommand::Off { node } => Ok(lab.power(&node, false)?),
+        NodeCommand::Remove { node } => Ok(lab.node_remove(&node)?),
+    }
 }
 
 fn pod(lab: &Lab, command: PodCommand) -> anyhow::Result<ExitCode> {
@@ -182,7 +210,7 @@ fn cloud(listen: &str, file: Option<&Path>, instance: Option<&str>) -> anyhow::R
         .with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall = WallTime(i64::try_from(wall.as_nanos()).unwrap_or(0));
-    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall };
+    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall, ..Setup::default() };
     let (cloud, server) = standalone(listener, topology.world(), setup, instance)?;
     print(&show::cloud(server.address(), &topology, &cloud.snapshot()))?;
     runtime.block_on(server.wait());
@@ -201,6 +229,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
                 source,
             };
             print(&to_json(&tools::ping(to, &options)?)?)
+        }
+        ToolCommand::Dns { name, server, kind, tcp, timeout_ms } => {
+            let options = DnsOptions { server, kind, tcp, timeout: Duration::from_millis(timeout_ms) };
+            print(&to_json(&tools::lookup(&name, &options))?)
         }
         ToolCommand::Get { url, method, header, timeout_ms } => {
             let split = |text: &String| {

@@ -46,6 +46,10 @@ pub(super) fn status(lab: &LabStatus) -> String {
     for visit in &lab.visits {
         let _ = writeln!(out, "             {} saw {}:{} ask for {}", visit.host, visit.source, visit.port, visit.path);
     }
+    match (&lab.host.ec2, &lab.host.problem) {
+        (Some(ec2), _) => _ = writeln!(out, "this host    EC2 at http://{ec2}: eval \"$(vpc-lab env)\""),
+        (None, problem) => _ = writeln!(out, "this host    {}", problem.as_deref().unwrap_or("not connected")),
+    }
     if lab.fabric.spoofed > 0 {
         let _ = writeln!(out, "source check {} packets dropped", lab.fabric.spoofed);
     }
@@ -174,6 +178,14 @@ fn cut(text: &str) -> String {
         return line;
     }
     line.chars().take(CALL_WIDTH - 1).chain(['…']).collect()
+}
+
+/// Lines for a shell: the environment, and nothing of another account in the way.
+pub(super) fn environment(variables: &[(&str, String)]) -> String {
+    let exports = variables.iter().map(|(name, value)| format!("export {name}={value}\n"));
+    // A session of another account would be sent along, and a proxy would be asked for the loopback.
+    let last = "unset AWS_SESSION_TOKEN AWS_PROFILE\nexport NO_PROXY=\"127.0.0.1${NO_PROXY:+,$NO_PROXY}\"\n";
+    exports.chain([last.to_owned()]).collect()
 }
 
 /// How to reach a cloud that stands alone.

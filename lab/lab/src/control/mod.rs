@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fabric::{FabricStatus, Visit};
 use crate::kubelet::{PodError, PodName, PodStatus};
+use crate::topology::ON_PREMISES;
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +75,11 @@ pub enum Request {
         /// On.
         on: bool,
     },
+    /// Terminates a node's instance (TerminateInstances) and waits until nothing of the node is left: `null`.
+    NodeRemove {
+        /// Node.
+        node: String,
+    },
     /// Does something to a node's daemon: `null`.
     Daemon {
         /// Node.
@@ -102,8 +108,14 @@ pub enum Place {
     World,
     /// The router of the VPC, where the ENIs' ports are.
     Fabric,
-    /// A gateway: `igw`, or the name of a NAT gateway.
+    /// A gateway: `igw`, `vgw`, or the name of a NAT gateway.
     Gateway(String),
+    /// A peered VPC, by the peering's name.
+    Peer(String),
+    /// The network behind the virtual private gateway.
+    OnPremises,
+    /// An interface endpoint: the service's name (its first endpoint), or the endpoint's id.
+    Endpoint(String),
 }
 
 impl std::fmt::Display for Place {
@@ -114,6 +126,9 @@ impl std::fmt::Display for Place {
             Self::World => f.write_str("world"),
             Self::Fabric => f.write_str("fabric"),
             Self::Gateway(name) => write!(f, "fabric/{name}"),
+            Self::Peer(name) => write!(f, "peer:{name}"),
+            Self::OnPremises => f.write_str(ON_PREMISES),
+            Self::Endpoint(name) => write!(f, "endpoint:{name}"),
         }
     }
 }
@@ -121,17 +136,28 @@ impl std::fmt::Display for Place {
 impl std::str::FromStr for Place {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("peer", name)) if !name.is_empty() => return Ok(Self::Peer(name.to_owned())),
+            Some(("endpoint", name)) if !name.is_empty() => return Ok(Self::Endpoint(name.to_owned())),
+            Some(_) => return Err(not_a_place(text)),
+            None if text == ON_PREMISES => return Ok(Self::OnPremises),
+            None => {}
+        }
         match text.split_once('/') {
             None if text == "world" => Ok(Self::World),
             None if text == "fabric" => Ok(Self::Fabric),
             None if !text.is_empty() => Ok(Self::Node(text.to_owned())),
             Some(("fabric", gateway)) if !gateway.is_empty() => Ok(Self::Gateway(gateway.to_owned())),
             Some((node, pod)) if !node.is_empty() => Ok(Self::Pod(node.to_owned(), pod.parse()?)),
-            _ => Err(format!(
-                "`{text}` is not a place: expected NODE, NODE/NAMESPACE/NAME, `world`, `fabric` or `fabric/GATEWAY`"
-            )),
+            _ => Err(not_a_place(text)),
         }
     }
+}
+
+fn not_a_place(text: &str) -> String {
+    format!(
+        "`{text}` is not a place: expected NODE, NODE/NAMESPACE/NAME, `world`, `fabric`, `fabric/GATEWAY`, `peer:NAME`, `on-premises` or `endpoint:SERVICE`"
+    )
 }
 
 /// What is done to a daemon.
@@ -235,11 +261,26 @@ pub struct NodeStatus {
     pub pods: Vec<PodStatus>,
 }
 
+/// Where programs of the host (outside of the lab) reach it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEndpoints {
+    /// EC2's API, as `http://` on the host's loopback.
+    pub ec2: Option<std::net::SocketAddr>,
+    /// The Kubernetes API, as `https://` on the host's loopback, where the lab serves one.
+    pub kube: Option<std::net::SocketAddr>,
+    /// Why something is missing.
+    pub problem: Option<String>,
+}
+
 /// The whole lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabStatus {
     /// Its name.
     pub lab: String,
+    /// Region.
+    pub region: String,
+    /// Where programs of the host reach it.
+    pub host: HostEndpoints,
     /// When it was started.
     pub since: SystemTime,
     /// The VPC's CIDRs.
@@ -374,10 +415,19 @@ mod tests {
 
     #[test]
     fn places_are_written_as_commands_take_them() {
-        for text in ["node-a", "node-a/default/web-0", "world", "fabric", "fabric/igw"] {
+        for text in [
+            "node-a",
+            "node-a/default/web-0",
+            "world",
+            "fabric",
+            "fabric/igw",
+            "peer:data",
+            "on-premises",
+            "endpoint:sts",
+        ] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
         }
-        for bad in ["", "/", "node-a/", "node-a/web-0", "node-a/a/b/c"] {
+        for bad in ["", "/", "node-a/", "node-a/web-0", "node-a/a/b/c", "peer:", "place:x"] {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
         }
     }

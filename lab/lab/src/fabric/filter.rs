@@ -4,7 +4,7 @@
 //! prerouting, before connection tracking, by the link a packet came in by (map `arrivals`):
 //!   checked     an ENI's port:     (port, MAC, source) not known  -> counted, dropped;  else leave
 //!   unchecked   the same, its source/destination check off: (port, MAC) not known -> counted, dropped;  else leave
-//!   leave         to a link-local address: not tracked, no groups, no marks
+//!   leave         to a link-local address or the resolver: not tracked, no groups, no marks
 //!                 mark = route table of the port's subnet, first pass;  zone of connections = the ENI's;  TTL + 1
 //!   again       the far end of the loop: the mark says second pass now;  then arrive
 //!   gateway     from a gateway: mark = its route table;  then arrive
@@ -14,11 +14,12 @@
 //! forward:      connection was let through (TRACKED), or an error about one    -> passes
 //!               from a port: chain of its ENI's groups (out-n);  nothing fits  -> counted, dropped
 //!               to a port:   chain of its ENI's groups (in-n);   nothing fits  -> counted, dropped
-//! input:        HTTP to IMDS and EC2, ICMP                                     everything else dropped
+//! input:        HTTP to IMDS and EC2, DNS to the resolver, ICMP                everything else dropped
 //! output:       the router's own packets are not tracked
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use lab_cloud::GroupRules;
@@ -143,9 +144,8 @@ fn link(index: u32) -> Element {
 }
 
 fn source_elements(port: &Port, networks: impl IntoIterator<Item = Ipv4Net>) -> Vec<Element> {
-    let element = |address: std::net::Ipv4Addr| {
-        Element::new([KeyPart::Is(Value::IfIndex(port.index)), port.mac.into(), address.into()])
-    };
+    let element =
+        |address: Ipv4Addr| Element::new([KeyPart::Is(Value::IfIndex(port.index)), port.mac.into(), address.into()]);
     each_address(networks).map(element).collect()
 }
 
@@ -180,8 +180,9 @@ fn delete(batch: &mut Batch, elements: &[(Set, Element)]) {
 }
 
 impl RouterFilter {
-    /// `around`: indexes of the loop's ends; packets go out of the first one and come in by the second.
-    pub(super) fn install(router: &Netns, around: (u32, u32)) -> Result<Self, FabricError> {
+    /// `around`: indexes of the loop's ends; packets go out of the first one and come in by the second. `resolvers`: where the VPC's
+    /// resolver answers.
+    pub(super) fn install(router: &Netns, around: (u32, u32), resolvers: &[Ipv4Addr]) -> Result<Self, FabricError> {
         let mut nft = Nft::open_in(router).context("open the router's packet filter")?;
         let table = table();
         let mut batch = Batch::new();
@@ -193,9 +194,9 @@ impl RouterFilter {
         }
         let later = |ttl: u8| Element::new([KeyPart::Is(Value::Ttl(ttl))]).to(Data::Value(Value::Ttl(ttl + 1)));
         batch.add_elements(&table, &times(), &(1..u8::MAX).map(later).collect::<Vec<_>>());
-        prerouting(&mut batch, around);
+        prerouting(&mut batch, around, resolvers);
         forward(&mut batch);
-        own(&mut batch);
+        own(&mut batch, resolvers);
         commit(&mut nft, batch, "install the router's packet filter")?;
         Ok(Self { nft, groups: Groups::default(), zones: BTreeSet::new(), last_zone: 0 })
     }
@@ -329,7 +330,7 @@ fn gateway_elements(index: u32, mark: u32, tracked: bool) -> Vec<(Set, Element)>
 }
 
 /// Everything before connection tracking.
-fn prerouting(batch: &mut Batch, around: (u32, u32)) {
+fn prerouting(batch: &mut Batch, around: (u32, u32), resolvers: &[Ipv4Addr]) {
     let table = table();
     let by_link = [Selector::Iif];
     batch.add_chain(&table, &base(PREROUTING, ChainKind::Filter, Hook::Prerouting, priority::RAW));
@@ -350,7 +351,10 @@ fn prerouting(batch: &mut Batch, around: (u32, u32)) {
     rule(SPOOFED, Rule::new().in_set(Test::Is, &by_link, SPOOFED));
     rule(SPOOFED, Rule::new().counter().drop().comment(SPOOFED));
 
-    rule(LEAVE, Rule::new().ip_destination(Test::Is, LINK_LOCAL).no_track().accept());
+    let elsewhere = resolvers.iter().copied().filter(|resolver| !LINK_LOCAL.contains(resolver)).map(Ipv4Net::from);
+    for own in std::iter::once(LINK_LOCAL).chain(elsewhere) {
+        rule(LEAVE, Rule::new().ip_destination(Test::Is, own).no_track().accept());
+    }
     rule(LEAVE, Rule::new().set_mark_from_map(&by_link, "marks"));
     rule(LEAVE, Rule::new().set_ct_zone_from_map(&by_link, "zones"));
     rule(LEAVE, Rule::new().set_ttl_from_map(&[Selector::Ttl], "times"));
@@ -387,12 +391,18 @@ fn forward(batch: &mut Batch) {
 }
 
 /// What is for, and from, the router itself.
-fn own(batch: &mut Batch) {
+fn own(batch: &mut Batch, resolvers: &[Ipv4Addr]) {
     let table = table();
     batch.add_chain(&table, &dropping(INPUT, Hook::Input));
     for service in [IMDS_ADDRESS, EC2_ADDRESS] {
         let http = Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, 80);
         batch.add_rule(&table, INPUT, &http.accept());
+    }
+    for resolver in resolvers {
+        for protocol in [libc::IPPROTO_UDP as u8, libc::IPPROTO_TCP as u8] {
+            let dns = Rule::new().ip_destination(Test::Is, (*resolver).into()).destination_port(protocol, 53);
+            batch.add_rule(&table, INPUT, &dns.accept());
+        }
     }
     batch.add_rule(&table, INPUT, &Rule::new().l4_protocol(Test::Is, libc::IPPROTO_ICMP as u8).accept());
     batch.add_chain(&table, &base(OUTPUT, ChainKind::Filter, Hook::Output, priority::RAW));

@@ -28,11 +28,13 @@
 //!
 //! [`Fabric::build`] makes what every VPC has; all else comes with the first [`NetworkPlan`] and changes with each following one.
 
+mod endpoints;
 mod error;
 mod filter;
 mod gateways;
 mod groups;
 mod links;
+mod outside;
 mod plan;
 mod port;
 mod routes;
@@ -48,21 +50,24 @@ use serde::{Deserialize, Serialize};
 use vpc_linux::{Netns, Rtnl};
 use vpc_model::{EniId, GatewayOf, LinkName, RouteTable};
 
+pub use endpoints::{Endpoints, host_of};
 pub use error::FabricError;
 pub use links::link_up;
 pub(crate) use links::set_switches;
 pub use port::PortStatus;
-pub use world::{Visit, WorldLog};
-pub use world::{listen, serve};
+pub use world::{Responder, Visit, WorldLog, listen, serve};
 
+use crate::control::Place;
+use crate::dns::{RESOLVER_ADDRESS, resolver_in};
 use crate::topology::Topology;
 use error::Context;
 use filter::RouterFilter;
 use gateways::{InternetGateway, NatGateway};
 use links::{Tie, link_name, new_network, router_switches};
+use outside::Outside;
 use plan::GatewayLink;
 use port::{Port, PortPlace};
-use routes::Routes;
+use routes::{INTERNET, Routes};
 
 /// IMDS, where every EC2 instance finds it.
 pub const IMDS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -92,6 +97,7 @@ pub struct Fabric {
     inner: Mutex<Inner>,
     world: Netns,
     internet_gateway: Netns,
+    outside: Outside,
 }
 
 #[derive(Debug)]
@@ -139,7 +145,8 @@ impl Fabric {
         router_switches(&router_ns)?;
         link_up(&router_ns, "lo")?;
         let mut router = Rtnl::open_in(&router_ns).context("open the router's netlink socket")?;
-        own_addresses(&mut router)?;
+        let resolvers = resolvers(&topology.cidrs);
+        own_addresses(&mut router, &resolvers)?;
 
         let world = world::build(topology)?;
         let internet_gateway = new_network()?;
@@ -148,7 +155,7 @@ impl Fabric {
         let around = Tie { mtu: VPC_MTU, ends: [(&router_ns, "loop-a"), (&router_ns, "loop-b")] }.make()?;
         world::routes(&world, topology, outside.1)?;
         let gateway = InternetGateway::install(&internet_gateway, inside.1, outside.0)?;
-        let filter = RouterFilter::install(&router_ns, around)?;
+        let filter = RouterFilter::install(&router_ns, around, &resolvers)?;
         let routes = Routes::install(&mut router, around)?;
         let mut inner = Inner {
             router_ns,
@@ -162,8 +169,12 @@ impl Fabric {
             nat_gateways: BTreeMap::new(),
             plan: NetworkPlan::default(),
         };
-        inner.tie_in_internet(inside.0)?;
-        Ok(Self { inner: Mutex::new(inner), world, internet_gateway })
+        inner.tie_in(INTERNET, inside.0, None, false)?;
+        let outside = Outside::build(&inner.router_ns, topology)?;
+        for (target, link) in outside.links() {
+            inner.tie_in(target, link, None, false)?;
+        }
+        Ok(Self { inner: Mutex::new(inner), world, internet_gateway, outside })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -176,11 +187,24 @@ impl Fabric {
         &self.world
     }
 
-    /// The network of a gateway: `igw`, or a NAT gateway by id or by the topology's name.
+    /// The network of a neighbour: [`Place::Peer`] or [`Place::OnPremises`].
+    #[must_use]
+    pub fn neighbour(&self, place: &Place) -> Option<&Netns> {
+        self.outside.network(place)
+    }
+
+    /// Where hosts of neighbours answer: the place, its network, and their addresses.
+    pub fn neighbours(&self) -> impl Iterator<Item = (&Place, &Netns, &[Ipv4Addr])> {
+        self.outside.sites()
+    }
+
+    /// The network of a gateway: `igw`, `vgw`, or a NAT gateway by id or by the topology's name.
     #[must_use]
     pub fn gateway(&self, name: &str) -> Option<Netns> {
-        if name == "igw" {
-            return Some(self.internet_gateway.clone());
+        match name {
+            "igw" => return Some(self.internet_gateway.clone()),
+            "vgw" => return self.outside.virtual_gateway().cloned(),
+            _ => {}
         }
         let inner = self.inner();
         let nat = inner.nat_gateways.get(name).or_else(|| inner.nat_gateways.get(&id_text("nat-", name)));
@@ -192,7 +216,10 @@ impl Fabric {
     /// # Errors
     /// The first step that failed; what is not done then is tried again with the next plan.
     pub fn set_network(&self, plan: &NetworkPlan) -> Result<(), FabricError> {
-        self.inner().set_network(plan)
+        let mut inner = self.inner();
+        let gone: Vec<_> = inner.plan.cidrs.iter().filter(|cidr| !plan.cidrs.contains(cidr)).copied().collect();
+        inner.set_network(plan)?;
+        self.outside.know(&plan.cidrs, &gone)
     }
 
     /// Makes an ENI's device appear in a node, down and without addresses, and lets its packets pass.
@@ -278,12 +305,18 @@ impl Fabric {
     }
 }
 
-/// The router's own services: IMDS and EC2.
-fn own_addresses(router: &mut Rtnl) -> Result<(), FabricError> {
+/// Where the VPC's resolver answers: in a VPC of these CIDRs, and in every VPC.
+#[must_use]
+pub fn resolvers(cidrs: &[Ipv4Net]) -> Vec<Ipv4Addr> {
+    resolver_in(cidrs).into_iter().chain([RESOLVER_ADDRESS]).collect()
+}
+
+/// The router's own services: IMDS, EC2 and the resolver.
+fn own_addresses(router: &mut Rtnl, resolvers: &[Ipv4Addr]) -> Result<(), FabricError> {
     let lo = router.link(&link_name("lo")?).context("find lo")?.index;
-    for address in [IMDS_ADDRESS, EC2_ADDRESS] {
+    for address in [IMDS_ADDRESS, EC2_ADDRESS].iter().chain(resolvers) {
         router
-            .add_address(&vpc_linux::Address::new(lo, address.into()))
+            .add_address(&vpc_linux::Address::new(lo, (*address).into()))
             .context("give the router its services' addresses")?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! The fabric follows the plan: what has come is built, what has gone is taken away, the rest is left alone.
 //!
 //! ```text
-//!   NetworkPlan -> CIDRs (internet gateway) -> NAT gateways -> links of other gateways -> routing tables -> marks of ports and gateways
+//!   NetworkPlan -> CIDRs (internet gateway) -> NAT gateways -> routing tables -> marks of ports and gateways
 //!               -> security groups
 //! ```
 //!
@@ -13,7 +13,7 @@ use vpc_model::SubnetId;
 use super::error::Context;
 use super::gateways::NatGateway;
 use super::port::Port;
-use super::routes::{INTERNET, Ways, leads_to};
+use super::routes::{Ways, leads_to};
 use super::{FabricError, Inner};
 
 /// A gateway that is tied to the router: packets come in by its link without source check or groups.
@@ -35,7 +35,6 @@ impl Inner {
         self.gateway.set_cidrs(&plan.cidrs)?;
         self.routes.number(plan);
         self.follow_nat_gateways()?;
-        // Links of peerings and of the virtual gateway belong here: tie them in with `tie_in`, before routes lead to them.
         self.follow_routes()?;
         self.follow_marks()?;
         self.filter.set_groups(&plan.groups)
@@ -126,10 +125,5 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// The internet gateway, which is there whatever the plan.
-    pub(super) fn tie_in_internet(&mut self, index: u32) -> Result<(), FabricError> {
-        self.tie_in(INTERNET, index, None, false)
     }
 }

@@ -1,4 +1,4 @@
-//! The internet: a namespace whose hosts answer HTTP and remember who asked.
+//! The internet, and every other host that answers HTTP and remembers who asked.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,6 +16,7 @@ use vpc_model::RouteTable;
 use super::FabricError;
 use super::error::Context;
 use super::links::{NEXT_HOP, new_network};
+use crate::control::Place;
 use crate::topology::Topology;
 
 /// Visits remembered; older ones are forgotten.
@@ -25,11 +26,13 @@ const LONGEST_HEAD: usize = 8 << 10;
 /// A visitor that says nothing for so long is sent away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Somebody asked a public host for something.
+/// Somebody asked a host for something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
     /// When.
     pub at: SystemTime,
+    /// Where the host is: the internet, a peered VPC, on premises, or an endpoint.
+    pub place: Place,
     /// Which host.
     pub host: Ipv4Addr,
     /// The address it saw.
@@ -67,7 +70,8 @@ pub(super) fn build(_topology: &Topology) -> Result<Netns, FabricError> {
 /// Every host has its address on the one link; everything else is beyond the internet gateway.
 pub(super) fn routes(world: &Netns, topology: &Topology, link: u32) -> Result<(), FabricError> {
     let mut inside = Rtnl::open_in(world).context("open the world's netlink socket")?;
-    for host in &topology.public_hosts {
+    let services = topology.services.iter().map(|service| &service.address);
+    for host in topology.public_hosts.iter().chain(services) {
         inside.add_address(&Address::new(link, (*host).into())).context("give a public host its address")?;
     }
     let everywhere = RouteSpec {
@@ -78,24 +82,35 @@ pub(super) fn routes(world: &Netns, topology: &Topology, link: u32) -> Result<()
     inside.replace_route(&everywhere).context("give the world its route")
 }
 
-/// Listens on port 80 of every public host. The sockets are made in the world; they may be served from anywhere.
+/// Who answers on a listener of [`listen`].
+#[derive(Clone, Debug)]
+pub struct Responder {
+    /// Where it is.
+    pub place: Place,
+    /// What it calls itself, if it has a name.
+    pub name: Option<String>,
+    /// Where visits are noted.
+    pub log: WorldLog,
+}
+
+/// Listens on port 80 of every host. The sockets are made in the hosts' network; they may be served from anywhere.
 ///
 /// # Errors
 /// As `bind(2)`.
-pub fn listen(world: &Netns, hosts: &[Ipv4Addr]) -> io::Result<Vec<std::net::TcpListener>> {
+pub fn listen(network: &Netns, hosts: &[Ipv4Addr]) -> io::Result<Vec<std::net::TcpListener>> {
     let bind = |host: &Ipv4Addr| {
         let listener = std::net::TcpListener::bind((*host, 80))?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    world.enter(|| hosts.iter().map(bind).collect()).map_err(io::Error::other)?
+    network.enter(|| hosts.iter().map(bind).collect()).map_err(io::Error::other)?
 }
 
 /// Answers everybody who comes to a listener of [`listen`] with the address he came from.
 ///
 /// # Errors
 /// When the listener can not be used.
-pub async fn serve(listener: std::net::TcpListener, log: WorldLog) -> io::Result<()> {
+pub async fn serve(listener: std::net::TcpListener, responder: Responder) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let Ok((stream, from)) = listener.accept().await else {
@@ -103,14 +118,15 @@ pub async fn serve(listener: std::net::TcpListener, log: WorldLog) -> io::Result
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        let log = log.clone();
+        let responder = responder.clone();
         tokio::spawn(async move {
-            tokio::time::timeout(PATIENCE, answer(stream, from, log)).await.ok();
+            tokio::time::timeout(PATIENCE, answer(stream, from, responder)).await.ok();
         });
     }
 }
 
-async fn answer(mut stream: TcpStream, from: SocketAddr, log: WorldLog) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, from: SocketAddr, responder: Responder) -> io::Result<()> {
+    let Responder { place, name, log } = responder;
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut buffer = [0; 1024];
@@ -123,9 +139,12 @@ async fn answer(mut stream: TcpStream, from: SocketAddr, log: WorldLog) -> io::R
     let text = String::from_utf8_lossy(&head);
     let path = text.split_whitespace().nth(1).unwrap_or("/").to_owned();
     if let (IpAddr::V4(source), IpAddr::V4(host)) = (from.ip(), stream.local_addr()?.ip()) {
-        log.note(Visit { at: SystemTime::now(), host, source, port: from.port(), path });
+        log.note(Visit { at: SystemTime::now(), place, host, source, port: from.port(), path });
     }
-    let body = format!("hello {}, you came from port {}\n", from.ip(), from.port());
+    let mut body = format!("hello {}, you came from port {}\n", from.ip(), from.port());
+    if let Some(name) = name {
+        body.push_str(&format!("this is {name}\n"));
+    }
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()

@@ -9,7 +9,10 @@
 //! Whoever started the lab hears on stdout what went wrong, or that it is ready; after that the supervisor talks to its log only.
 
 mod daemon;
+mod host;
+mod launch;
 mod node;
+mod nodes;
 mod run;
 mod server;
 mod status;
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::place::LabPlace;
 use crate::sys::{mounts, userns};
 use crate::topology::Topology;
+use host::HostDoors;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "supervise";
@@ -84,6 +88,8 @@ fn start() -> Result<(), String> {
     std::fs::remove_file(place.socket()).ok();
     // Signals of the terminal are not for us.
     setsid().ok();
+    // Sockets keep the network they were made in: programs of the host will reach the lab through these.
+    let doors = HostDoors::open();
     userns::leave_the_host().map_err(|e| e.to_string())?;
     // SAFETY: this process has one thread, so the child may do anything.
     match unsafe { fork() }.map_err(|e| format!("fork the supervisor: {e}"))? {
@@ -94,7 +100,7 @@ fn start() -> Result<(), String> {
                 .map_err(|e| format!("{}: {e}", place.pid_file().display()))
         }
         ForkResult::Child => {
-            let cause = match own_mounts(&place).and_then(|()| run::run(order, &place)) {
+            let cause = match own_mounts(&place).and_then(|()| run::run(order, &place, doors)) {
                 Ok(()) => std::process::exit(0),
                 Err(cause) => cause,
             };

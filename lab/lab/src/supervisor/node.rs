@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 use lab_cloud::AttachedEni;
 use vpc_linux::{Address, LinkChange, Netns, RouteSpec, Rtnl};
-use vpc_model::{EniId, GatewayOf, LinkName, RouteTable, Subnet};
+use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
 use super::daemon::{Daemon, tail};
 use crate::control::{DaemonAction, DaemonStatus, Failure};
+use crate::dns::NodeNames;
 use crate::fabric::{EC2_ADDRESS, Fabric, link_up, set_switches};
 use crate::kubelet::{Kubelet, NodeView};
 use crate::sys::init::Machine;
@@ -53,9 +54,12 @@ const OS_SWITCHES: [(&str, &str); 3] =
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) spec: NodeSpec,
+    /// The instance it is.
+    pub(super) instance: InstanceId,
     subnet: Subnet,
     fabric: Arc<Fabric>,
     plan: RootPlan,
+    names: NodeNames,
     pub(super) kubelet: Kubelet,
     daemon: Option<Daemon>,
     state: Mutex<State>,
@@ -84,11 +88,14 @@ pub(super) struct NodePlaces {
     pub(super) programs: PathBuf,
     /// The lab's tmpfs.
     pub(super) mount_point: PathBuf,
+    /// What nodes are told about names.
+    pub(super) names: NodeNames,
 }
 
 impl Node {
     pub(super) fn new(
         spec: NodeSpec,
+        instance: InstanceId,
         subnet: Subnet,
         places: &NodePlaces,
         fabric: Arc<Fabric>,
@@ -99,10 +106,23 @@ impl Node {
         }
         let plan = root_plan(&spec, places, &disk)?;
         let daemon = spec.daemon.clone();
-        let daemon = daemon
-            .map(|command| Daemon::new(command, disk.join(LOG_DIR).join("daemon.log"), disk.join("etc-cni/net.d")));
+        let daemon = daemon.map(|command| {
+            Daemon::new(command, spec.restart, &disk.join(LOG_DIR).join("daemon.log"), &disk.join("etc-cni/net.d"))
+        });
         let kubelet = Kubelet::new(&spec.name);
-        Ok(Self { spec, subnet, fabric, plan, kubelet, daemon, state: Mutex::default(), changed: Condvar::new() })
+        let names = places.names.clone();
+        Ok(Self {
+            spec,
+            instance,
+            subnet,
+            fabric,
+            plan,
+            names,
+            kubelet,
+            daemon,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,7 +149,11 @@ impl Node {
     }
 
     fn try_boot(&self, enis: &[AttachedEni]) -> Result<Running, String> {
-        let machine = Machine::boot(&self.plan).map_err(|e| e.to_string())?;
+        let primary = enis.first().ok_or("an instance without an ENI")?;
+        // What the topology places comes after it, and so may be another.
+        let files = self.names.files(&self.spec.name, primary.addresses.primary).into_iter();
+        let plan = RootPlan { files: files.chain(self.plan.files.clone()).collect(), ..self.plan.clone() };
+        let machine = Machine::boot(&plan).map_err(|e| e.to_string())?;
         let mut running = Running { machine, links: BTreeMap::new() };
         match self.connect(&mut running, enis) {
             Ok(()) => Ok(running),
@@ -227,7 +251,7 @@ impl Node {
             self.run_init(init, &view)?;
         }
         match &self.daemon {
-            Some(daemon) => daemon.start(&view.spaces, &view.env).map_err(|e| self.not_started(&e)),
+            Some(daemon) => daemon.start(&view).map_err(|e| self.not_started(&e)),
             None => Ok(()),
         }
     }
@@ -262,6 +286,9 @@ impl Node {
     pub(super) fn power_off(&self) {
         let Some(running) = self.state().running.take() else { return };
         self.kubelet.power_lost();
+        if let Some(daemon) = &self.daemon {
+            daemon.power_goes();
+        }
         running.machine.power_off();
         if let Some(daemon) = &self.daemon {
             daemon.power_lost();
@@ -272,6 +299,17 @@ impl Node {
             }
         }
         self.changed.notify_all();
+    }
+
+    /// The instance is terminated: its disk goes. (What a program holds open of it stays until that program ends.)
+    pub(super) fn scrap(&self) {
+        for dir in [&self.plan.disk, &self.plan.root] {
+            if let Err(e) = fs::remove_dir_all(dir)
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(node = self.spec.name, "{}: {e}", dir.display());
+            }
+        }
     }
 
     /// Waits until the node has, or has not, power.
@@ -306,17 +344,16 @@ impl Node {
 
     /// What somebody at the command line wants of the daemon.
     pub(super) fn daemon_action(&self, action: DaemonAction) -> Result<(), Failure> {
-        use nix::sys::signal::Signal;
         let name = &self.spec.name;
         let daemon =
             self.daemon.as_ref().ok_or_else(|| Failure::other(format!("{name} has no daemon in the topology")))?;
         let view = self.view()?;
         let failed = |e: std::io::Error| Failure::other(format!("{name}: {e}"));
         match action {
-            DaemonAction::Kill => daemon.end(Signal::SIGKILL, Duration::from_secs(5)).map_err(failed),
-            DaemonAction::Stop => daemon.end(Signal::SIGTERM, STOP_PATIENCE).map_err(failed),
+            DaemonAction::Kill => daemon.kill(&view, None).map_err(failed),
+            DaemonAction::Stop => daemon.stop(STOP_PATIENCE).map_err(failed),
             DaemonAction::Start => {
-                daemon.start(&view.spaces, &view.env).map_err(failed)?;
+                daemon.start(&view).map_err(failed)?;
                 daemon.wait_ready(READY_PATIENCE).map_err(|e| Failure::other(format!("{name}: {e}")))
             }
         }

@@ -1,8 +1,7 @@
 //! PID 1 of the lab: builds the fabric, runs the cloud, boots the nodes, opens the door, and waits for the end.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +12,17 @@ use lab_cloud::{FabricEvent, Setup};
 use lab_serve::{CloudHandle, Delivery, ImdsCallers, ImdsOptions, Server, serve_ec2, serve_imds};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::Runtime;
+use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
+use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
+use super::nodes::Nodes;
 use super::{Order, Report, hang_up, report, server};
-use crate::fabric::{EC2_ADDRESS, Fabric, IMDS_ADDRESS, WorldLog, listen, serve};
+use crate::control::{HostEndpoints, Place};
+use crate::dns::{NodeNames, Resolver};
+use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, resolvers, serve};
+use crate::fault::ApiSeat;
 use crate::place::LabPlace;
 use crate::topology::Topology;
 
@@ -34,8 +39,12 @@ pub(super) struct Supervisor {
     pub(super) fabric: Arc<Fabric>,
     pub(super) cloud: CloudHandle,
     pub(super) runtime: tokio::runtime::Handle,
-    pub(super) nodes: BTreeMap<String, Arc<Node>>,
+    pub(super) nodes: Nodes,
+    pub(super) host: HostEndpoints,
+    /// Where the Kubernetes API is served from.
+    pub(super) api: ApiSeat,
     pub(super) visits: WorldLog,
+    pub(super) endpoints: Endpoints,
     end: mpsc::Sender<()>,
 }
 
@@ -43,7 +52,7 @@ pub(super) struct Supervisor {
 ///
 /// # Errors
 /// Why it could not be started.
-pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
+pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<(), String> {
     log_to_stderr();
     let (end, ended) = mpsc::channel();
     end_on_signals(end.clone())?;
@@ -52,10 +61,15 @@ pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
     let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
     let mut servers = Servers::default();
     let visits = WorldLog::default();
-    servers.public_hosts(&runtime, &fabric, &order.topology, &visits)?;
+    servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
-    let places = NodePlaces { programs: order.programs.clone(), mount_point: place.mount_point() };
-    let nodes = nodes(&order.topology, &places, &fabric)?;
+    let places = NodePlaces {
+        programs: order.programs.clone(),
+        mount_point: place.mount_point(),
+        names: NodeNames::of(&order.topology),
+    };
+    let nodes = Nodes::of(&order.topology, places, Arc::clone(&fabric))?;
+    let (host, api) = doors.serve(&runtime, &cloud)?;
     let supervisor = Arc::new(Supervisor {
         lab: order.lab.clone(),
         since: SystemTime::now(),
@@ -65,6 +79,9 @@ pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
         cloud,
         runtime: runtime.handle().clone(),
         nodes,
+        host,
+        api,
+        endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
         visits,
         end: end.clone(),
     });
@@ -94,8 +111,8 @@ impl Supervisor {
     }
 
     /// The node an instance is.
-    fn node(&self, instance: &InstanceId) -> Option<&Arc<Node>> {
-        self.topology.node_of(instance).and_then(|spec| self.nodes.get(&spec.name))
+    fn node(&self, instance: &InstanceId) -> Option<Arc<Node>> {
+        self.nodes.of_instance(instance)
     }
 
     /// Lets the fabric follow the cloud, change by change. EC2 answers when a delivery is dropped: services, which call EC2, are
@@ -135,7 +152,7 @@ impl Supervisor {
 
     fn boot_all(&self, starts: &[FabricEvent]) -> Vec<Arc<Node>> {
         let nodes = starts.iter().filter_map(|event| match event {
-            FabricEvent::InstanceStarted { instance, enis } => self.node(instance).map(|node| (Arc::clone(node), enis)),
+            FabricEvent::InstanceStarted { instance, enis } => self.node(instance).map(|node| (node, enis)),
             _ => None,
         });
         let nodes: Vec<_> = nodes.collect();
@@ -150,11 +167,17 @@ impl Supervisor {
     fn apply_one(&self, event: &FabricEvent) {
         match event {
             FabricEvent::InstanceStarted { .. } => {}
-            FabricEvent::InstanceStopped { instance } | FabricEvent::InstanceTerminated { instance } => {
+            FabricEvent::InstanceLaunched(launched) => {
+                if let Err(e) = self.nodes.launch(launched) {
+                    tracing::error!(instance = %launched.id, "launch: {e}");
+                }
+            }
+            FabricEvent::InstanceStopped { instance } => {
                 if let Some(node) = self.node(instance) {
                     node.power_off();
                 }
             }
+            FabricEvent::InstanceTerminated { instance } => self.nodes.forget(instance),
             FabricEvent::EniAttached { instance, eni } => {
                 if let Some(node) = self.node(instance) {
                     node.attach(eni);
@@ -171,11 +194,14 @@ impl Supervisor {
                 }
             }
             FabricEvent::Network(plan) => {
+                self.nodes.learn(plan);
                 if let Err(e) = self.fabric.set_network(plan) {
                     tracing::error!("network: {e}");
                 }
+                if let Err(e) = self.endpoints.follow(&self.fabric, plan) {
+                    tracing::error!("endpoints: {e}");
+                }
             }
-            FabricEvent::InstanceLaunched(_) => {}
             FabricEvent::PublicMappingChanged { private, public } => {
                 if let Err(e) = self.fabric.set_public(*private, *public) {
                     tracing::error!(%private, "public address: {e}");
@@ -186,9 +212,9 @@ impl Supervisor {
 
     /// Waits for every node, all at the same time; what is wrong with those that are not ready.
     fn wait_until_ready(&self) -> Vec<String> {
+        let nodes = self.nodes.all();
         std::thread::scope(|scope| {
-            let waiting: Vec<_> =
-                self.nodes.values().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
+            let waiting: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
             let outcomes =
                 waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
             outcomes.filter_map(Result::err).collect()
@@ -209,7 +235,8 @@ impl Servers {
         topology: &Topology,
     ) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
         let _inside = runtime.enter();
-        let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time() };
+        let setup =
+            Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time(), ..Setup::default() };
         let (cloud, deliveries) = lab_serve::start(topology.world(), setup).map_err(|e| e.to_string())?;
         let failed = |what: &'static str| move |e: io::Error| format!("serve {what}: {e}");
         let bind = |address, what| TcpListener::bind((address, 80)).map_err(failed(what));
@@ -217,38 +244,29 @@ impl Servers {
         let ec2 = serve_ec2(cloud.clone(), bind(EC2_ADDRESS, "EC2")?).map_err(failed("EC2"))?;
         let imds = serve_imds(cloud.clone(), bind(IMDS_ADDRESS, "IMDS")?, options).map_err(failed("IMDS"))?;
         self.running.extend([ec2, imds]);
+        Resolver::start(topology, cloud.clone(), &resolvers(&topology.cidrs)).map_err(failed("the resolver"))?;
         // They live as long as the process: the lab has no life without them.
         self.running.drain(..).for_each(std::mem::forget);
         Ok((cloud, deliveries))
     }
 
-    fn public_hosts(
-        &mut self,
-        runtime: &Runtime,
-        fabric: &Fabric,
-        topology: &Topology,
-        log: &WorldLog,
-    ) -> Result<(), String> {
-        for listener in
-            listen(fabric.world(), &topology.public_hosts).map_err(|e| format!("serve the public hosts: {e}"))?
-        {
-            runtime.spawn(serve(listener, log.clone()));
+    /// Every host that answers: of the internet (services of the provider among them) and of the VPC's neighbours.
+    fn hosts(&mut self, runtime: &Runtime, fabric: &Fabric, topology: &Topology, log: &WorldLog) -> Result<(), String> {
+        let answer = |network: &Netns, hosts: &[Ipv4Addr], place: &Place, name: Option<String>| {
+            let listeners = listen(network, hosts).map_err(|e| format!("serve the hosts of {place}: {e}"))?;
+            for listener in listeners {
+                let responder = Responder { place: place.clone(), name: name.clone(), log: log.clone() };
+                runtime.spawn(serve(listener, responder));
+            }
+            Ok::<_, String>(())
+        };
+        answer(fabric.world(), &topology.public_hosts, &Place::World, None)?;
+        for service in &topology.services {
+            let name = topology.service_host(&service.name);
+            answer(fabric.world(), &[service.address], &Place::World, Some(name))?;
         }
-        Ok(())
+        fabric.neighbours().try_for_each(|(place, network, hosts)| answer(network, hosts, place, None))
     }
-}
-
-fn nodes(
-    topology: &Topology,
-    places: &NodePlaces,
-    fabric: &Arc<Fabric>,
-) -> Result<BTreeMap<String, Arc<Node>>, String> {
-    let node = |spec: &crate::topology::NodeSpec| {
-        let subnet = topology.subnet(&spec.subnet).ok_or_else(|| format!("node {} has no subnet", spec.name))?;
-        let node = Node::new(spec.clone(), subnet.cidr, places, Arc::clone(fabric))?;
-        Ok((spec.name.clone(), Arc::new(node)))
-    };
-    topology.nodes.iter().map(node).collect()
 }
 
 /// SIGTERM and SIGINT end the lab in good order. PID 1 gets no signal from inside that it does not ask for.

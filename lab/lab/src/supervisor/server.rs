@@ -7,12 +7,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lab_serve::CallFilter;
 use vpc_linux::LinuxHost;
 
-use super::node::{Node, READY_PATIENCE};
+use super::node::Node;
 use super::run::Supervisor;
 use crate::capture;
 use crate::control::{Answer, ExitReport, Failure, Place, Request, ScaleReport};
@@ -27,8 +27,6 @@ const SCALE_NAMESPACE: &str = "scale";
 const SCALE_PARALLEL: usize = 30;
 /// Addresses of a delegated prefix, a /28.
 const ADDRESSES_OF_A_PREFIX: u32 = 16;
-/// Power may take so long to come or go.
-const POWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer: its value, and a descriptor where the request asks for one.
 type Reply = Result<(serde_json::Value, Option<OwnedFd>), Failure>;
@@ -91,23 +89,21 @@ impl Supervisor {
                 value(&node.kubelet.del(&node.view()?, &pod)?)
             }
             Request::PodScale { node, count, attempts } => {
-                value(&scale(self.named(&node)?, count, attempts, connection)?)
+                value(&scale(&self.named(&node)?, count, attempts, connection)?)
             }
             Request::Exec { place, command, env } => self.exec(&place, command, env, descriptors, connection),
             Request::Capture { place, link } => self.capture(&place, &link),
             Request::Calls => value(&self.cloud.calls(&CallFilter::default())),
-            Request::Power { node, on } => self.power(&node, on),
+            Request::Power { node, on } => value(&self.power(&node, on)?),
+            Request::NodeRemove { node } => value(&self.remove_node(&node)?),
             Request::Daemon { node, action } => value(&self.named(&node)?.daemon_action(action)?),
             Request::Kernel { place } => self.kernel(&place),
             Request::Visits => value(&self.visits.visits()),
         }
     }
 
-    fn named(&self, name: &str) -> Result<&Arc<Node>, Failure> {
-        self.nodes.get(name).ok_or_else(|| Failure::NoNode {
-            name: name.to_owned(),
-            known: self.nodes.keys().cloned().collect::<Vec<_>>().join(", "),
-        })
+    pub(super) fn named(&self, name: &str) -> Result<Arc<Node>, Failure> {
+        self.nodes.named(name)
     }
 
     /// The namespaces and the environment of a place.
@@ -132,9 +128,28 @@ impl Supervisor {
             Place::Gateway(name) => {
                 let network = self.fabric.gateway(name).ok_or_else(|| {
                     let known = self.topology.nat_gateways.iter().map(|g| g.name.as_str());
-                    let known = std::iter::once("igw").chain(known).collect::<Vec<_>>().join(", ");
-                    Failure::other(format!("there is no gateway `{name}`; there are: {known}"))
+                    let vgw = self.topology.on_premises.as_ref().map(|_| "vgw");
+                    none_of("gateway", name, std::iter::once("igw").chain(vgw).chain(known))
                 })?;
+                Ok((Spaces::network(network), self.outside_env()))
+            }
+            Place::Peer(name) => {
+                let network = self.fabric.neighbour(place).ok_or_else(|| {
+                    none_of("peering", name, self.topology.peerings.iter().map(|peering| peering.name.as_str()))
+                })?;
+                Ok((Spaces::network(network.clone()), self.outside_env()))
+            }
+            Place::OnPremises => {
+                let missing =
+                    || Failure::other("there is no on-premises network: `[on_premises]` of a topology makes one");
+                let network = self.fabric.neighbour(place).ok_or_else(missing)?;
+                Ok((Spaces::network(network.clone()), self.outside_env()))
+            }
+            Place::Endpoint(name) => {
+                let network = self
+                    .endpoints
+                    .network(name)
+                    .ok_or_else(|| none_of("endpoint", name, self.endpoints.names().iter().map(String::as_str)))?;
                 Ok((Spaces::network(network), self.outside_env()))
             }
         }
@@ -193,27 +208,18 @@ impl Supervisor {
         Ok((serde_json::Value::Null, Some(socket)))
     }
 
-    fn power(&self, name: &str, on: bool) -> Reply {
-        let node = self.named(name)?;
-        if node.is_on() == on {
-            return value(&());
-        }
-        let instance = node.spec.instance_id();
-        self.runtime.block_on(self.cloud.power(&instance, on)).map_err(Failure::other)?;
-        node.wait_for_power(on, POWER_PATIENCE)?;
-        if on {
-            node.wait_ready(READY_PATIENCE).map_err(Failure::other)?;
-            node.kubelet.power_back(&node.view()?);
-        }
-        value(&())
-    }
-
     fn kernel(&self, place: &Place) -> Reply {
         let (spaces, _) = self.place(place)?;
         let mut host = LinuxHost::open_in(&spaces.net).map_err(Failure::other)?;
         let state = host.observe().map_err(Failure::other)?;
         value(&state)
     }
+}
+
+fn none_of<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let known: Vec<_> = known.collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Failure::other(format!("there is no {kind} `{name}`; there are: {known}"))
 }
 
 fn links_of(spaces: &Spaces) -> String {

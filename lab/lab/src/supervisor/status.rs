@@ -11,22 +11,21 @@ use crate::control::{EniStatus, LabStatus, NodeStatus, Visits};
 impl Supervisor {
     pub(super) fn status(&self) -> LabStatus {
         let snapshot = self.cloud.snapshot();
-        let instances: BTreeMap<_, _> =
-            snapshot.instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
+        let instances: BTreeMap<_, _> = snapshot.instances.iter().map(|instance| (&instance.id, instance)).collect();
         let node = |node: &std::sync::Arc<Node>| {
-            let instance = instances.get(node.spec.name.as_str())?;
+            let instance = instances.get(&node.instance)?;
             Some(node_status(node, instance, &snapshot))
         };
         let topology = &self.topology;
-        // In the order of the topology, which is the one people think of.
-        let nodes = topology.nodes.iter().filter_map(|spec| self.nodes.get(&spec.name)).filter_map(node);
         LabStatus {
             lab: self.lab.clone(),
+            region: topology.region.clone(),
+            host: self.host.clone(),
             since: self.since,
             cidrs: topology.cidrs.clone(),
             public_hosts: topology.public_hosts.clone(),
             nat_gateways: topology.nat_gateways.iter().map(|g| (g.name.clone(), g.private_ip, g.public_ip)).collect(),
-            nodes: nodes.collect(),
+            nodes: self.nodes.all().iter().filter_map(node).collect(),
             fabric: self.fabric.status(),
             visits: last(self.visits.visits()),
             supervisor: None,

@@ -61,10 +61,18 @@ pub fn bind(source: &Path, target: &Path) -> Result<(), MountError> {
 /// As `mount(2)` and `mount_setattr(2)`.
 pub fn bind_read_only(source: &Path, target: &Path) -> Result<(), MountError> {
     bind(source, target)?;
-    read_only(target).map_err(failed(format!("read-only {}", source.display()), target))
+    read_only(target)
 }
 
-fn read_only(target: &Path) -> io::Result<()> {
+/// Lets nothing be written any more through a mount and those below it (Linux 5.12). The file system behind it stays as it is.
+///
+/// # Errors
+/// As `mount_setattr(2)`.
+pub fn read_only(target: &Path) -> Result<(), MountError> {
+    set_read_only(target).map_err(failed("read-only", target))
+}
+
+fn set_read_only(target: &Path) -> io::Result<()> {
     /// `struct mount_attr` of linux/mount.h.
     #[repr(C)]
     struct Attributes {

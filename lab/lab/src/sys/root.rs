@@ -19,7 +19,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::unistd::{chdir, pivot_root, sethostname};
 use serde::{Deserialize, Serialize};
 
-use super::mounts::{MountError, bind, bind_read_only, fresh};
+use super::mounts::{MountError, bind, bind_read_only, fresh, read_only};
 use crate::topology::{Content, PlacedFile};
 
 /// Directories of the root that are the node's own, or made in a way of their own.
@@ -199,12 +199,17 @@ fn devices(dev: &Path) -> Result<(), RootError> {
 /// `/proc` of the node's processes, and `/sys` of its links.
 fn kernel_files(root: &Path) -> Result<(), RootError> {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    for (kind, name, flags) in [("proc", "proc", quiet), ("sysfs", "sys", quiet | MsFlags::MS_RDONLY)] {
+    // `ip netns exec` unmounts /sys before it mounts that of the namespace it enters, and the kernel lets a user namespace mount
+    // a sysfs only where another one, not read-only at its root, is seen whole: hence the second, at another place.
+    for (kind, name) in [("proc", "proc"), ("sysfs", "sys"), ("sysfs", ".host/sys")] {
         let target = root.join(name);
         make_dir(&target, 0o555)?;
         // A machine that hides parts of its own (a container) allows no fresh one; the host's serves, but shows more than the node.
-        if fresh(kind, &target, flags, "").is_err() {
-            bind(&Path::new("/").join(name), &target)?;
+        if fresh(kind, &target, quiet, "").is_err() {
+            bind(&Path::new("/").join(kind.trim_end_matches("fs")), &target)?;
+        }
+        if kind == "sysfs" {
+            read_only(&target)?;
         }
     }
     Ok(())

@@ -8,17 +8,20 @@ use ipnet::Ipv4Net;
 use vpc_model::{Subnet, instance_limits};
 
 use super::file::{CommandFile, FileFile, NatGatewayFile, NodeFile, SubnetFile};
+use super::outside::{Endpoint, ON_PREMISES, Outside};
 use super::{
     Command, Content, NatGateway, NodeSpec, PlacedFile, RouteTable, SubnetSpec, Target, Topology, TopologyFile,
 };
 
 /// Names of nodes that commands use for something else.
-const RESERVED_NODES: [&str; 2] = ["world", "fabric"];
+const RESERVED_NODES: [&str; 3] = ["world", "fabric", ON_PREMISES];
 /// Route tables every VPC has.
 const PUBLIC: &str = "public";
 const PRIVATE: &str = "private";
 /// Directories of a node that hold no files of one's own: the kernel fills them.
 const KERNEL_DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Bandwidths a node can be held to, in Mbit/s: what the kernel's 32 bits of bytes per second hold.
+const BANDWIDTHS: std::ops::RangeInclusive<u32> = 1..=34_000;
 /// Longest node name: a host name's limit.
 const LONGEST_NAME: usize = 63;
 
@@ -81,19 +84,24 @@ pub enum TopologyError {
     },
 }
 
-type Result<T> = std::result::Result<T, TopologyError>;
+pub(super) type Result<T> = std::result::Result<T, TopologyError>;
 
-fn value<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T> {
+pub(super) fn value<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T> {
     Err(TopologyError::Value { field: field.into(), problem: problem.into() })
 }
 
-fn unknown<'a, T>(field: String, kind: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> Result<T> {
+pub(super) fn unknown<'a, T>(
+    field: String,
+    kind: &'static str,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Result<T> {
     let known: Vec<_> = known.collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     Err(TopologyError::Unknown { field, kind, name: name.to_owned(), known })
 }
 
-fn unique<'a>(field: &'static str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+pub(super) fn unique<'a>(field: &'static str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for name in names {
         if name.is_empty() {
@@ -120,13 +128,17 @@ impl TopologyFile {
         unique("nodes", self.nodes.iter().map(|n| n.name.as_str()))?;
         self.checked_hosts(&cidrs)?;
         let nat_gateways = self.nat_gateways()?;
-        let route_tables = self.route_tables(&nat_gateways)?;
+        let outside = self.outside(&cidrs)?;
+        let route_tables = self.route_tables(&nat_gateways, &outside)?;
         let subnets = self.subnets(&zones, &cidrs, &route_tables)?;
         public_subnets(&nat_gateways, &subnets, &route_tables)?;
         let nat_gateways = place_gateways(nat_gateways, &subnets, self.public_pool.0)?;
         let nodes = self.nodes(&subnets)?;
-        self.checked_public_ips(&cidrs, &nat_gateways, &nodes)?;
-        no_address_twice(&nat_gateways, &nodes)?;
+        let endpoints = self.endpoints(&outside.services, &subnets)?;
+        let hosts: Vec<_> =
+            self.public_hosts.iter().copied().chain(outside.services.iter().map(|s| s.address)).collect();
+        checked_public_ips(&cidrs, &hosts, &nat_gateways, &nodes)?;
+        no_address_twice(&nat_gateways, &nodes, &endpoints)?;
         Ok(Topology {
             region: self.region.clone(),
             zones,
@@ -138,7 +150,14 @@ impl TopologyFile {
             subnets,
             route_tables,
             nat_gateways,
+            peerings: outside.peerings,
+            on_premises: outside.on_premises,
+            services: outside.services,
+            endpoints,
+            names: outside.names,
+            link_local_pps: self.checked_link_local()?,
             nodes,
+            template: self.equipped(&NodeFile::default())?,
         })
     }
 
@@ -203,23 +222,11 @@ impl TopologyFile {
         Ok(())
     }
 
-    /// A public address belongs to the internet: not to the VPC, and not to a host out there.
-    fn checked_public_ips(&self, cidrs: &[Ipv4Net], gateways: &[NatGateway], nodes: &[NodeSpec]) -> Result<()> {
-        let of_gateways = gateways.iter().map(|g| (format!("nat_gateways.{}.public_ip", g.name), g.public_ip));
-        let of_nodes = nodes.iter().filter_map(|n| Some((format!("nodes.{}.public_ip", n.name), n.public_ip?)));
-        let expected = "expected an address outside the VPC that no public host has, such as one of `public_pool`";
-        for (field, address) in of_gateways.chain(of_nodes) {
-            if let Some(cidr) = cidrs.iter().find(|cidr| cidr.contains(&address)) {
-                return value(field, format!("{address} is inside the VPC's {cidr}: {expected}"));
-            }
-            if self.public_hosts.contains(&address) {
-                return value(field, format!("{address} is that of a host in `public_hosts`: {expected}"));
-            }
-            if odd(address) {
-                return value(field, format!("{address} is no address of the internet: {expected}"));
-            }
+    fn checked_link_local(&self) -> Result<Option<u32>> {
+        match self.link_local_pps {
+            Some(0) => value("link_local_pps", "0 would let nothing pass: expected packets per second, 1024 on AWS"),
+            limit => Ok(limit),
         }
-        Ok(())
     }
 
     /// The gateways as written; their places are found when the subnets are known.
@@ -235,7 +242,7 @@ impl TopologyFile {
     }
 
     /// The built-in tables (one private table for each zone) and the written ones.
-    fn route_tables(&self, gateways: &[(NatGatewayFile, String)]) -> Result<Vec<RouteTable>> {
+    fn route_tables(&self, gateways: &[(NatGatewayFile, String)], outside: &Outside) -> Result<Vec<RouteTable>> {
         let everywhere = Ipv4Net::default();
         let mut tables =
             vec![RouteTable { name: PUBLIC.to_owned(), routes: vec![(everywhere, Target::InternetGateway)] }];
@@ -257,12 +264,15 @@ impl TopologyFile {
                     name if gateways.iter().any(|(gateway, _)| gateway.name == name) => {
                         Target::NatGateway(name.to_owned())
                     }
-                    name => {
-                        let known = ["internet-gateway", "blackhole"]
-                            .into_iter()
-                            .chain(gateways.iter().map(|(g, _)| g.name.as_str()));
-                        return unknown(format!("{field}.routes.via"), "target", name, known);
-                    }
+                    name => match outside.target(name) {
+                        Some(target) => target,
+                        None => {
+                            let known = ["internet-gateway", "blackhole"].into_iter();
+                            let known = known.chain(gateways.iter().map(|(g, _)| g.name.as_str()));
+                            let known = known.chain(outside.targets());
+                            return unknown(format!("{field}.routes.via"), "target", name, known);
+                        }
+                    },
                 };
                 if routes.insert(route.to.0, target).is_some() {
                     return value(format!("{field}.routes.to"), format!("{} is there twice", route.to));
@@ -323,7 +333,6 @@ impl TopologyFile {
 
     fn node(&self, node: &NodeFile, subnets: &[SubnetSpec]) -> Result<NodeSpec> {
         let field = |key: &str| format!("nodes.{}.{key}", node.name);
-        let defaults = &self.node_defaults;
         checked_node_name(&node.name)?;
         let Some(subnet) = subnets.iter().find(|subnet| subnet.name == node.subnet) else {
             return unknown(field("subnet"), "subnet", &node.subnet, subnets.iter().map(|s| s.name.as_str()));
@@ -331,6 +340,14 @@ impl TopologyFile {
         if let Some(address) = node.private_ip {
             free_in(&field("private_ip"), subnet, address)?;
         }
+        self.equipped(node)
+    }
+
+    /// A node with everything that its own keys and the defaults give it. One without a name stands for the defaults alone.
+    fn equipped(&self, node: &NodeFile) -> Result<NodeSpec> {
+        let owner = if node.name.is_empty() { "node_defaults".to_owned() } else { format!("nodes.{}", node.name) };
+        let field = |key: &str| format!("{owner}.{key}");
+        let defaults = &self.node_defaults;
         let instance_type = node.instance_type.as_ref().or(defaults.instance_type.as_ref());
         let instance_type = instance_type.map_or("m5.large", String::as_str);
         if instance_limits(instance_type).is_none() {
@@ -342,6 +359,14 @@ impl TopologyFile {
         let hop_limit = node.hop_limit.or(defaults.hop_limit).unwrap_or(1);
         if !(1..=64).contains(&hop_limit) {
             return value(field("hop_limit"), format!("{hop_limit} is not possible: expected 1 to 64"));
+        }
+        let bandwidth_mbps = node.bandwidth_mbps.or(defaults.bandwidth_mbps);
+        if let Some(mbps) = bandwidth_mbps.filter(|mbps| !BANDWIDTHS.contains(mbps)) {
+            let (least, most) = (BANDWIDTHS.start(), BANDWIDTHS.end());
+            return value(
+                field("bandwidth_mbps"),
+                format!("{mbps} is not possible: expected {least} to {most} Mbit/s"),
+            );
         }
         let mut env = defaults.env.clone();
         env.extend(node.env.clone());
@@ -359,8 +384,10 @@ impl TopologyFile {
             private_ip: node.private_ip,
             public_ip: node.public_ip,
             hop_limit,
+            bandwidth_mbps,
             init: init.map(|command| checked_command(&field("init"), command)).transpose()?.flatten(),
             daemon: checked_command(&field("daemon"), daemon)?,
+            restart: node.restart.or(defaults.restart).unwrap_or_default(),
             plugin: node.plugin.as_ref().or(defaults.plugin.as_ref()).map(|path| self.base.join(path)),
             files: files.collect::<Result<_>>()?,
             env,
@@ -458,8 +485,32 @@ fn public_subnets(gateways: &[(NatGatewayFile, String)], subnets: &[SubnetSpec],
     Ok(())
 }
 
+/// A public address belongs to the internet: not to the VPC, and not to a host out there.
+fn checked_public_ips(
+    cidrs: &[Ipv4Net],
+    hosts: &[Ipv4Addr],
+    gateways: &[NatGateway],
+    nodes: &[NodeSpec],
+) -> Result<()> {
+    let of_gateways = gateways.iter().map(|g| (format!("nat_gateways.{}.public_ip", g.name), g.public_ip));
+    let of_nodes = nodes.iter().filter_map(|n| Some((format!("nodes.{}.public_ip", n.name), n.public_ip?)));
+    let expected = "expected an address outside the VPC that no public host has, such as one of `public_pool`";
+    for (field, address) in of_gateways.chain(of_nodes) {
+        if let Some(cidr) = cidrs.iter().find(|cidr| cidr.contains(&address)) {
+            return value(field, format!("{address} is inside the VPC's {cidr}: {expected}"));
+        }
+        if hosts.contains(&address) {
+            return value(field, format!("{address} is that of a public host or service: {expected}"));
+        }
+        if odd(address) {
+            return value(field, format!("{address} is no address of the internet: {expected}"));
+        }
+    }
+    Ok(())
+}
+
 /// Addresses nobody can have in the internet.
-fn odd(address: Ipv4Addr) -> bool {
+pub(super) fn odd(address: Ipv4Addr) -> bool {
     address.is_link_local()
         || address.is_loopback()
         || address.is_multicast()
@@ -467,7 +518,7 @@ fn odd(address: Ipv4Addr) -> bool {
         || address.is_broadcast()
 }
 
-fn no_address_twice(gateways: &[NatGateway], nodes: &[NodeSpec]) -> Result<()> {
+fn no_address_twice(gateways: &[NatGateway], nodes: &[NodeSpec], endpoints: &[Endpoint]) -> Result<()> {
     let of_gateways = gateways.iter().flat_map(|g| {
         [
             (format!("nat_gateways.{}.private_ip", g.name), g.private_ip),
@@ -480,8 +531,10 @@ fn no_address_twice(gateways: &[NatGateway], nodes: &[NodeSpec]) -> Result<()> {
             .into_iter()
             .flatten()
     });
+    let of_endpoints =
+        endpoints.iter().filter_map(|e| Some((format!("endpoints.{}.private_ip", e.service), e.private_ip?)));
     let mut seen: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
-    for (field, address) in of_gateways.chain(of_nodes) {
+    for (field, address) in of_gateways.chain(of_nodes).chain(of_endpoints) {
         if let Some(other) = seen.insert(address, field.clone()) {
             return value(field, format!("{address} is that of {other} already"));
         }
@@ -489,11 +542,11 @@ fn no_address_twice(gateways: &[NatGateway], nodes: &[NodeSpec]) -> Result<()> {
     Ok(())
 }
 
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+pub(super) fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
     a.contains(b) || b.contains(a)
 }
 
-fn free_in(field: &str, subnet: &SubnetSpec, address: Ipv4Addr) -> Result<()> {
+pub(super) fn free_in(field: &str, subnet: &SubnetSpec, address: Ipv4Addr) -> Result<()> {
     if !subnet.cidr.net().contains(&address) || subnet.cidr.reserves(address) {
         let problem = format!(
             "{address} is not free in {} ({}): the first four addresses and the last are EC2's",
@@ -504,7 +557,8 @@ fn free_in(field: &str, subnet: &SubnetSpec, address: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
-fn checked_node_name(name: &str) -> Result<()> {
+/// Whether a node can have this name: it is also its host name, a directory and a word of commands.
+pub(crate) fn checked_node_name(name: &str) -> Result<()> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !letters || name.starts_with('-') || name.len() > LONGEST_NAME {
         let problem = format!(

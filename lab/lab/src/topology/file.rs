@@ -10,10 +10,8 @@ use ipnet::Ipv4Net;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::TopologyError;
-
-/// The built-in topology.
-const BUILT_IN: &str = include_str!("../../topologies/default.toml");
+use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, ServiceFile};
+use super::{READY, TopologyError};
 
 /// A topology file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +46,26 @@ pub struct TopologyFile {
     /// NAT gateways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nat_gateways: Vec<NatGatewayFile>,
+    /// Other VPCs that can be reached by peering.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peerings: Vec<PeeringFile>,
+    /// A network behind a virtual private gateway. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_premises: Option<OnPremisesFile>,
+    /// Services of the provider in the internet, beside the lab's own EC2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceFile>,
+    /// Interface endpoints: services at addresses of the VPC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointFile>,
+    /// Names of the world, as the VPC's resolver knows them: name to one address or several. Default: `host-1.example.com` and so
+    /// on for the public hosts, and `example.com` for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<BTreeMap<String, Addresses>>,
+    /// Packets per second that an ENI may send to the link-local services (metadata, resolver at both its addresses, time) before
+    /// further ones are dropped; 1024 on AWS. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_local_pps: Option<u32>,
     /// What holds for every node that does not say otherwise.
     #[serde(default)]
     pub node_defaults: NodeDefaults,
@@ -106,7 +124,7 @@ pub struct RouteTableFile {
 pub struct RouteFile {
     /// Destination.
     pub to: Cidr,
-    /// `internet-gateway`, `blackhole`, or the name of a NAT gateway.
+    /// `internet-gateway`, `blackhole`, `on-premises`, or the name of a NAT gateway or a peering.
     pub via: String,
 }
 
@@ -136,6 +154,9 @@ pub struct NodeDefaults {
     /// IMDS hop limit, 1 to 64. Default 1, as EC2's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
+    /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mbps: Option<u32>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -145,6 +166,9 @@ pub struct NodeDefaults {
     /// The node daemon. Default `{ command = ["/app/aws-k8s-agent"] }`; `{ command = [] }`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` (default) leaves it so, `always` starts it again as kubelet does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary, placed in `/opt/cni/bin`. Default: `aws-cni` beside `vpc-lab`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -157,7 +181,7 @@ pub struct NodeDefaults {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeFile {
-    /// Name, unique: lower-case letters, digits and dashes; not `world` or `fabric`, which the commands use.
+    /// Name, unique: lower-case letters, digits and dashes; not `world`, `fabric` or `on-premises`, which the commands use.
     pub name: String,
     /// Name of the subnet of its primary ENI.
     pub subnet: String,
@@ -173,6 +197,9 @@ pub struct NodeFile {
     /// IMDS hop limit, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
+    /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mbps: Option<u32>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -182,6 +209,9 @@ pub struct NodeFile {
     /// The node daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` or `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -216,6 +246,18 @@ pub struct FileFile {
     /// Permission bits. Default: those of `source`, or `0o644`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "permission_bits")]
     pub mode: Option<u32>,
+}
+
+/// What becomes of a node's daemon that ended without being told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// Nothing: somebody starts it again, or nobody.
+    #[default]
+    Never,
+    /// It is started again as kubelet does with a container: at once, then after 10 s, 20 s and so on up to 5 minutes; at once
+    /// again when it has run for 10 minutes.
+    Always,
 }
 
 /// How long EC2 and IMDS take.
@@ -287,18 +329,18 @@ impl fmt::Debug for Cidr {
 }
 
 impl TopologyFile {
-    /// The built-in file (`lab/lab/topologies/default.toml`).
+    /// The built-in file (the first of [`READY`]).
     ///
     /// # Errors
     /// Never in practice: a test holds the built-in file to its own rules.
     pub fn built_in() -> Result<Self, TopologyError> {
-        Self::parse(BUILT_IN)
+        Self::parse(Self::built_in_text())
     }
 
     /// The text of the built-in file.
     #[must_use]
     pub fn built_in_text() -> &'static str {
-        BUILT_IN
+        READY[0].text
     }
 
     /// Reads a file's text. Relative host paths in it start from the current directory.

@@ -10,6 +10,8 @@
 
 mod check;
 mod file;
+mod outside;
+mod ready;
 mod world;
 
 use std::collections::BTreeMap;
@@ -21,9 +23,16 @@ use serde::{Deserialize, Serialize};
 use vpc_model::Subnet;
 
 pub use check::TopologyError;
+pub(crate) use check::checked_node_name;
 pub use file::{
-    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, RouteFile, RouteTableFile,
-    SubnetFile, TopologyFile, VpcFile,
+    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, Restart, RouteFile,
+    RouteTableFile, SubnetFile, TopologyFile, VpcFile,
+};
+pub use ready::{READY, Ready};
+
+pub use outside::{
+    Addresses, Endpoint, EndpointFile, ON_PREMISES, OnPremises, OnPremisesFile, Peering, PeeringFile, Service,
+    ServiceFile,
 };
 
 /// Environment of the node's processes where the lab's EC2 answers: the standard variable of every AWS SDK.
@@ -52,8 +61,22 @@ pub struct Topology {
     pub route_tables: Vec<RouteTable>,
     /// NAT gateways.
     pub nat_gateways: Vec<NatGateway>,
+    /// Other VPCs that can be reached by peering.
+    pub peerings: Vec<Peering>,
+    /// A network behind a virtual private gateway.
+    pub on_premises: Option<OnPremises>,
+    /// Services of the provider in the internet, beside the lab's own EC2.
+    pub services: Vec<Service>,
+    /// Interface endpoints: one for each ENI.
+    pub endpoints: Vec<Endpoint>,
+    /// Names of the world, in small letters.
+    pub names: BTreeMap<String, Vec<Ipv4Addr>>,
+    /// Packets per second that an ENI may send to the link-local services; `None`: no limit.
+    pub link_local_pps: Option<u32>,
     /// Nodes.
     pub nodes: Vec<NodeSpec>,
+    /// What a node is like that somebody launches while the lab runs: `node_defaults`, without a name and a subnet.
+    pub template: NodeSpec,
 }
 
 /// A subnet.
@@ -88,6 +111,10 @@ pub enum Target {
     InternetGateway,
     /// The NAT gateway of that name.
     NatGateway(String),
+    /// The peering of that name.
+    Peering(String),
+    /// The virtual private gateway: the on-premises network.
+    VirtualGateway,
     /// Nowhere.
     Blackhole,
 }
@@ -120,12 +147,16 @@ pub struct NodeSpec {
     pub public_ip: Option<Ipv4Addr>,
     /// How many hops an IMDS token answer may go. At 1 only the node itself gets one.
     pub hop_limit: u8,
+    /// Bandwidth of each of its ENIs and in each direction, in Mbit/s; `None`: no limit.
+    pub bandwidth_mbps: Option<u32>,
     /// Environment of the init command and the daemon, beside `PATH`, `HOME`, `HOSTNAME` and `AWS_ENDPOINT_URL_EC2`.
     pub env: BTreeMap<String, String>,
     /// Run once before the daemon starts, as the init container is.
     pub init: Option<Command>,
     /// The node daemon; `None`: the node has none.
     pub daemon: Option<Command>,
+    /// What becomes of a daemon that ended by itself.
+    pub restart: Restart,
     /// Host path of the CNI plugin, placed in `/opt/cni/bin`; `None`: `aws-cni` beside `vpc-lab`, where there is one.
     pub plugin: Option<PathBuf>,
     /// Files to place before anything runs.

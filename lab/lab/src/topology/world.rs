@@ -1,12 +1,12 @@
 //! The topology as EC2 knows it.
 
 use lab_cloud::{
-    InstanceSpec, NatGatewaySpec, RouteSpec, RouteTableSpec, RouteTarget, SecurityGroupSpec, Tags, VpcSpec, WorldSpec,
-    ZoneSpec, id_for, id_text,
+    EndpointSpec, InstanceSpec, NatGatewaySpec, PeeringSpec, RouteSpec, RouteTableSpec, RouteTarget, SecurityGroupSpec,
+    Tags, VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
 };
 use vpc_model::InstanceId;
 
-use super::{NodeSpec, Target, Topology};
+use super::{Endpoint, NodeSpec, OnPremises, Peering, Target, Topology};
 
 /// The lab's account.
 const ACCOUNT: &str = "123456789012";
@@ -31,9 +31,9 @@ impl Topology {
             internet_gateway: Some(id_text("igw-", VPC_NAME)),
             nat_gateways: self.nat_gateways.iter().map(nat_gateway).collect(),
             security_groups: vec![SecurityGroupSpec::default_group("default")],
-            peerings: Vec::new(),
-            virtual_gateway: None,
-            endpoints: Vec::new(),
+            peerings: self.peerings.iter().map(peering).collect(),
+            virtual_gateway: self.on_premises.as_ref().map(|network| self.virtual_gateway(network)),
+            endpoints: self.endpoints.iter().map(|endpoint| self.cloud_endpoint(endpoint)).collect(),
             roles: Vec::new(),
             instances: self.nodes.iter().map(instance).collect(),
             public_pool: self.public_pool,
@@ -44,6 +44,50 @@ impl Topology {
     #[must_use]
     pub fn node_of(&self, instance: &InstanceId) -> Option<&NodeSpec> {
         self.nodes.iter().find(|node| node.instance_id() == *instance)
+    }
+
+    /// The id of the virtual private gateway.
+    #[must_use]
+    pub fn virtual_gateway_id(&self) -> String {
+        id_text("vgw-", VPC_NAME)
+    }
+
+    /// A route's target as EC2 names it.
+    #[must_use]
+    pub fn cloud_target(&self, target: &Target) -> RouteTarget {
+        match target {
+            Target::InternetGateway => RouteTarget::InternetGateway,
+            Target::NatGateway(name) => RouteTarget::NatGateway(id_text("nat-", name)),
+            Target::Peering(name) => RouteTarget::Peering(id_text("pcx-", name)),
+            Target::VirtualGateway => RouteTarget::VirtualGateway(self.virtual_gateway_id()),
+            Target::Blackhole => RouteTarget::Blackhole,
+        }
+    }
+
+    /// The service as EC2 names it: `com.amazonaws.<region>.<service>`.
+    #[must_use]
+    pub fn service_name(&self, service: &str) -> String {
+        format!("com.amazonaws.{}.{service}", self.region)
+    }
+
+    /// The name that a service is known by: `sts.<region>.amazonaws.com`.
+    #[must_use]
+    pub fn service_host(&self, service: &str) -> String {
+        format!("{service}.{}.amazonaws.com", self.region)
+    }
+
+    fn virtual_gateway(&self, network: &OnPremises) -> VirtualGatewaySpec {
+        VirtualGatewaySpec { id: self.virtual_gateway_id(), cidrs: network.cidrs.clone() }
+    }
+
+    fn cloud_endpoint(&self, endpoint: &Endpoint) -> EndpointSpec {
+        EndpointSpec {
+            id: id_text("vpce-", &format!("{} in {}", endpoint.service, endpoint.subnet)),
+            service: self.service_name(&endpoint.service),
+            subnet: id_for(&endpoint.subnet),
+            private_ip: endpoint.private_ip,
+            security_groups: endpoint.security_groups.iter().map(|name| id_for(name)).collect(),
+        }
     }
 
     fn zone(&self, index: usize, name: &str) -> ZoneSpec {
@@ -58,7 +102,11 @@ impl Topology {
             id: id_text("rtb-", &table.name),
             main: false,
             subnets: self.subnets.iter().filter(|s| s.route_table == table.name).map(|s| id_for(&s.name)).collect(),
-            routes: table.routes.iter().map(|(to, via)| RouteSpec { destination: *to, target: target(via) }).collect(),
+            routes: table
+                .routes
+                .iter()
+                .map(|(to, via)| RouteSpec { destination: *to, target: self.cloud_target(via) })
+                .collect(),
         });
         std::iter::once(main).chain(own).collect()
     }
@@ -86,12 +134,8 @@ fn nat_gateway(gateway: &super::NatGateway) -> NatGatewaySpec {
     }
 }
 
-fn target(target: &Target) -> RouteTarget {
-    match target {
-        Target::InternetGateway => RouteTarget::InternetGateway,
-        Target::NatGateway(name) => RouteTarget::NatGateway(id_text("nat-", name)),
-        Target::Blackhole => RouteTarget::Blackhole,
-    }
+fn peering(peering: &Peering) -> PeeringSpec {
+    PeeringSpec { id: id_text("pcx-", &peering.name), name: peering.name.clone(), cidrs: peering.cidrs.clone() }
 }
 
 fn instance(node: &NodeSpec) -> InstanceSpec {

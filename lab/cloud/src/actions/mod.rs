@@ -1,5 +1,7 @@
 //! What each action does: checks in EC2's order and words, then the change, then the answer.
 
+mod cidrs;
+
 use std::collections::BTreeSet;
 
 use vpc_aws::ec2::shapes::{
@@ -59,6 +61,7 @@ impl Cloud {
             Q::DescribeSubnets(r) => self.describe_subnets(&r).map(A::DescribeSubnets),
             Q::DescribeTags(r) => self.describe_tags(&r).map(A::DescribeTags),
             Q::DescribeVpcs(r) => self.describe_vpcs(&r).map(A::DescribeVpcs),
+            other => Err(not_in_the_model(&other)),
         }
     }
 
@@ -126,7 +129,7 @@ impl Cloud {
     }
 
     fn attach(&mut self, request: &AttachNetworkInterface) -> Result<AttachNetworkInterfaceResponse, ApiError> {
-        let eni = self.eni(&request.network_interface_id)?;
+        let eni = self.own_eni(&request.network_interface_id)?;
         let instance = self.instance_for(request)?;
         if eni.attachment.is_some() {
             return Err(ApiError::client("InvalidNetworkInterface.InUse", format!("Interface: [{}] in use.", eni.id)));
@@ -158,8 +161,9 @@ impl Cloud {
         if let Some(eni) = self.world.enis.get_mut(&request.network_interface_id) {
             eni.attachment = Some(attachment);
         }
-        self.later(self.setup.profile.guest_sees, Task::Attached(id.clone()));
-        self.later(self.setup.profile.imds_mac, Task::ImdsMac(id.clone()));
+        if !self.holds_attachment(&request.instance_id, &id) {
+            self.begin_attachment(id.clone());
+        }
         Ok(AttachNetworkInterfaceResponse { attachment_id: id, network_card_index: Some(card) })
     }
 
@@ -218,13 +222,15 @@ impl Cloud {
             return Err(ApiError::client("IncorrectState", format!("Attachment '{id}' is already being detached.")));
         }
         attachment.tie = Tie::Detaching;
-        self.later(self.setup.profile.detached, Task::Detached(id.clone()));
+        let instance = attachment.instance.clone();
+        let delay = self.detach_delay(&instance);
+        self.later(self.setup.profile.detached.longer(delay), Task::Detached(id.clone()));
         Ok(Done::default())
     }
 
     fn delete(&mut self, request: &DeleteNetworkInterface) -> Result<Done, ApiError> {
         let id = &request.network_interface_id;
-        if self.eni(id)?.attachment.is_some() {
+        if self.own_eni(id)?.attachment.is_some() {
             return Err(ApiError::in_use(id));
         }
         self.remove_eni(id);
@@ -235,7 +241,7 @@ impl Cloud {
 
     fn assign(&mut self, request: &AssignPrivateIpAddresses) -> Result<AssignPrivateIpAddressesResponse, ApiError> {
         let id = &request.network_interface_id;
-        let eni = self.eni(id)?;
+        let eni = self.own_eni(id)?;
         let want = Want {
             addresses: request.secondary_private_ip_address_count.unwrap_or(0),
             prefixes: request.ipv4_prefix_count.unwrap_or(0),
@@ -262,7 +268,7 @@ impl Cloud {
             return Err(ApiError::too_many_addresses());
         }
         let (addresses, prefixes) = self.world.assign(id, &want, &mut self.dice)?;
-        self.addresses_changed(id);
+        self.eni_changed(id);
         Ok(AssignPrivateIpAddressesResponse {
             network_interface_id: id.clone(),
             assigned_private_ip_addresses: addresses
@@ -275,7 +281,7 @@ impl Cloud {
 
     fn unassign(&mut self, request: &UnassignPrivateIpAddresses) -> Result<Done, ApiError> {
         let id = &request.network_interface_id;
-        let primary = self.eni(id)?.primary;
+        let primary = self.own_eni(id)?.primary;
         one_kind(
             &[
                 ("PrivateIpAddress", !request.private_ip_addresses.is_empty()),
@@ -293,12 +299,12 @@ impl Cloud {
         }
         self.world.unassign(id, &slots);
         self.end_mappings(id);
-        self.addresses_changed(id);
+        self.eni_changed(id);
         Ok(Done::default())
     }
 
     /// Ends the public mappings of addresses the ENI no longer has.
-    fn end_mappings(&mut self, id: &EniId) {
+    pub(crate) fn end_mappings(&mut self, id: &EniId) {
         let Some(eni) = self.world.enis.get_mut(id) else { return };
         let addresses = eni.addresses();
         let lost: Vec<_> = eni.public.keys().copied().filter(|private| !addresses.holds(*private)).collect();
@@ -314,7 +320,7 @@ impl Cloud {
 
     fn modify(&mut self, request: &ModifyNetworkInterfaceAttribute) -> Result<Done, ApiError> {
         let id = &request.network_interface_id;
-        self.eni(id)?;
+        self.own_eni(id)?;
         one_kind(
             &[
                 ("Attachment", request.attachment.is_some()),
@@ -333,6 +339,7 @@ impl Cloud {
         if let Some(description) = &request.description {
             eni.description = description.value.clone().unwrap_or_default();
         }
+        let before = (eni.groups.clone(), eni.source_dest_check);
         if let Some(check) = request.source_dest_check.and_then(|check| check.value) {
             eni.source_dest_check = check;
         }
@@ -341,7 +348,9 @@ impl Cloud {
         }
         if !request.groups.is_empty() {
             eni.groups.clone_from(&request.groups);
-            self.later(self.setup.profile.imds_change, Task::ImdsRefresh(id.clone()));
+        }
+        if before != (eni.groups.clone(), eni.source_dest_check) {
+            self.eni_changed(id);
         }
         Ok(Done::default())
     }
@@ -388,15 +397,30 @@ impl Cloud {
             let tags = self.world.subnets.get_mut(&subnet).map(|subnet| &mut subnet.tags);
             return tags.ok_or_else(|| ApiError::no_subnet(&id));
         }
-        let known = self.world.spec.route_tables.iter().any(|table| table.id == id);
-        if known {
-            return Ok(self.world.other_tags.entry(id.to_owned()).or_default());
+        if let Ok(group) = id.parse() {
+            let tags = self.world.groups.get_mut(&group).map(|group| &mut group.tags);
+            return tags.ok_or_else(|| ApiError::no_group(&id));
         }
-        let tags = self.world.other_tags.get_mut(id);
+        if id == self.world.spec.vpc.id.as_str() {
+            return Ok(&mut self.world.vpc_tags);
+        }
+        let tags = self.world.route_tables.get_mut(id).map(|table| &mut table.tags);
         tags.ok_or_else(|| ApiError::client("InvalidID", format!("The ID '{id}' is not valid")))
     }
 
     // -- helpers -------------------------------------------------------------------------------------------------------
+
+    /// An ENI that its owner may change: not one that a service of the provider made for itself.
+    pub(crate) fn own_eni(&self, id: &EniId) -> Result<&Eni, ApiError> {
+        let eni = self.eni(id)?;
+        match &eni.endpoint {
+            None => Ok(eni),
+            Some(_) => Err(ApiError::client(
+                "OperationNotPermitted",
+                format!("You do not have permission to access the specified resource: {id} is managed by its service."),
+            )),
+        }
+    }
 
     pub(crate) fn eni(&self, id: &EniId) -> Result<&Eni, ApiError> {
         self.world.enis.get(id).ok_or_else(|| ApiError::no_eni(id))
@@ -413,12 +437,16 @@ impl Cloud {
                 format!("The maximum number of security groups per interface ({MAX_GROUPS}) has been reached."),
             ));
         }
-        let known = |id: &&SecurityGroupId| self.world.spec.security_groups.iter().any(|group| group.id == **id);
-        match groups.iter().find(|id| !known(id)) {
+        match groups.iter().find(|id| !self.world.groups.contains_key(*id)) {
             Some(stranger) => Err(ApiError::no_group(stranger)),
             None => Ok(()),
         }
     }
+}
+
+/// An action whose shape is known but that the model does not carry out.
+fn not_in_the_model(request: &AnyRequest) -> ApiError {
+    ApiError::client("UnsupportedOperation", format!("{} is not supported by this cloud.", request.name()))
 }
 
 /// The largest number of addresses an ENI of any type may have: what an ENI that is attached to nothing is held to.

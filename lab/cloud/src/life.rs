@@ -1,0 +1,89 @@
+//! The lives of instances: on, off and gone, with what becomes of their ENIs and what the fabric is told.
+
+use vpc_model::{InstanceId, Millis};
+
+use crate::cloud::{Cloud, Task};
+use crate::event::FabricEvent;
+use crate::profile::Span;
+use crate::world::{Power, Tie};
+
+/// How long a terminated instance is still shown.
+const REMEMBERED: Millis = Millis::seconds(3600);
+
+impl Cloud {
+    /// An instance on its way up is up. `first`: it has just been launched, and its ENIs with it.
+    pub(crate) fn booted(&mut self, id: &InstanceId, first: bool) {
+        if self.world.instances.get(id).is_none_or(|instance| instance.power != Power::Pending) {
+            return;
+        }
+        if first {
+            let own = self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut());
+            own.filter(|attachment| attachment.instance == *id).for_each(|own| own.tie = Tie::Attached);
+            self.imds.admit(&self.world, id);
+        }
+        self.switch_on(id);
+    }
+
+    /// An instance on its way down is down.
+    pub(crate) fn went_down(&mut self, id: &InstanceId) {
+        match self.world.instances.get(id).map(|instance| instance.power) {
+            Some(Power::Stopping) => self.switch_off(id),
+            Some(Power::ShuttingDown) => self.end_instance(id),
+            _ => {}
+        }
+    }
+
+    /// Gives power.
+    pub(crate) fn switch_on(&mut self, id: &InstanceId) {
+        self.set_power(id, Power::Running);
+        self.announce(id);
+    }
+
+    /// Takes the power away; ENIs and addresses stay.
+    pub(crate) fn switch_off(&mut self, id: &InstanceId) {
+        let was_on = self.set_power(id, Power::Stopped);
+        if was_on {
+            self.emit(FabricEvent::InstanceStopped { instance: id.clone() });
+        }
+    }
+
+    /// Ends an instance: ENIs marked so go with it, the others become `available`.
+    pub(crate) fn end_instance(&mut self, id: &InstanceId) {
+        if self.world.instances.get(id).is_none_or(|instance| instance.power == Power::Terminated) {
+            return;
+        }
+        let was_on = self.set_power(id, Power::Terminated);
+        if was_on {
+            self.emit(FabricEvent::InstanceStopped { instance: id.clone() });
+        }
+        self.emit(FabricEvent::InstanceTerminated { instance: id.clone() });
+        self.imds.forget(id);
+        let own: Vec<_> = self.world.enis_of(id).iter().map(|eni| eni.id.clone()).collect();
+        for eni in own {
+            let attachment = self.world.enis.get_mut(&eni).and_then(|eni| eni.attachment.take());
+            if attachment.is_some_and(|attachment| attachment.delete_on_termination) {
+                self.remove_eni(&eni);
+            }
+        }
+        self.later(Span::exactly(REMEMBERED), Task::Forget(id.clone()));
+    }
+
+    /// Forgets an instance that has been terminated long enough.
+    pub(crate) fn forget_instance(&mut self, id: &InstanceId) {
+        if self.world.instances.get(id).is_some_and(|instance| instance.power == Power::Terminated) {
+            self.world.instances.remove(id);
+        }
+    }
+
+    /// Sets the state of an instance, and with it whether it sees its ENIs. Returns whether it had power.
+    fn set_power(&mut self, id: &InstanceId, power: Power) -> bool {
+        let Some(instance) = self.world.instances.get_mut(id) else { return false };
+        let before = std::mem::replace(&mut instance.power, power);
+        for attachment in self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
+            if attachment.instance == *id {
+                attachment.seen = power.is_on();
+            }
+        }
+        before.is_on()
+    }
+}

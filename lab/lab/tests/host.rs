@@ -1,0 +1,166 @@
+//! The lab as programs of the host see it, and what its nodes do not get from the host.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::ec2::wait_until;
+use common::nobody::skip;
+use common::{SMALL, options, start, topology, unique, vpc_lab};
+use vpc_lab::control::Place;
+use vpc_lab::topology::{Restart, TopologyFile};
+use vpc_lab::{Lab, StartOptions};
+
+/// What somebody gets who pastes the lab's environment into a shell and goes on there.
+fn in_a_shell(lab: &Lab, script: &str) -> Output {
+    let line = format!("eval \"$('{}' env --lab '{}')\"\n{script}", vpc_lab().display(), lab.place().name);
+    let mut command = Command::new("sh");
+    // Another account's session and a proxy, as people have them.
+    command.env("AWS_SESSION_TOKEN", "another account's").env("HTTP_PROXY", "http://127.0.0.1:1").args(["-c", &line]);
+    command.output().unwrap()
+}
+
+#[test]
+fn boto3_on_the_host_sees_the_lab_s_instances() {
+    if !Command::new("python3").args(["-c", "import boto3"]).output().is_ok_and(|run| run.status.success()) {
+        return skip("boto3_on_the_host_sees_the_lab_s_instances", "python3 has no boto3");
+    }
+    let lab = start(&topology(SMALL));
+    let script = r#"python3 -c '
+import boto3
+for reservation in boto3.client("ec2").describe_instances()["Reservations"]:
+    for instance in reservation["Instances"]:
+        print(instance["InstanceId"], instance["PrivateIpAddress"])
+'"#;
+    let output = in_a_shell(&lab, script);
+    let (said, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let instances = lab.status().unwrap().nodes;
+    assert_eq!((said.lines().count(), instances.len()), (4, 4), "{said}{errors}");
+    for node in instances {
+        assert!(said.contains(&format!("{} {}\n", node.instance, node.enis[0].primary)), "{said}");
+    }
+}
+
+#[test]
+fn a_host_without_a_loopback_has_a_lab_all_the_same() {
+    if !Command::new("unshare")
+        .args(["--user", "--net", "--map-current-user", "true"])
+        .status()
+        .is_ok_and(|run| run.success())
+    {
+        return skip(
+            "a_host_without_a_loopback_has_a_lab_all_the_same",
+            "there is no unshare(1) that can --map-current-user",
+        );
+    }
+    let name = unique("dark");
+    let run = |arguments: &[&str]| {
+        // In a network of its own, a process finds its loopback down.
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--net", "--map-current-user"]).arg(vpc_lab()).args(["--lab", &name]).args(arguments);
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("small.toml");
+    std::fs::write(&file, SMALL).unwrap();
+    let (up, picture, errors) = run(&["up", file.to_str().unwrap()]);
+    let lab = Lab::open(&name).unwrap();
+    let status = lab.status().unwrap();
+    let environment = lab.host_environment();
+    let ping = lab.run(&Place::Node("a".to_owned()), &["vpc-lab", "tool", "ping", "10.20.16.10"]);
+    lab.down().unwrap();
+    assert!(up, "{errors}");
+    assert!(picture.contains("can not reach the lab"), "{picture}");
+    assert!(status.host.ec2.is_none());
+    assert!(environment.unwrap_err().to_string().contains("127.0.0.1"));
+    assert!(ping.unwrap().stdout.contains("\"error\": null"));
+}
+
+#[test]
+fn nodes_get_nothing_from_the_host_s_environment() {
+    let name = unique("clean");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("small.toml");
+    std::fs::write(&file, SMALL).unwrap();
+    let mut up = Command::new(vpc_lab());
+    up.args(["up", "--lab", &name]).arg(&file);
+    for variable in ["HTTP_PROXY", "https_proxy", "ALL_PROXY", "AWS_PROFILE", "LD_PRELOAD_OF_SOMEBODY"] {
+        up.env(variable, "http://127.0.0.1:1");
+    }
+    assert!(up.output().unwrap().status.success());
+    let lab = Lab::open(&name).unwrap();
+    let seen = ["a", "world"].map(|place| lab.run(&place.parse().unwrap(), &["env"]).unwrap().stdout);
+    let first = lab.run(&"a".parse().unwrap(), &["cat", "/proc/1/environ"]).unwrap().stdout;
+    lab.down().unwrap();
+    let names = |text: &str| text.lines().filter_map(|l| Some(l.split_once('=')?.0.to_owned())).collect::<Vec<_>>();
+    assert_eq!(names(&seen[0]), ["AWS_ENDPOINT_URL_EC2", "HOME", "HOSTNAME", "PATH"]);
+    assert_eq!(names(&seen[1]), ["HOME", "PATH"]);
+    assert_eq!(first, "");
+}
+
+#[test]
+fn a_removed_node_takes_everything_with_it() {
+    let (lab, _) = Lab::start(&topology(SMALL), &options()).unwrap();
+    let b = Place::Node("b".to_owned());
+    lab.run(&b, &["sh", "-c", "touch /var/lib/mine; sleep 4242 >/dev/null 2>&1 &"]).unwrap();
+    lab.node_remove("b").unwrap();
+    let status = lab.status().unwrap();
+    assert_eq!(status.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["a", "a2", "p"]);
+    assert_eq!(status.fabric.ports.len(), 3);
+    let refused = lab.run(&b, &["true"]).unwrap_err().to_string();
+    assert_eq!(refused, "there is no node `b`; there are: a, a2, p");
+    let rest = lab.run(&Place::Fabric, &["sh", "-c", "ps -e -o args | grep '[s]leep 4242'"]).unwrap();
+    assert_eq!(rest.stdout, "");
+    let disk = lab.place().mount_point().join("disks");
+    let disks = lab.run(&Place::Fabric, &["ls", disk.to_str().unwrap()]).unwrap().stdout;
+    assert_eq!(disks.split_whitespace().collect::<Vec<_>>(), ["a", "a2", "p"]);
+}
+
+/// A daemon that writes its network configuration and waits.
+const PATIENT: &str = "echo '{}' > /etc/cni/net.d/10-x.conf; echo started >> /var/lib/starts; exec sleep 4242";
+
+fn with_daemon(restart: Restart) -> Lab {
+    let mut file = TopologyFile::parse(SMALL).unwrap();
+    file.nodes.truncate(1);
+    file.node_defaults.daemon = Some(vpc_lab::topology::CommandFile {
+        command: ["/bin/sh", "-c", PATIENT].map(str::to_owned).to_vec(),
+        cwd: None,
+    });
+    file.node_defaults.restart = Some(restart);
+    Lab::start(&file.resolve().unwrap(), &StartOptions { wait_for_daemons: true, ..options() }).unwrap().0
+}
+
+#[test]
+fn a_daemon_that_ended_starts_again_if_the_topology_says_so() {
+    use vpc_lab::control::DaemonAction;
+    let lab = with_daemon(Restart::Always);
+    let daemon = || lab.status().unwrap().nodes[0].daemon.clone().unwrap();
+    let first = daemon().pid.unwrap();
+    lab.daemon("a", DaemonAction::Kill).unwrap();
+    let again = wait_until(daemon, |daemon| daemon.pid.is_some_and(|pid| pid != first));
+    assert_eq!(again.starts, 2);
+    // The second time kubelet waits; who does not want to, starts it.
+    lab.daemon("a", DaemonAction::Kill).unwrap();
+    assert_eq!(daemon().pid, None);
+    lab.daemon("a", DaemonAction::Start).unwrap();
+    assert_eq!(daemon().starts, 3);
+    // Stopped is stopped, and so is a node without power.
+    lab.daemon("a", DaemonAction::Stop).unwrap();
+    lab.power("a", false).unwrap();
+    lab.power("a", true).unwrap();
+    assert_eq!(daemon().starts, 4);
+    let said = lab.run(&Place::Node("a".to_owned()), &["cat", "/var/lib/starts"]).unwrap().stdout;
+    assert_eq!(said.lines().count(), 4, "{said}");
+}
+
+#[test]
+fn a_daemon_that_ended_stays_so_if_nothing_is_said() {
+    use vpc_lab::control::DaemonAction;
+    let lab = with_daemon(Restart::Never);
+    lab.daemon("a", DaemonAction::Kill).unwrap();
+    let daemon = lab.status().unwrap().nodes[0].daemon.clone().unwrap();
+    assert_eq!((daemon.pid, daemon.starts), (None, 1));
+    assert!(daemon.ended.unwrap().contains("signal: 9"));
+}

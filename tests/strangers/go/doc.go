@@ -1,0 +1,2 @@
+// Package strangers pins the programs of others that the lab's tests run.
+package strangers
