@@ -33,6 +33,7 @@ mod error;
 mod filter;
 mod gateways;
 mod groups;
+mod limits;
 mod links;
 mod outside;
 mod plan;
@@ -52,6 +53,7 @@ use vpc_model::{EniId, GatewayOf, LinkName, RouteTable};
 
 pub use endpoints::{Endpoints, host_of};
 pub use error::FabricError;
+pub use limits::{LinkLocalLimit, hold_to};
 pub use links::link_up;
 pub(crate) use links::set_switches;
 pub use port::PortStatus;
