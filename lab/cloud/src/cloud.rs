@@ -14,11 +14,18 @@ use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 use crate::dice::Dice;
 use crate::error::{ApiError, WorldError};
 use crate::event::FabricEvent;
+use crate::fault::FaultId;
+use crate::faults::Faults;
+use crate::gate::{Ending, Verdict};
 use crate::imds::Imds;
 use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
 use crate::spec::WorldSpec;
+use crate::throttle::Level;
 use crate::world::{Power, Tie, World};
+
+/// Nanoseconds in a millisecond.
+const NANOS_PER_MILLI: i64 = 1_000_000;
 
 /// A call in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -43,6 +50,15 @@ pub enum Output {
         call: CallId,
         /// With what.
         result: Result<Box<AnyResponse>, ApiError>,
+        /// Faults that had a hand in it.
+        faults: Vec<FaultId>,
+    },
+    /// A call is carried out, but its answer is lost: the connection ends without one.
+    Lost {
+        /// Which.
+        call: CallId,
+        /// Faults that had a hand in it.
+        faults: Vec<FaultId>,
     },
     /// The fabric must change.
     Fabric(FabricEvent),
@@ -52,7 +68,7 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
     /// A call is carried out and answered.
-    Execute { call: CallId, request: Box<AnyRequest> },
+    Execute { call: CallId, request: Box<AnyRequest>, verdict: Box<Verdict> },
     /// The guest sees its new device.
     Attached(AttachmentId),
     /// The device is gone.
@@ -84,6 +100,11 @@ pub struct Cloud {
     pub(crate) imds: Imds,
     /// CreateNetworkInterface by client token: what was asked, and what was answered.
     pub(crate) tokens: BTreeMap<String, (AnyRequest, CreateNetworkInterfaceResponse)>,
+    /// Token buckets that somebody has taken from, by name.
+    pub(crate) buckets: BTreeMap<String, Level>,
+    pub(crate) faults: Faults,
+    /// Faults that had a hand in what is being carried out.
+    pub(crate) touched: Vec<FaultId>,
     queue: BTreeMap<(Time, u64), Task>,
     /// The network as the fabric last heard of it.
     told: NetworkPlan,
@@ -106,6 +127,9 @@ impl Cloud {
             setup,
             now: Time(0),
             tokens: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            faults: Faults::default(),
+            touched: Vec::new(),
             queue: BTreeMap::new(),
             told: NetworkPlan::default(),
             outputs: VecDeque::new(),
@@ -131,18 +155,24 @@ impl Cloud {
         &self.world.spec
     }
 
-    /// What the calendar shows at `now`.
+    /// What the calendar shows at `now`, skewed if a fault skews it.
     #[must_use]
     pub fn wall(&self, now: Time) -> WallTime {
-        self.setup.wall + now.since(Time(0))
+        let WallTime(nanos) = self.setup.wall + now.since(Time(0));
+        WallTime(nanos.saturating_add(self.skew_ms().saturating_mul(NANOS_PER_MILLI)))
     }
 
-    /// Takes in a call. Everybody may do everything: the caller is taken for the record only. The answer comes out of a later (or, in the profile `instant`, the next) [`Cloud::advance`].
-    pub fn submit(&mut self, now: Time, _caller: &Caller, request: AnyRequest) -> CallId {
+    /// Takes in a call. The answer comes out of a later (or, in the profile `instant`, the next) [`Cloud::advance`].
+    pub fn submit(&mut self, now: Time, caller: &Caller, request: AnyRequest) -> CallId {
         self.catch_up(now);
-        let span = self.latency(&request);
+        let verdict = self.judge(caller, &request);
+        // Whoever has no token is told so as fast as EC2 answers anything.
+        let span = if verdict.throttled { self.setup.profile.describe } else { self.latency(&request) };
         let call = CallId(self.sequence);
-        self.later(span, Task::Execute { call, request: Box::new(request) });
+        self.later(
+            span.longer(verdict.delay),
+            Task::Execute { call, request: Box::new(request), verdict: Box::new(verdict) },
+        );
         call
     }
 
@@ -300,10 +330,7 @@ impl Cloud {
 
     fn carry_out(&mut self, task: Task) {
         match task {
-            Task::Execute { call, request } => {
-                let result = self.execute(*request).map(Box::new);
-                self.outputs.push_back(Output::Answer { call, result });
-            }
+            Task::Execute { call, request, verdict } => self.finish_call(call, *request, *verdict),
             Task::Attached(id) => self.finish_attachment(&id),
             Task::Detached(id) => self.finish_detachment(&id),
             Task::ImdsMac(id) => {
@@ -319,6 +346,21 @@ impl Cloud {
             Task::Forget(instance) => self.forget_instance(&instance),
             Task::CidrSettled(id) => self.cidr_settled(&id),
         }
+    }
+
+    fn finish_call(&mut self, call: CallId, request: AnyRequest, verdict: Verdict) {
+        self.touched = verdict.faults;
+        let result = match verdict.refused {
+            Some(refused) => Err(refused),
+            None => self.execute(request).map(Box::new),
+        };
+        let faults = std::mem::take(&mut self.touched);
+        self.faults.hit(&faults);
+        self.outputs.push_back(match verdict.ending {
+            Ending::Answer => Output::Answer { call, result, faults },
+            Ending::Error(error) => Output::Answer { call, result: Err(error), faults },
+            Ending::Lost => Output::Lost { call, faults },
+        });
     }
 
     fn finish_attachment(&mut self, id: &AttachmentId) {

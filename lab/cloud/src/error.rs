@@ -129,6 +129,15 @@ impl ApiError {
         Self::value(format!("Network interface '{id}' is currently in use."))
     }
 
+    /// IAM refuses: `why` says on what grounds.
+    pub(crate) fn unauthorized(why: impl Display) -> Self {
+        Self {
+            code: "UnauthorizedOperation".into(),
+            message: format!("You are not authorized to perform this operation. {why}"),
+            status: 403,
+        }
+    }
+
     pub(crate) fn dry_run() -> Self {
         Self {
             code: "DryRunOperation".into(),

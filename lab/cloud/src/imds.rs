@@ -16,7 +16,7 @@ use crate::world::{Eni, Instance, World};
 
 /// An ENI as IMDS has it.
 #[derive(Clone, Debug)]
-struct Listed {
+pub(crate) struct Listed {
     id: EniId,
     attachment: AttachmentId,
     device: DeviceIndex,
@@ -48,10 +48,13 @@ impl Listed {
     }
 }
 
+/// What IMDS knows of one instance's ENIs.
+pub(crate) type Lists = BTreeMap<Mac, Listed>;
+
 /// What IMDS knows of all instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Imds {
-    lists: BTreeMap<InstanceId, BTreeMap<Mac, Listed>>,
+    lists: BTreeMap<InstanceId, Lists>,
 }
 
 impl Imds {
@@ -97,6 +100,11 @@ impl Imds {
         {
             list.remove(&mac);
         }
+    }
+
+    /// What it knows of an instance.
+    pub(crate) fn of_instance(&self, instance: &InstanceId) -> Lists {
+        self.lists.get(instance).cloned().unwrap_or_default()
     }
 
     /// Drops an instance.

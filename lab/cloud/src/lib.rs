@@ -18,16 +18,20 @@ mod dice;
 mod error;
 mod event;
 mod fault;
+mod faults;
+mod gate;
 mod ids;
 mod imds;
 mod ipv6;
 mod life;
+mod outside;
 mod permissions;
 mod plan;
 mod pool;
 mod profile;
 mod snapshot;
 mod spec;
+mod throttle;
 mod world;
 
 pub use cloud::{CallId, Caller, Cloud, Output};
@@ -36,7 +40,7 @@ pub use default_world::{NAT_PUBLIC_IP, PUBLIC_POOL};
 pub use describe::{ActionFilters, DocumentedFilter, filter_catalogue};
 pub use error::{ApiError, WorldError};
 pub use event::{AttachedEni, EniAddresses, FabricEvent, LaunchedInstance};
-pub use fault::{CloudFault, ErrorWhen};
+pub use fault::{ActiveFault, CloudFault, ErrorWhen, FaultError, FaultId, OutsideEvent};
 pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
 pub use profile::{Profile, Setup, Span};
 pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
@@ -45,3 +49,4 @@ pub use spec::{
     ReservationKind, ReservationSpec, RoleSpec, RouteSpec, RouteTableSpec, RouteTarget, RulePeer, SecurityGroupSpec,
     SubnetSpec, Tags, Traffic, VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
 };
+pub use throttle::{Bucket, Throttle, ThrottleBase};

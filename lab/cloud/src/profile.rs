@@ -2,6 +2,8 @@
 
 use vpc_model::{Millis, WallTime};
 
+use crate::throttle::Throttle;
+
 /// A span drawn evenly between two ends, with a rare long tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -33,6 +35,13 @@ impl Span {
     #[must_use]
     pub const fn with_tail(least: u64, most: u64, tail: u64) -> Self {
         Self { least: Millis(least), most: Millis(most), tail: Millis(tail) }
+    }
+
+    /// The same, later by so much.
+    #[must_use]
+    pub fn longer(self, by: Millis) -> Self {
+        let add = |span: Millis| Millis(span.0.saturating_add(by.0));
+        Self { least: add(self.least), most: add(self.most), tail: add(self.tail) }
     }
 }
 
@@ -136,7 +145,7 @@ impl Profile {
 }
 
 /// What a world is started with, beside its [`crate::WorldSpec`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// How long things take.
     pub profile: Profile,
@@ -144,11 +153,18 @@ pub struct Setup {
     pub seed: u64,
     /// What the calendar shows at `Time(0)`.
     pub wall: WallTime,
+    /// How many requests EC2 takes.
+    pub throttle: Throttle,
 }
 
 impl Default for Setup {
-    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z.
+    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling.
     fn default() -> Self {
-        Self { profile: Profile::instant(), seed: 1, wall: WallTime(1_767_225_600_000_000_000) }
+        Self {
+            profile: Profile::instant(),
+            seed: 1,
+            wall: WallTime(1_767_225_600_000_000_000),
+            throttle: Throttle::off(),
+        }
     }
 }

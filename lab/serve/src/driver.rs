@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab_cloud::{
-    ApiError, CallId, Caller, Cloud, FabricEvent, Identity, Output, Setup, Snapshot, WorldError, WorldSpec,
+    ActiveFault, ApiError, CallId, Caller, Cloud, CloudFault, FabricEvent, FaultError, FaultId, Identity, Output,
+    OutsideEvent, Setup, Snapshot, WorldError, WorldSpec,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -51,10 +52,19 @@ struct Shared {
     started: Instant,
 }
 
+/// What came of a call.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// The answer; `None`: it is lost, the connection ends without one.
+    pub(crate) result: Option<Result<Box<AnyResponse>, ApiError>>,
+    /// Faults that had a hand in it.
+    pub(crate) faults: Vec<FaultId>,
+}
+
 #[derive(Debug)]
 struct State {
     cloud: Cloud,
-    waiting: HashMap<CallId, oneshot::Sender<Result<Box<AnyResponse>, ApiError>>>,
+    waiting: HashMap<CallId, oneshot::Sender<Answered>>,
     ring: Ring,
     /// Whoever waits until the fabric has made what was decided up to now.
     settling: Vec<oneshot::Sender<()>>,
@@ -104,7 +114,8 @@ async fn deliver(shared: &Shared, fabric: &mpsc::Sender<Delivery>, outputs: Vec<
     for output in outputs {
         match output {
             Output::Fabric(event) => events.push(event),
-            Output::Answer { call, result } => answers.push((call, result)),
+            Output::Answer { call, result, faults } => answers.push((call, Answered { result: Some(result), faults })),
+            Output::Lost { call, faults } => answers.push((call, Answered { result: None, faults })),
         }
     }
     if !events.is_empty() {
@@ -117,10 +128,10 @@ async fn deliver(shared: &Shared, fabric: &mpsc::Sender<Delivery>, outputs: Vec<
             );
         }
     }
-    for (call, result) in answers {
+    for (call, answered) in answers {
         if let Some(waiting) = shared.lock().waiting.remove(&call) {
             // A caller that has hung up misses its answer, as on AWS.
-            let _ = waiting.send(result);
+            let _ = waiting.send(answered);
         }
     }
 }
@@ -145,16 +156,40 @@ impl CloudHandle {
     /// Calls EC2 without HTTP. The answer comes when EC2 would give it.
     ///
     /// # Errors
-    /// EC2's refusal.
+    /// EC2's refusal; `Unavailable` if the answer is lost.
     pub async fn call(&self, caller: &Caller, request: impl Into<AnyRequest>) -> Result<AnyResponse, ApiError> {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut state = self.shared.lock();
-            let call = state.cloud.submit(self.now(), caller, request.into());
-            state.waiting.insert(call, answer);
-        }
-        self.shared.changed.notify_one();
-        answered.await.unwrap_or_else(|_| Err(gone())).map(|answer| *answer)
+        let answered = self.ask(caller, request.into()).await;
+        answered.result.unwrap_or_else(|| Err(lost())).map(|answer| *answer)
+    }
+
+    /// Makes something go wrong in the cloud until it is lifted.
+    ///
+    /// # Errors
+    /// A node, subnet or action that does not exist, or a value that is not accepted.
+    pub async fn inject(&self, fault: CloudFault) -> Result<FaultId, FaultError> {
+        self.change(|cloud, now| cloud.inject(now, fault)).await
+    }
+
+    /// Ends a fault and waits until the fabric has followed.
+    ///
+    /// # Errors
+    /// There is no such fault.
+    pub async fn lift(&self, fault: FaultId) -> Result<(), FaultError> {
+        self.change(|cloud, now| cloud.lift(now, fault)).await
+    }
+
+    /// The faults that hold now, oldest first.
+    #[must_use]
+    pub fn faults(&self) -> Vec<ActiveFault> {
+        self.shared.lock().cloud.faults()
+    }
+
+    /// Lets somebody outside do something, and waits until the fabric has followed.
+    ///
+    /// # Errors
+    /// There is no such ENI, address or tag, or EC2 would not let it happen.
+    pub async fn outside(&self, event: OutsideEvent) -> Result<(), FaultError> {
+        self.change(|cloud, now| cloud.outside(now, event)).await
     }
 
     /// What IMDS answers to an instance for a path below `/latest/` (`meta-data/mac`).
@@ -232,6 +267,18 @@ impl CloudHandle {
 
     // -- below: used by the servers ------------------------------------------------------------------------------------
 
+    pub(crate) async fn ask(&self, caller: &Caller, request: AnyRequest) -> Answered {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut state = self.shared.lock();
+            let call = state.cloud.submit(self.now(), caller, request);
+            state.waiting.insert(call, answer);
+        }
+        self.shared.changed.notify_one();
+        let gone = || Answered { result: Some(Err(gone())), faults: Vec::new() };
+        answered.await.unwrap_or_else(|_| gone())
+    }
+
     pub(crate) fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
         self.shared.lock().cloud.hop_limit(instance)
     }
@@ -251,7 +298,7 @@ impl CloudHandle {
         state.cloud.spec().instances.iter().find(|instance| instance.id == *id).map(|instance| instance.name.clone())
     }
 
-    async fn change(&self, change: impl FnOnce(&mut Cloud, Time) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    async fn change<T, E>(&self, change: impl FnOnce(&mut Cloud, Time) -> Result<T, E>) -> Result<T, E> {
         let result = change(&mut self.shared.lock().cloud, self.now());
         self.settle().await;
         result
@@ -261,6 +308,10 @@ impl CloudHandle {
 fn wall_now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn lost() -> ApiError {
+    ApiError { code: "Unavailable".into(), message: "The answer was lost on its way.".to_owned(), status: 503 }
 }
 
 fn gone() -> ApiError {

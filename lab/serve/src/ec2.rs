@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode};
-use lab_cloud::{ApiError, Caller};
+use lab_cloud::{ApiError, Caller, FaultId};
 use vpc_aws::ec2::shapes::{AnyRequest, ErrorAnswer, Query};
 use vpc_aws::ec2::signature::{Received, Secret, SignatureRefusal, verify};
 
 use crate::driver::CloudHandle;
-use crate::http::{Call, Reply, Server, Service, reply, serve, text};
+use crate::http::{Call, HangUp, Reply, Server, Service, reply, serve, text};
 use crate::record::{self, CallRecord};
 
 /// Content type of every answer.
@@ -39,28 +39,28 @@ pub(crate) struct Ec2 {
 struct Outcome {
     caller: Option<Caller>,
     query: Query,
-    result: Result<String, ApiError>,
+    /// XML or a refusal; `None`: the connection is closed instead.
+    result: Option<Result<String, ApiError>>,
+    faults: Vec<FaultId>,
 }
 
 impl Service for Ec2 {
-    async fn answer(&self, call: Call) -> Reply {
+    async fn answer(&self, call: Call) -> Result<Reply, HangUp> {
         if call.uri.path() != "/" {
-            return text(StatusCode::NOT_FOUND, "EC2's Query API has one path, `/`.\n");
+            return Ok(text(StatusCode::NOT_FOUND, "EC2's Query API has one path, `/`.\n"));
         }
         if call.method != Method::POST && call.method != Method::GET {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "EC2's Query API takes POST and GET.\n");
+            return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "EC2's Query API takes POST and GET.\n"));
         }
         let (arrived, begun) = (self.cloud.now(), Instant::now());
         let request_id = self.request_id();
         let outcome = self.handle(&call, &request_id).await;
-        let (status, body, error) = match &outcome.result {
-            Ok(xml) => (StatusCode::OK, xml.clone(), None),
-            Err(error) => (
-                StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST),
-                refusal(error, &request_id),
-                Some(error),
-            ),
+        let (status, body) = match &outcome.result {
+            None => (0, String::new()),
+            Some(Ok(xml)) => (200, xml.clone()),
+            Some(Err(error)) => (error.status, refusal(error, &request_id)),
         };
+        let error = outcome.result.as_ref().and_then(|result| result.as_ref().err());
         self.cloud.record(CallRecord {
             number: 0,
             at_ms: arrived.0,
@@ -70,16 +70,20 @@ impl Service for Ec2 {
             caller: outcome.caller,
             action: outcome.query.get("Action").unwrap_or_default().to_owned(),
             parameters: parameters(&outcome.query),
-            status: status.as_u16(),
+            status,
             error: error.map(|error| error.code.to_string()),
             answer: record::shorten(error.map_or(&body, |error| &error.message)),
             request_id: request_id.clone(),
+            faults: outcome.faults,
         });
-        let mut reply = reply(status, XML, body);
+        if status == 0 {
+            return Err(HangUp);
+        }
+        let mut reply = reply(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), XML, body);
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             reply.headers_mut().insert("x-amzn-requestid", id);
         }
-        reply
+        Ok(reply)
     }
 }
 
@@ -96,13 +100,17 @@ impl Ec2 {
         };
         let caller = match self.authenticate(call) {
             Ok(caller) => caller,
-            Err(error) => return Outcome { caller: None, query, result: Err(error) },
+            Err(error) => return Outcome { caller: None, query, result: Some(Err(error)), faults: Vec::new() },
         };
-        let result = match AnyRequest::from_query(&query) {
-            Ok(request) => self.cloud.call(&caller, request).await.map(|answer| answer.to_xml(request_id)),
-            Err(error) => Err(error.into()),
+        let (result, faults) = match AnyRequest::from_query(&query) {
+            Ok(request) => {
+                let answered = self.cloud.ask(&caller, request).await;
+                let xml = answered.result.map(|result| result.map(|answer| answer.to_xml(request_id)));
+                (xml, answered.faults)
+            }
+            Err(error) => (Some(Err(error.into())), Vec::new()),
         };
-        Outcome { caller: Some(caller), query, result }
+        Outcome { caller: Some(caller), query, result, faults }
     }
 
     /// Whose signature the request bears.

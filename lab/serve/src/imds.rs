@@ -14,7 +14,7 @@ use lab_cloud::Caller;
 use vpc_model::InstanceId;
 
 use crate::driver::CloudHandle;
-use crate::http::{Call, Reply, Server, Service, reply, serve, text};
+use crate::http::{Call, HangUp, Reply, Server, Service, reply, serve, text};
 use crate::record::{self, CallRecord};
 
 const TOKEN_PATH: &str = "/latest/api/token";
@@ -79,7 +79,7 @@ struct Token {
 }
 
 impl Service for Imds {
-    async fn answer(&self, call: Call) -> Reply {
+    async fn answer(&self, call: Call) -> Result<Reply, HangUp> {
         let (arrived, begun) = (self.cloud.now(), Instant::now());
         let instance = self.caller(&call);
         let answer = match &instance {
@@ -87,7 +87,7 @@ impl Service for Imds {
             None => text(StatusCode::FORBIDDEN, "No instance has this source address.\n").into(),
         };
         self.record(&call, instance, &answer, arrived, begun.elapsed());
-        answer.reply
+        Ok(answer.reply)
     }
 }
 
@@ -226,6 +226,7 @@ impl Imds {
             error: (!status.is_success()).then(|| status.to_string()),
             answer: if secret { "(credentials)".to_owned() } else { record::shorten(&answer.shown) },
             request_id: String::new(),
+            faults: Vec::new(),
         });
     }
 }

@@ -61,6 +61,7 @@ impl Cloud {
             Q::DescribeSubnets(r) => self.describe_subnets(&r).map(A::DescribeSubnets),
             Q::DescribeTags(r) => self.describe_tags(&r).map(A::DescribeTags),
             Q::DescribeVpcs(r) => self.describe_vpcs(&r).map(A::DescribeVpcs),
+            other => Err(not_in_the_model(&other)),
         }
     }
 
@@ -160,8 +161,9 @@ impl Cloud {
         if let Some(eni) = self.world.enis.get_mut(&request.network_interface_id) {
             eni.attachment = Some(attachment);
         }
-        self.later(self.setup.profile.guest_sees, Task::Attached(id.clone()));
-        self.later(self.setup.profile.imds_mac, Task::ImdsMac(id.clone()));
+        if !self.holds_attachment(&request.instance_id, &id) {
+            self.begin_attachment(id.clone());
+        }
         Ok(AttachNetworkInterfaceResponse { attachment_id: id, network_card_index: Some(card) })
     }
 
@@ -220,7 +222,9 @@ impl Cloud {
             return Err(ApiError::client("IncorrectState", format!("Attachment '{id}' is already being detached.")));
         }
         attachment.tie = Tie::Detaching;
-        self.later(self.setup.profile.detached, Task::Detached(id.clone()));
+        let instance = attachment.instance.clone();
+        let delay = self.detach_delay(&instance);
+        self.later(self.setup.profile.detached.longer(delay), Task::Detached(id.clone()));
         Ok(Done::default())
     }
 
@@ -300,7 +304,7 @@ impl Cloud {
     }
 
     /// Ends the public mappings of addresses the ENI no longer has.
-    fn end_mappings(&mut self, id: &EniId) {
+    pub(crate) fn end_mappings(&mut self, id: &EniId) {
         let Some(eni) = self.world.enis.get_mut(id) else { return };
         let addresses = eni.addresses();
         let lost: Vec<_> = eni.public.keys().copied().filter(|private| !addresses.holds(*private)).collect();
@@ -438,6 +442,11 @@ impl Cloud {
             None => Ok(()),
         }
     }
+}
+
+/// An action whose shape is known but that the model does not carry out.
+fn not_in_the_model(request: &AnyRequest) -> ApiError {
+    ApiError::client("UnsupportedOperation", format!("{} is not supported by this cloud.", request.name()))
 }
 
 /// The largest number of addresses an ENI of any type may have: what an ENI that is attached to nothing is held to.

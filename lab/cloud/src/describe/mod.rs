@@ -25,6 +25,7 @@ use crate::error::ApiError;
 use crate::spec::Tags;
 use crate::world::Eni;
 
+pub(crate) use filter::matches;
 pub(crate) use instances::state;
 pub(crate) use vpcs::show_cidr;
 

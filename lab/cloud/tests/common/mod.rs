@@ -36,7 +36,7 @@ impl Lab {
         let outputs = self.cloud.advance(self.now);
         self.events.extend(outputs.iter().filter_map(|output| match output {
             Output::Fabric(event) => Some(event.clone()),
-            Output::Answer { .. } => None,
+            Output::Answer { .. } | Output::Lost { .. } => None,
         }));
         outputs
     }
@@ -47,7 +47,7 @@ impl Lab {
         loop {
             let due = self.cloud.next_due().expect("a call in flight is due some time");
             for output in self.pass(due.since(self.now).0) {
-                if let Output::Answer { call: answered, result } = output
+                if let Output::Answer { call: answered, result, .. } = output
                     && answered == call
                 {
                     return result.map(|answer| *answer);

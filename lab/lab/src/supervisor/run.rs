@@ -227,7 +227,8 @@ impl Servers {
         topology: &Topology,
     ) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
         let _inside = runtime.enter();
-        let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time() };
+        let setup =
+            Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time(), ..Setup::default() };
         let (cloud, deliveries) = lab_serve::start(topology.world(), setup).map_err(|e| e.to_string())?;
         let failed = |what: &'static str| move |e: io::Error| format!("serve {what}: {e}");
         let bind = |address, what| TcpListener::bind((address, 80)).map_err(failed(what));
