@@ -100,113 +100,187 @@ const DEVICE: Key = key("device", Form::Number, "with this device number; defaul
 
 /// All kinds, in the order in which help lists them.
 pub const KINDS: &[Kind] = &[
-    lasting("latency", Group::Ec2, "calls take longer", &[
-        must("add_ms", Form::Number, "by so many milliseconds"),
-        ACTIONS,
-        CALLER,
-        key("jitter_ms", Form::Number, "and up to so many more, drawn from the seed"),
-    ]),
-    lasting("throttle", Group::Ec2, "token buckets are smaller (RequestLimitExceeded)", &[
-        must("capacity", Form::Number, "requests at once"),
-        must("refill_per_second", Form::Number, "requests a second after that"),
-        ACTIONS,
-    ]),
+    lasting(
+        "latency",
+        Group::Ec2,
+        "calls take longer",
+        &[
+            must("add_ms", Form::Number, "by so many milliseconds"),
+            ACTIONS,
+            CALLER,
+            key("jitter_ms", Form::Number, "and up to so many more, drawn from the seed"),
+        ],
+    ),
+    lasting(
+        "throttle",
+        Group::Ec2,
+        "token buckets are smaller (RequestLimitExceeded)",
+        &[
+            must("capacity", Form::Number, "requests at once"),
+            must("refill_per_second", Form::Number, "requests a second after that"),
+            ACTIONS,
+        ],
+    ),
     lasting("deny", Group::Ec2, "IAM refuses (UnauthorizedOperation)", &[ACTION, CALLER]),
-    lasting("error", Group::Ec2, "EC2 answers with an error, or not at all", &[
-        ACTION,
-        CALLER,
-        key("code", Form::Text, "the error's code; default InternalError"),
-        key("message", Form::Text, "its text; default that of the code"),
-        key("status", Form::Number, "HTTP status; default that of the code"),
-        key("when", Form::OneOf(&["before", "after", "lost"]), "nothing is done; done all the same; done, and the answer is lost"),
-        key("skip", Form::Number, "let so many such calls pass first; default 0"),
-        key("times", Form::Number, "then fail so many; default all"),
-    ]),
-    lasting("subnet-exhausted", Group::Ec2, "others have taken a subnet's addresses", &[
-        SUBNET,
-        key("leave", Form::Number, "addresses left free; default 0"),
-    ]),
-    lasting("subnet-fragmented", Group::Ec2, "a subnet has free addresses but no free aligned /28", &[
-        SUBNET,
-        key("leave", Form::Number, "whole /28 left free; default 0"),
-    ]),
+    lasting(
+        "error",
+        Group::Ec2,
+        "EC2 answers with an error, or not at all",
+        &[
+            ACTION,
+            CALLER,
+            key("code", Form::Text, "the error's code; default InternalError"),
+            key("message", Form::Text, "its text; default that of the code"),
+            key("status", Form::Number, "HTTP status; default that of the code"),
+            key(
+                "when",
+                Form::OneOf(&["before", "after", "lost"]),
+                "nothing is done; done all the same; done, and the answer is lost",
+            ),
+            key("skip", Form::Number, "let so many such calls pass first; default 0"),
+            key("times", Form::Number, "then fail so many; default all"),
+        ],
+    ),
+    lasting(
+        "subnet-exhausted",
+        Group::Ec2,
+        "others have taken a subnet's addresses",
+        &[SUBNET, key("leave", Form::Number, "addresses left free; default 0")],
+    ),
+    lasting(
+        "subnet-fragmented",
+        Group::Ec2,
+        "a subnet has free addresses but no free aligned /28",
+        &[SUBNET, key("leave", Form::Number, "whole /28 left free; default 0")],
+    ),
     lasting("detach-slow", Group::Ec2, "detaching takes longer", &[BY_MS, OWNER]),
     lasting("attach-stuck", Group::Ec2, "attachments that begin now stay in `attaching`", &[OWNER]),
-    lasting("clock-skew", Group::Ec2, "the cloud's calendar is ahead, or behind if negative", &[
-        must("by_ms", Form::Signed, "by so many milliseconds"),
-    ]),
+    lasting(
+        "clock-skew",
+        Group::Ec2,
+        "the cloud's calendar is ahead, or behind if negative",
+        &[must("by_ms", Form::Signed, "by so many milliseconds")],
+    ),
     lasting("imds-stale", Group::Imds, "IMDS no longer learns of changes", &[NODE]),
     lasting("imds-partial", Group::Imds, "IMDS lists ENIs with their primary address only", &[NODE]),
     lasting("imds-reordered", Group::Imds, "IMDS lists MACs and addresses in another order at each look", &[NODE]),
-    lasting("imds-missing", Group::Imds, "IMDS does not list an attached ENI", &[
-        NODE,
-        key("device", Form::Number, "device number; default all but the primary one"),
-    ]),
+    lasting(
+        "imds-missing",
+        Group::Imds,
+        "IMDS does not list an attached ENI",
+        &[NODE, key("device", Form::Number, "device number; default all but the primary one")],
+    ),
     lasting("imds-hollow", Group::Imds, "IMDS lists the MACs of secondary ENIs, and nothing below them (404)", &[NODE]),
     lasting("imds-unauthorized", Group::Imds, "IMDS refuses tokens (401)", &[NODE]),
-    lasting("imds-error", Group::Imds, "IMDS answers every request with an error", &[
-        NODE,
-        key("status", Form::Number, "HTTP status, 403 or 5xx; default 500"),
-    ]),
+    lasting(
+        "imds-error",
+        Group::Imds,
+        "IMDS answers every request with an error",
+        &[NODE, key("status", Form::Number, "HTTP status, 403 or 5xx; default 500")],
+    ),
     lasting("imds-slow", Group::Imds, "IMDS answers late", &[NODE, BY_MS]),
-    lasting("cut", Group::Node, "no packet passes between a node and something the lab serves", &[
-        NODE,
-        key("from", Form::OneOf(&["ec2", "imds", "kube", "dns", "all"]), "what from; default all"),
-        key("how", Form::OneOf(&["drop", "reject"]), "silently, or with an ICMP error; default drop"),
-    ]),
+    lasting(
+        "cut",
+        Group::Node,
+        "no packet passes between a node and something the lab serves",
+        &[
+            NODE,
+            key("from", Form::OneOf(&["ec2", "imds", "kube", "dns", "all"]), "what from; default all"),
+            key("how", Form::OneOf(&["drop", "reject"]), "silently, or with an ICMP error; default drop"),
+        ],
+    ),
     lasting("stop", Group::Node, "the daemon stands still (SIGSTOP)", &[NODE]),
-    lasting("starve", Group::Node, "the daemon runs for a while and stands still for a while, in turn", &[
-        NODE,
-        must("run_ms", Form::Number, "runs for so many milliseconds"),
-        must("stop_ms", Form::Number, "then stands still for so many"),
-    ]),
-    once("kill", Group::Node, "SIGKILL to the daemon", &[
-        NODE,
-        key("restart_ms", Form::Number, "started again after so many milliseconds; default as the topology's `restart`"),
-    ]),
+    lasting(
+        "starve",
+        Group::Node,
+        "the daemon runs for a while and stands still for a while, in turn",
+        &[
+            NODE,
+            must("run_ms", Form::Number, "runs for so many milliseconds"),
+            must("stop_ms", Form::Number, "then stands still for so many"),
+        ],
+    ),
+    once(
+        "kill",
+        Group::Node,
+        "SIGKILL to the daemon",
+        &[
+            NODE,
+            key(
+                "restart_ms",
+                Form::Number,
+                "started again after so many milliseconds; default as the topology's `restart`",
+            ),
+        ],
+    ),
     once("reboot", Group::Node, "the node loses its power and gets it back", &[NODE]),
     lasting("power-cut", Group::Node, "the node has no power", &[NODE]),
     lasting("api-away", Group::Node, "the Kubernetes API answers nobody", &[]),
-    once("kernel-flush", Group::Kernel, "kernel objects of a kind are gone", &[
-        NODE,
-        must(
-            "what",
-            Form::OneOf(&["routes", "rules", "nft", "iptables", "addresses", "neighbours", "pod-links"]),
-            "which",
-        ),
-    ]),
-    once("rule-delete", Group::Kernel, "routing rules are deleted", &[
-        NODE,
-        must("priority", Form::Number, "their preference"),
-        key("from", Form::Network, "only those for packets from here"),
-        key("to", Form::Network, "only those for packets to here"),
-    ]),
+    once(
+        "kernel-flush",
+        Group::Kernel,
+        "kernel objects of a kind are gone",
+        &[
+            NODE,
+            must(
+                "what",
+                Form::OneOf(&["routes", "rules", "nft", "iptables", "addresses", "neighbours", "pod-links"]),
+                "which",
+            ),
+        ],
+    ),
+    once(
+        "rule-delete",
+        Group::Kernel,
+        "routing rules are deleted",
+        &[
+            NODE,
+            must("priority", Form::Number, "their preference"),
+            key("from", Form::Network, "only those for packets from here"),
+            key("to", Form::Network, "only those for packets to here"),
+        ],
+    ),
     once("route-delete", Group::Kernel, "a route is deleted", &[NODE, must("to", Form::Network, "destination"), TABLE]),
-    once("route-replace", Group::Kernel, "a route leads somewhere else", &[
-        NODE,
-        must("to", Form::Network, "destination"),
-        TABLE,
-        key("link", Form::Text, "link; default nowhere (a blackhole)"),
-        key("via", Form::Address, "next hop on the link"),
-    ]),
+    once(
+        "route-replace",
+        Group::Kernel,
+        "a route leads somewhere else",
+        &[
+            NODE,
+            must("to", Form::Network, "destination"),
+            TABLE,
+            key("link", Form::Text, "link; default nowhere (a blackhole)"),
+            key("via", Form::Address, "next hop on the link"),
+        ],
+    ),
     lasting("link-down", Group::Kernel, "a link is down", &[NODE, must("link", Form::Text, "its name")]),
-    lasting("sysctl", Group::Kernel, "a switch of the kernel has another value", &[
-        NODE,
-        must("key", Form::Text, "which, below net: net.ipv4.ip_forward"),
-        must("value", Form::Text, "the value"),
-    ]),
+    lasting(
+        "sysctl",
+        Group::Kernel,
+        "a switch of the kernel has another value",
+        &[
+            NODE,
+            must("key", Form::Text, "which, below net: net.ipv4.ip_forward"),
+            must("value", Form::Text, "the value"),
+        ],
+    ),
     once("eni-removed", Group::Event, "somebody detaches an ENI by force and deletes it", &[ENI, OF_NODE, DEVICE]),
-    once("address-removed", Group::Event, "somebody takes a secondary address or prefix from its ENI", &[
-        key("address", Form::Text, "which address or prefix"),
-        key("node", Form::Text, "or one of this node"),
-        key("in_use", Form::Flag, "of the node's, one that a pod has; default one that nobody has"),
-    ]),
-    once("tags-removed", Group::Event, "somebody takes tags from an ENI", &[
-        ENI,
-        OF_NODE,
-        DEVICE,
-        key("keys", Form::List, "keys of the tags, with commas; default all"),
-    ]),
+    once(
+        "address-removed",
+        Group::Event,
+        "somebody takes a secondary address or prefix from its ENI",
+        &[
+            key("address", Form::Text, "which address or prefix"),
+            key("node", Form::Text, "or one of this node"),
+            key("in_use", Form::Flag, "of the node's, one that a pod has; default one that nobody has"),
+        ],
+    ),
+    once(
+        "tags-removed",
+        Group::Event,
+        "somebody takes tags from an ENI",
+        &[ENI, OF_NODE, DEVICE, key("keys", Form::List, "keys of the tags, with commas; default all")],
+    ),
 ];
 
 impl Kind {
@@ -343,4 +417,78 @@ pub fn help() -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+
+    /// A value that the key accepts.
+    fn sample(key: &Key) -> String {
+        match (key.form, key.name) {
+            (Form::Text, "eni") => "eni-0123456789abcdef0".to_owned(),
+            (Form::Text | Form::List, _) => "x".to_owned(),
+            (Form::Number, "status") => "503".to_owned(),
+            (Form::Number, _) => "7".to_owned(),
+            (Form::Signed, _) => "-7".to_owned(),
+            (Form::Flag, _) => "true".to_owned(),
+            (Form::Network, _) => "10.0.0.0/8".to_owned(),
+            (Form::Address, _) => "10.0.0.1".to_owned(),
+            (Form::OneOf(words), _) => words.last().unwrap().to_string(),
+        }
+    }
+
+    #[test]
+    fn every_kind_can_be_written_and_reads_as_it_was_written() {
+        for kind in KINDS {
+            let all: Vec<_> = kind.keys.iter().map(|key| format!("{}={}", key.name, sample(key))).collect();
+            let needed = kind.keys.iter().filter(|key| key.needed);
+            let needed: Vec<_> = needed.map(|key| format!("{}={}", key.name, sample(key))).collect();
+            for words in [&all, &needed] {
+                let fault = Fault::from_words(kind.name, words).unwrap_or_else(|e| unreachable!("{e}"));
+                assert_eq!((fault.kind().as_str(), fault.happens_once()), (kind.name, kind.once));
+                let written: Vec<_> = fault.keys().iter().map(|(key, value)| format!("{key}={value}")).collect();
+                assert!(words.iter().all(|word| written.contains(word)), "{words:?} {written:?}");
+                let wire = serde_json::to_string(&fault).unwrap();
+                assert_eq!(serde_json::from_str::<Fault>(&wire).unwrap(), fault, "{wire}");
+            }
+            assert!(help().contains(&format!("{} ", kind.name)));
+        }
+    }
+
+    #[test]
+    fn every_value_of_a_choice_is_accepted() {
+        for kind in KINDS {
+            for key in kind.keys {
+                let Form::OneOf(words) = key.form else { continue };
+                for word in words {
+                    let others = kind.keys.iter().filter(|other| other.needed && other.name != key.name);
+                    let mut all: Vec<_> = others.map(|key| format!("{}={}", key.name, sample(key))).collect();
+                    all.push(format!("{}={word}", key.name));
+                    assert!(Fault::from_words(kind.name, &all).is_ok(), "{} {all:?}", kind.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_accepted_is_named_with_what_is() {
+        for (kind, words, wanted) in [
+            ("flood", vec![], vec!["`flood`", "imds-stale", "kernel-flush"]),
+            ("cut", vec!["node=a", "form=ec2"], vec!["cut", "`form`", "`from`", "`how`"]),
+            ("cut", vec!["from=ec2"], vec!["cut", "`node` is missing"]),
+            ("cut", vec!["node=a", "from=moon"], vec!["cut", "from", "`moon`", "ec2, imds, kube, dns, all"]),
+            ("cut", vec!["node"], vec!["cut", "`node`", "KEY=VALUE"]),
+            ("error", vec!["action=x", "times=many"], vec!["error", "times", "`many`", "whole number"]),
+            ("error", vec!["action=x", "times=5000000000"], vec!["error", "times", "4294967295"]),
+            ("rule-delete", vec!["node=a", "priority=1", "from=x"], vec!["from", "`x`", "10.20.8.0/22"]),
+            ("api-away", vec!["node=a"], vec!["api-away", "no keys"]),
+            ("imds-stale", vec!["node="], vec!["imds-stale", "node", "a text"]),
+        ] {
+            let error = Fault::from_words(kind, &words).unwrap_err().to_string();
+            assert!(wanted.iter().all(|piece| error.contains(piece)), "{wanted:?} not in: {error}");
+        }
+    }
 }

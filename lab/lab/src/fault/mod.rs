@@ -23,7 +23,7 @@ pub use kinds::{Form, Group, KINDS, Key, Kind, help};
 pub use node::{CloudEvent, Endpoint, Flush, How, NodeFault};
 pub use ready::{READY_SCENARIOS, ReadyScenario};
 pub use report::{FaultReport, FaultState};
-pub use scenario::{Deed, Scenario, ScenarioError, Step, duration, running};
+pub use scenario::{Deed, OtherDeed, Scenario, ScenarioError, Step, duration, play};
 pub use seat::{ApiSeat, ApiServer};
 
 /// Something that goes wrong.

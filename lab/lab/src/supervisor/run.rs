@@ -15,6 +15,8 @@ use tokio::runtime::Runtime;
 use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
+use super::cuts::Cuts;
+use super::faults::FaultBook;
 use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::nodes::Nodes;
@@ -42,6 +44,8 @@ pub(super) struct Supervisor {
     pub(super) host: HostEndpoints,
     /// Where the Kubernetes API is served from.
     pub(super) api: ApiSeat,
+    pub(super) faults: FaultBook,
+    pub(super) cuts: Cuts,
     pub(super) visits: WorldLog,
     pub(super) endpoints: Endpoints,
     end: mpsc::Sender<()>,
@@ -76,6 +80,8 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
         nodes,
         host,
         api,
+        faults: FaultBook::default(),
+        cuts: Cuts::default(),
         endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
         visits,
         end: end.clone(),
@@ -156,6 +162,7 @@ impl Supervisor {
                 scope.spawn(|| node.boot(enis));
             }
         });
+        self.cuts_follow();
         nodes.into_iter().map(|(node, _)| node).collect()
     }
 
@@ -172,10 +179,16 @@ impl Supervisor {
                     node.power_off();
                 }
             }
-            FabricEvent::InstanceTerminated { instance } => self.nodes.forget(instance),
+            FabricEvent::InstanceTerminated { instance } => {
+                if let Some(node) = self.node(instance) {
+                    self.faults_end_with(&node.spec.name);
+                }
+                self.nodes.forget(instance);
+            }
             FabricEvent::EniAttached { instance, eni } => {
                 if let Some(node) = self.node(instance) {
                     node.attach(eni);
+                    self.cuts_follow();
                 }
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
