@@ -12,6 +12,7 @@ use vpc_model::{
 };
 
 use crate::cloud::Cloud;
+use crate::credentials::{profile_arn, profile_id};
 use crate::world::{Eni, Instance, World};
 
 /// An ENI as IMDS has it.
@@ -186,8 +187,8 @@ impl Cloud {
         let info = serde_json::json!({
             "Code": "Success",
             "LastUpdated": issued,
-            "InstanceProfileArn": format!("arn:aws:iam::{account}:instance-profile/{role}"),
-            "InstanceProfileId": crate::spec::id_text("AIPA", role).to_uppercase(),
+            "InstanceProfileArn": profile_arn(account, role),
+            "InstanceProfileId": profile_id(role),
         });
         let key = serde_json::json!({
             "Code": "Success",

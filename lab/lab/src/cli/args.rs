@@ -255,6 +255,23 @@ pub(super) enum ToolCommand {
         #[arg(long)]
         source: Option<Ipv4Addr>,
     },
+    /// Ask a DNS server; prints what came as JSON.
+    Dns {
+        /// Name.
+        name: String,
+        /// Address of the server.
+        #[arg(long)]
+        server: Ipv4Addr,
+        /// Type of record.
+        #[arg(long = "type", default_value = "A", value_name = "TYPE")]
+        kind: String,
+        /// Over TCP.
+        #[arg(long)]
+        tcp: bool,
+        /// For the answer, in milliseconds.
+        #[arg(long, default_value_t = 2000)]
+        timeout_ms: u64,
+    },
     /// Ask a web server; prints status and body as JSON.
     Get {
         /// http://HOST[:PORT]/PATH
@@ -268,6 +285,21 @@ pub(super) enum ToolCommand {
         /// For the connection and each piece of the answer, in milliseconds.
         #[arg(long, default_value_t = 2000)]
         timeout_ms: u64,
+    },
+    /// Take one connection on a TCP port and read it to its end; prints how much came as JSON.
+    Sink {
+        /// Port.
+        port: u16,
+    },
+    /// Write to a TCP port as fast as it takes it; prints how much went as JSON.
+    Pour {
+        /// Address.
+        to: Ipv4Addr,
+        /// Port.
+        port: u16,
+        /// For so long, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        millis: u64,
     },
     /// Answer everybody on a TCP port with the address he came from.
     Serve {

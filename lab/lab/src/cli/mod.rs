@@ -23,7 +23,7 @@ use crate::control::{DaemonAction, Failure, Place};
 use crate::demo;
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
-use crate::tools::{self, HttpOptions, PingOptions};
+use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
 use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
 use args::{Cli, Command, DaemonCommand, NodeCommand, PodCommand, ToolCommand};
@@ -232,6 +232,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             };
             print(&to_json(&tools::ping(to, &options)?)?)
         }
+        ToolCommand::Dns { name, server, kind, tcp, timeout_ms } => {
+            let options = DnsOptions { server, kind, tcp, timeout: Duration::from_millis(timeout_ms) };
+            print(&to_json(&tools::lookup(&name, &options))?)
+        }
         ToolCommand::Get { url, method, header, timeout_ms } => {
             let split = |text: &String| {
                 let (name, value) =
@@ -241,6 +245,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             let headers = header.iter().map(split).collect::<anyhow::Result<_>>()?;
             let options = HttpOptions { method, headers, timeout: Duration::from_millis(timeout_ms) };
             print(&to_json(&tools::get(&url, &options))?)
+        }
+        ToolCommand::Sink { port } => print(&to_json(&tools::sink(port)?)?),
+        ToolCommand::Pour { to, port, millis } => {
+            print(&to_json(&tools::pour(to, port, Duration::from_millis(millis))?)?)
         }
         ToolCommand::Serve { port } => Ok(tools::serve(port)?),
     }

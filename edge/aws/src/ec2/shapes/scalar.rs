@@ -75,7 +75,7 @@ displayed! {
     Ipv6Net, "an IPv6 network (fd00::/80)";
     IpNet, "a network (10.0.0.0/16)";
     Mac, "a MAC address";
-    EniId, "an ENI id (eni-…)", "InvalidNetworkInterfaceID.Malformed";
+    EniId, "an ENI id (eni-…)", "InvalidNetworkInterfaceId.Malformed";
     AttachmentId, "an ENI attachment id (eni-attach-…)", "InvalidNetworkInterfaceAttachmentId.Malformed";
     InstanceId, "an instance id (i-…)", "InvalidInstanceID.Malformed";
     SubnetId, "a subnet id (subnet-…)", "InvalidSubnetID.Malformed";

@@ -242,7 +242,7 @@ fn a_server_refuses_what_is_not_in_the_action() {
             "UnknownParameter",
             "NetworkInterfaceId.1",
         ),
-        (format!("{base}&NetworkInterfaceId=subnet-1"), "InvalidNetworkInterfaceID.Malformed", "subnet-1"),
+        (format!("{base}&NetworkInterfaceId=subnet-1"), "InvalidNetworkInterfaceId.Malformed", "subnet-1"),
         (
             format!("{base}&NetworkInterfaceId=eni-1&NetworkInterfaceId=eni-2"),
             "InvalidParameterCombination",
