@@ -43,7 +43,9 @@ pub use event::{AttachedEni, EniAddresses, FabricEvent, LaunchedInstance};
 pub use fault::{ActiveFault, CloudFault, ErrorWhen, FaultError, FaultId, OutsideEvent};
 pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
 pub use profile::{Profile, Setup, Span};
-pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
+pub use snapshot::{
+    AttachmentSnapshot, CidrSnapshot, EniSnapshot, InstanceSnapshot, ReservationSnapshot, Snapshot, SubnetSnapshot,
+};
 pub use spec::{
     EndpointSpec, ExtraEniSpec, GroupRule, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, PeeringSpec,
     ReservationKind, ReservationSpec, RoleSpec, RouteSpec, RouteTableSpec, RouteTarget, RulePeer, SecurityGroupSpec,
