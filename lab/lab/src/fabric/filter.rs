@@ -24,7 +24,8 @@ use vpc_linux::nft::{
 use super::error::Context;
 use super::links::link_name;
 use super::port::Port;
-use super::{EC2_ADDRESS, FabricError, IMDS_ADDRESS};
+use super::{EC2_ADDRESS, FabricError, IMDS_ADDRESS, KUBE_ADDRESS};
+use crate::cluster::KUBE_PORT;
 
 const PREROUTING: &str = "prerouting";
 const INPUT: &str = "input";
@@ -92,9 +93,9 @@ impl RouterFilter {
         batch.add_rule(&table, PREROUTING, &check.counter().drop().comment(SPOOFED));
         batch.add_rule(&table, PREROUTING, &Rule::new().set_mark_from_map(&[Selector::Iif], "marks"));
         batch.add_chain(&table, &dropping(INPUT, Hook::Input));
-        for service in [IMDS_ADDRESS, EC2_ADDRESS] {
+        for (service, port) in [(IMDS_ADDRESS, 80), (EC2_ADDRESS, 80), (KUBE_ADDRESS, KUBE_PORT)] {
             let http =
-                Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, 80);
+                Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, port);
             batch.add_rule(&table, INPUT, &http.accept());
         }
         for resolver in resolvers {
