@@ -12,20 +12,21 @@ use vpc_model::{
 };
 
 use crate::cloud::Cloud;
+use crate::imds_faults::Picture;
 use crate::world::{Eni, Instance, World};
 
 /// An ENI as IMDS has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
-    id: EniId,
+    pub(crate) id: EniId,
     attachment: AttachmentId,
-    device: DeviceIndex,
+    pub(crate) device: DeviceIndex,
     card: CardIndex,
     subnet: SubnetId,
     groups: Vec<SecurityGroupId>,
     primary: Ipv4Addr,
-    secondary: Vec<Ipv4Addr>,
-    prefixes: Vec<Prefix28>,
+    pub(crate) secondary: Vec<Ipv4Addr>,
+    pub(crate) prefixes: Vec<Prefix28>,
     public: BTreeMap<Ipv4Addr, Ipv4Addr>,
 }
 
@@ -113,42 +114,51 @@ impl Imds {
     }
 }
 
+/// Where the ENIs are.
+const MACS: &str = "meta-data/network/interfaces/macs";
+
 /// The leaves of the tree below `/latest/`: path to value.
 type Leaves = BTreeMap<String, String>;
 
 impl Cloud {
-    /// What an instance's metadata service answers to a path below `/latest/` (`meta-data/mac`): a value without a newline
-    /// at its end, or the names below a folder, one a line. A slash at the end means nothing. `None`: there is nothing
-    /// there (404), or the instance has no power.
+    /// The value of [`Cloud::imds_answer`] alone.
     #[must_use]
     pub fn metadata(&mut self, now: Time, instance: &InstanceId, path: &str) -> Option<String> {
-        // Bringing the picture up to date may produce outputs; they wait for the next `advance`.
-        self.catch_up(now);
-        let own = self.world.instances.get(instance).filter(|own| own.power.is_on())?;
-        let leaves = self.leaves(now, own);
-        let path = path.trim_matches('/');
-        leaves.get(path).cloned().or_else(|| list(&leaves, path))
+        self.imds_answer(now, instance, path).value
     }
 
-    fn leaves(&self, now: Time, instance: &Instance) -> Leaves {
+    /// What there is at a path, as a picture shows it.
+    pub(crate) fn look_up(&self, now: Time, own: &Instance, picture: &Picture, path: &str) -> Option<String> {
+        let leaves = self.leaves(now, own, picture);
+        let path = path.trim_matches('/');
+        if let Some(value) = leaves.get(path) {
+            return Some(value.clone());
+        }
+        let names = names_below(&leaves, path)?;
+        let names = if path == MACS { picture.in_order(names) } else { names };
+        Some(names.join("\n"))
+    }
+
+    fn leaves(&self, now: Time, instance: &Instance, picture: &Picture) -> Leaves {
         let mut leaves = Leaves::new();
-        self.add_instance(&mut leaves, instance);
+        self.add_instance(&mut leaves, instance, picture);
         self.add_role(&mut leaves, now, instance);
-        for (mac, eni) in self.imds.lists.get(&instance.spec.id).into_iter().flatten() {
-            self.add_eni(&mut leaves, instance, *mac, eni);
+        for (mac, eni) in &picture.lists {
+            if picture.hollow.contains(mac) {
+                // A folder with nothing in it.
+                leaves.insert(format!("{MACS}/{mac}/"), String::new());
+            } else {
+                self.add_eni(&mut leaves, instance, *mac, eni, picture);
+            }
         }
         leaves.insert("dynamic/instance-identity/document".to_owned(), self.identity(instance));
         leaves
     }
 
-    fn add_instance(&self, leaves: &mut Leaves, instance: &Instance) {
+    fn add_instance(&self, leaves: &mut Leaves, instance: &Instance, picture: &Picture) {
         let world = &self.world;
         let mut put = |name: &str, value: String| _ = leaves.insert(format!("meta-data/{name}"), value);
-        let primary = self
-            .imds
-            .lists
-            .get(&instance.spec.id)
-            .and_then(|list| list.iter().find(|(_, eni)| eni.id == instance.primary));
+        let primary = picture.lists.iter().find(|(_, eni)| eni.id == instance.primary);
         let zone = world.spec.zones.iter().find(|zone| zone.name == instance.zone);
         put("ami-id", instance.birth.image.clone());
         put("ami-launch-index", instance.birth.index.to_string());
@@ -202,9 +212,9 @@ impl Cloud {
         leaves.insert(format!("meta-data/iam/security-credentials/{role}"), pretty(&key));
     }
 
-    fn add_eni(&self, leaves: &mut Leaves, instance: &Instance, mac: Mac, eni: &Listed) {
+    fn add_eni(&self, leaves: &mut Leaves, instance: &Instance, mac: Mac, eni: &Listed, picture: &Picture) {
         let world = &self.world;
-        let at = format!("meta-data/network/interfaces/macs/{mac}");
+        let at = format!("{MACS}/{mac}");
         let mut put = |name: &str, value: String| {
             if !value.is_empty() {
                 leaves.insert(format!("{at}/{name}"), value);
@@ -215,8 +225,8 @@ impl Cloud {
         put("device-number", eni.device.to_string());
         put("interface-id", eni.id.to_string());
         put("local-hostname", world.private_dns_name(eni.primary));
-        put("local-ipv4s", lines([eni.primary].iter().chain(&eni.secondary)));
-        put("ipv4-prefix", lines(&eni.prefixes));
+        put("local-ipv4s", lines([eni.primary].into_iter().chain(picture.in_order(eni.secondary.clone()))));
+        put("ipv4-prefix", lines(picture.in_order(eni.prefixes.clone())));
         put("mac", mac.to_string());
         put("owner-id", world.spec.account_id.clone());
         put("security-group-ids", lines(&eni.groups));
@@ -263,7 +273,7 @@ impl Cloud {
 }
 
 /// The names below a folder: folders end in a slash.
-fn list(leaves: &Leaves, folder: &str) -> Option<String> {
+fn names_below(leaves: &Leaves, folder: &str) -> Option<Vec<String>> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let mut names: Vec<String> = Vec::new();
     for (path, _) in leaves.range(prefix.clone()..) {
@@ -272,11 +282,11 @@ fn list(leaves: &Leaves, folder: &str) -> Option<String> {
             Some((folder, _)) => format!("{folder}/"),
             None => rest.to_owned(),
         };
-        if names.last() != Some(&name) {
+        if !name.is_empty() && names.last() != Some(&name) {
             names.push(name);
         }
     }
-    (!names.is_empty()).then(|| names.join("\n"))
+    (!names.is_empty()).then_some(names)
 }
 
 fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
