@@ -155,6 +155,12 @@ impl Cloud {
         &self.world.spec
     }
 
+    /// The network around the ENIs as it is now: what the last [`FabricEvent::Network`] said, or will say.
+    #[must_use]
+    pub fn network(&self) -> NetworkPlan {
+        self.world.plan()
+    }
+
     /// What the calendar shows at `now`, skewed if a fault skews it.
     #[must_use]
     pub fn wall(&self, now: Time) -> WallTime {

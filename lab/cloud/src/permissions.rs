@@ -20,8 +20,8 @@ pub(crate) fn permissions(rules: &[Rule], account: &str) -> Vec<IpPermission> {
             }
             RulePeer::Group(group) => permission.groups.push(UserIdGroupPair {
                 user_id: Some(account.to_owned()),
-                group_id: group.clone(),
                 description: rule.description.clone(),
+                ..UserIdGroupPair::new(group.clone())
             }),
         }
     }
@@ -35,9 +35,7 @@ fn permission(traffic: Traffic) -> IpPermission {
         ip_protocol: protocol,
         from_port: ports.map(|(from, _)| from),
         to_port: ports.map(|(_, to)| to),
-        groups: Vec::new(),
-        ip_ranges: Vec::new(),
-        ipv6_ranges: Vec::new(),
+        ..IpPermission::default()
     }
 }
 

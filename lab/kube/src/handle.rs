@@ -323,6 +323,12 @@ impl KubeHandle {
         self.shared.lock().access.allows(asked)
     }
 
+    /// The rules a user is restricted to; `None`: he is not.
+    pub(crate) fn rules_of(&self, user: &str) -> Option<Vec<PolicyRule>> {
+        let state = self.shared.lock();
+        state.access.restricted.iter().find(|(known, _)| known == user).map(|(_, rules)| rules.clone())
+    }
+
     /// Whose token it is.
     pub(crate) fn identify(&self, token: &str) -> Option<User> {
         match self.shared.tokens.read(token, self.seconds())? {

@@ -54,7 +54,7 @@ resources! {
 }
 
 impl Resource {
-    const fn fixed(group: &'static str, version: &'static str, plural: &'static str) -> Self {
+    pub(crate) const fn fixed(group: &'static str, version: &'static str, plural: &'static str) -> Self {
         Self { group: Cow::Borrowed(group), version: Cow::Borrowed(version), plural: Cow::Borrowed(plural) }
     }
 
@@ -119,7 +119,7 @@ pub struct Definition {
 /// Kind, singular, short names, namespaced, status subresource.
 type Row = (Resource, &'static str, &'static str, &'static [&'static str], bool, bool);
 
-const BUILT_IN: [Row; 14] = [
+static BUILT_IN: [Row; 14] = [
     (Resource::CONFIG_MAPS, "ConfigMap", "configmap", &["cm"], true, false),
     (Resource::ENDPOINTS, "Endpoints", "endpoints", &["ep"], true, false),
     (Resource::EVENTS, "Event", "event", &["ev"], true, false),

@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+use crate::api;
 use crate::handle::KubeHandle;
-use crate::http;
 use crate::tls::Tls;
 
 /// Connections served at once; others wait in the listener's queue.
@@ -80,7 +80,7 @@ async fn run(handle: KubeHandle, listener: TcpListener, address: SocketAddr, tls
             let present = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
             tokio::select! {
                 () = accept(&handle, present, &acceptor) => {}
-                gone = away.wait_for(|away| *away) => _ = gone.map_err(io::Error::other)?,
+                gone = away.wait_for(|away| *away) => { gone.map_err(io::Error::other)?; }
             }
         }
         shutdown(listener.as_raw_fd(), Shutdown::Both)?;
@@ -131,7 +131,7 @@ async fn converse(
     let stream = tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await??;
     let respond = service_fn(move |request| {
         let handle = handle.clone();
-        async move { Ok::<_, Infallible>(http::respond(&handle, request).await) }
+        async move { Ok::<_, Infallible>(api::respond(&handle, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);

@@ -20,7 +20,7 @@ use crate::kubelet::{PodName, PodStatus};
 use crate::place::{LabPlace, PlaceError};
 use crate::supervisor::{self, Order, Report};
 use crate::sys::fds;
-use crate::tools::{HttpOptions, HttpReply, PingOptions, PingReport};
+use crate::tools::{DnsOptions, DnsReply, HttpOptions, HttpReply, PingOptions, PingReport};
 use crate::topology::Topology;
 
 /// A lab that ends may take so long.
@@ -298,6 +298,14 @@ impl Lab {
     /// See [`Lab::exec`]. Lost packets are in the report.
     pub fn ping(&self, from: &Place, to: Ipv4Addr, options: &PingOptions) -> Result<PingReport, LabError> {
         self.tool(from, &options.arguments(to))
+    }
+
+    /// Asks a DNS server from a place, with the lab's own little client.
+    ///
+    /// # Errors
+    /// See [`Lab::exec`]. That there was no answer is in the reply.
+    pub fn dns(&self, from: &Place, name: &str, options: &DnsOptions) -> Result<DnsReply, LabError> {
+        self.tool(from, &options.arguments(name))
     }
 
     /// Asks a web server from a place, with the lab's own little client.

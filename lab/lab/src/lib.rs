@@ -3,6 +3,7 @@
 //! ```text
 //!   topology   what is built (TOML)
 //!   fabric     the VPC's network in the kernel; world: the internet
+//!   dns        the VPC's resolver
 //!   supervisor PID 1 of a lab: cloud (lab-cloud, lab-serve), nodes, the door
 //!   fault      what can be made to go wrong, and scenario files
 //!   kubelet    sandboxes and plugin calls
@@ -15,6 +16,7 @@ pub mod capture;
 pub mod cli;
 pub mod control;
 pub mod demo;
+pub mod dns;
 pub mod fabric;
 pub mod fault;
 pub mod kubelet;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab_cloud::{
-    ActiveFault, ApiError, CallId, Caller, Cloud, CloudFault, FabricEvent, FaultError, FaultId, Identity, Output,
-    OutsideEvent, Setup, Snapshot, WorldError, WorldSpec,
+    ActiveFault, ApiError, CallId, Caller, Cloud, CloudFault, FabricEvent, FaultError, FaultId, Identity, NetworkPlan,
+    Output, OutsideEvent, Setup, Snapshot, WorldError, WorldSpec,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -206,6 +206,12 @@ impl CloudHandle {
         let snapshot = self.shared.lock().cloud.snapshot(self.now());
         self.shared.changed.notify_one();
         snapshot
+    }
+
+    /// The network around the ENIs as it is now.
+    #[must_use]
+    pub fn network(&self) -> NetworkPlan {
+        self.shared.lock().cloud.network()
     }
 
     /// The calls that pass a filter, oldest first.

@@ -61,6 +61,7 @@ impl Cloud {
             Q::DescribeSubnets(r) => self.describe_subnets(&r).map(A::DescribeSubnets),
             Q::DescribeTags(r) => self.describe_tags(&r).map(A::DescribeTags),
             Q::DescribeVpcs(r) => self.describe_vpcs(&r).map(A::DescribeVpcs),
+            other => Err(not_in_the_model(&other)),
         }
     }
 
@@ -441,6 +442,11 @@ impl Cloud {
             None => Ok(()),
         }
     }
+}
+
+/// An action whose shape is known but that the model does not carry out.
+fn not_in_the_model(request: &AnyRequest) -> ApiError {
+    ApiError::client("UnsupportedOperation", format!("{} is not supported by this cloud.", request.name()))
 }
 
 /// The largest number of addresses an ENI of any type may have: what an ENI that is attached to nothing is held to.

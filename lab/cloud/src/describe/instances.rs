@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use vpc_aws::ec2::shapes::{
     DescribeInstances, DescribeInstancesResponse, GroupIdentifier, Instance, InstanceMetadataOptions,
     InstanceNetworkInterface, InstanceNetworkInterfaceAssociation, InstanceNetworkInterfaceAttachment,
-    InstancePrivateIpAddress, InstanceState, InstanceStateName, NetworkInterface, NetworkInterfaceAssociation,
-    NetworkInterfaceAttachment, Placement, PrivateIpAddressOfInterface, Reservation,
+    InstancePrivateIpAddress, InstanceState, InstanceStateName, Monitoring, NetworkInterface,
+    NetworkInterfaceAssociation, NetworkInterfaceAttachment, Placement, PrivateIpAddressOfInterface, Reservation,
 };
 
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
@@ -282,6 +282,13 @@ impl Cloud {
             launch_time: Some(self.timestamp(instance.launched)),
             placement: Some(Placement {
                 availability_zone: Some(instance.zone.clone()),
+                availability_zone_id: self
+                    .world
+                    .spec
+                    .zones
+                    .iter()
+                    .find(|zone| zone.name == instance.zone)
+                    .map(|zone| zone.id.clone()),
                 tenancy: Some("default".to_owned()),
             }),
             subnet_id: (!gone).then(|| instance.spec.subnet.clone()),
@@ -305,7 +312,19 @@ impl Cloud {
                 http_tokens: Some("required".to_owned()),
                 http_put_response_hop_limit: Some(u32::from(instance.spec.hop_limit)),
                 http_endpoint: Some("enabled".to_owned()),
+                state: Some("applied".to_owned()),
+                http_protocol_ipv6: Some("disabled".to_owned()),
+                instance_metadata_tags: Some("disabled".to_owned()),
             }),
+            iam_instance_profile: None,
+            source_dest_check: self.world.enis.get(&instance.primary).map(|eni| eni.source_dest_check),
+            public_dns_name: None,
+            key_name: None,
+            ami_launch_index: Some(0),
+            client_token: None,
+            monitoring: Some(Monitoring { state: "disabled".to_owned() }),
+            state_transition_reason: None,
+            state_reason: None,
         }
     }
 

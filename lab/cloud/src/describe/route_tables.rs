@@ -2,7 +2,8 @@
 
 use ipnet::Ipv4Net;
 use vpc_aws::ec2::shapes::{
-    DescribeRouteTables, DescribeRouteTablesResponse, Route, RouteState, RouteTableAssociation, RouteTableDescription,
+    DescribeRouteTables, DescribeRouteTablesResponse, Route, RouteState, RouteTableAssociation,
+    RouteTableAssociationState, RouteTableAssociationStateCode, RouteTableDescription,
 };
 
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
@@ -76,6 +77,7 @@ impl Cloud {
             route_table_id: table.id.clone(),
             subnet_id: tie.subnet.clone(),
             main: tie.subnet.is_none(),
+            association_state: Some(RouteTableAssociationState { state: RouteTableAssociationStateCode::Associated }),
         };
         let local = self.world.usable_cidrs().into_iter().map(local_route);
         RouteTableDescription {

@@ -93,6 +93,10 @@ impl Cloud {
             ip_permissions: permissions(&group.ingress, &account),
             ip_permissions_egress: permissions(&group.egress, &account),
             tags: show_tags(&group.tags),
+            security_group_arn: Some(format!(
+                "arn:aws:ec2:{}:{account}:security-group/{}",
+                self.world.spec.region, group.id
+            )),
             owner_id: Some(account),
         }
     }

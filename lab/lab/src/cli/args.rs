@@ -205,6 +205,23 @@ pub(super) enum ToolCommand {
         #[arg(long)]
         source: Option<Ipv4Addr>,
     },
+    /// Ask a DNS server; prints what came as JSON.
+    Dns {
+        /// Name.
+        name: String,
+        /// Address of the server.
+        #[arg(long)]
+        server: Ipv4Addr,
+        /// Type of record.
+        #[arg(long = "type", default_value = "A", value_name = "TYPE")]
+        kind: String,
+        /// Over TCP.
+        #[arg(long)]
+        tcp: bool,
+        /// For the answer, in milliseconds.
+        #[arg(long, default_value_t = 2000)]
+        timeout_ms: u64,
+    },
     /// Ask a web server; prints status and body as JSON.
     Get {
         /// http://HOST[:PORT]/PATH

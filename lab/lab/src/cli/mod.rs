@@ -22,7 +22,7 @@ use crate::control::{DaemonAction, Failure, Place};
 use crate::demo;
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
-use crate::tools::{self, HttpOptions, PingOptions};
+use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
 use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
 use args::{Cli, Command, DaemonCommand, NodeCommand, PodCommand, ToolCommand};
@@ -229,6 +229,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
                 source,
             };
             print(&to_json(&tools::ping(to, &options)?)?)
+        }
+        ToolCommand::Dns { name, server, kind, tcp, timeout_ms } => {
+            let options = DnsOptions { server, kind, tcp, timeout: Duration::from_millis(timeout_ms) };
+            print(&to_json(&tools::lookup(&name, &options))?)
         }
         ToolCommand::Get { url, method, header, timeout_ms } => {
             let split = |text: &String| {

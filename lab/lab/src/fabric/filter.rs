@@ -3,7 +3,7 @@
 //! ```text
 //! router:   prerouting  from a checked port, and (port, MAC, source) is not known       -> counted, dropped
 //!                       mark = route table of the port's subnet
-//!           input       HTTP to IMDS and EC2, ICMP                                      everything else dropped
+//!           input       HTTP to IMDS and EC2, DNS to the resolver, ICMP                 everything else dropped
 //! igw:      prerouting  from the world, to a public address nobody has                  -> dropped
 //!                       from the world: destination becomes the private address
 //!           forward     from the VPC, from an address without a public one              -> dropped
@@ -80,7 +80,7 @@ fn source_elements(port: u32, mac: vpc_model::Mac, networks: &BTreeSet<Ipv4Net>)
 }
 
 impl RouterFilter {
-    pub(super) fn install(router: &Netns) -> Result<Self, FabricError> {
+    pub(super) fn install(router: &Netns, resolvers: &[Ipv4Addr]) -> Result<Self, FabricError> {
         let mut nft = Nft::open_in(router).context("open the router's packet filter")?;
         let table = table();
         let mut batch = Batch::new();
@@ -96,6 +96,12 @@ impl RouterFilter {
             let http =
                 Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, 80);
             batch.add_rule(&table, INPUT, &http.accept());
+        }
+        for resolver in resolvers {
+            for protocol in [libc::IPPROTO_UDP as u8, libc::IPPROTO_TCP as u8] {
+                let dns = Rule::new().ip_destination(Test::Is, (*resolver).into()).destination_port(protocol, 53);
+                batch.add_rule(&table, INPUT, &dns.accept());
+            }
         }
         batch.add_rule(&table, INPUT, &Rule::new().l4_protocol(Test::Is, libc::IPPROTO_ICMP as u8).accept());
         commit(&mut nft, batch, "install the router's packet filter")?;

@@ -45,6 +45,7 @@ pub use port::PortStatus;
 pub use world::{Responder, Visit, WorldLog, listen, serve};
 
 use crate::control::Place;
+use crate::dns::{RESOLVER_ADDRESS, resolver_in};
 use crate::topology::{Target, Topology};
 use error::Context;
 use filter::{GatewayFilter, RouterFilter};
@@ -112,7 +113,8 @@ impl Fabric {
         router_switches(&router_ns)?;
         link_up(&router_ns, "lo")?;
         let mut router = Rtnl::open_in(&router_ns).context("open the router's netlink socket")?;
-        own_addresses(&mut router)?;
+        let resolvers = resolvers(&topology.cidrs);
+        own_addresses(&mut router, &resolvers)?;
 
         let world = world::build(topology)?;
         let internet_gateway = new_network()?;
@@ -121,7 +123,7 @@ impl Fabric {
         gateway_routes(&internet_gateway, topology, inside.1, outside.0)?;
         world::routes(&world, topology, outside.1)?;
         let gateway = GatewayFilter::install(&internet_gateway)?;
-        let filter = RouterFilter::install(&router_ns)?;
+        let filter = RouterFilter::install(&router_ns, &resolvers)?;
 
         let marks: BTreeMap<_, _> =
             (FIRST_TABLE..).zip(&topology.route_tables).map(|(mark, t)| (t.name.as_str(), mark)).collect();
@@ -314,12 +316,18 @@ impl Inner {
     }
 }
 
-/// The router's own services: IMDS and EC2.
-fn own_addresses(router: &mut Rtnl) -> Result<(), FabricError> {
+/// Where the VPC's resolver answers: in a VPC of these CIDRs, and in every VPC.
+#[must_use]
+pub fn resolvers(cidrs: &[Ipv4Net]) -> Vec<Ipv4Addr> {
+    resolver_in(cidrs).into_iter().chain([RESOLVER_ADDRESS]).collect()
+}
+
+/// The router's own services: IMDS, EC2 and the resolver.
+fn own_addresses(router: &mut Rtnl, resolvers: &[Ipv4Addr]) -> Result<(), FabricError> {
     let lo = router.link(&link_name("lo")?).context("find lo")?.index;
-    for address in [IMDS_ADDRESS, EC2_ADDRESS] {
+    for address in [IMDS_ADDRESS, EC2_ADDRESS].iter().chain(resolvers) {
         router
-            .add_address(&vpc_linux::Address::new(lo, address.into()))
+            .add_address(&vpc_linux::Address::new(lo, (*address).into()))
             .context("give the router its services' addresses")?;
     }
     Ok(())

@@ -21,6 +21,7 @@ use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
 use super::daemon::{Daemon, tail};
 use crate::control::{DaemonAction, DaemonStatus, Failure};
+use crate::dns::NodeNames;
 use crate::fabric::{EC2_ADDRESS, Fabric, link_up, set_switches};
 use crate::kubelet::{Kubelet, NodeView};
 use crate::sys::init::Machine;
@@ -58,6 +59,7 @@ pub(super) struct Node {
     subnet: Subnet,
     fabric: Arc<Fabric>,
     plan: RootPlan,
+    names: NodeNames,
     pub(super) kubelet: Kubelet,
     daemon: Option<Daemon>,
     state: Mutex<State>,
@@ -86,6 +88,8 @@ pub(super) struct NodePlaces {
     pub(super) programs: PathBuf,
     /// The lab's tmpfs.
     pub(super) mount_point: PathBuf,
+    /// What nodes are told about names.
+    pub(super) names: NodeNames,
 }
 
 impl Node {
@@ -106,12 +110,14 @@ impl Node {
             Daemon::new(command, spec.restart, &disk.join(LOG_DIR).join("daemon.log"), &disk.join("etc-cni/net.d"))
         });
         let kubelet = Kubelet::new(&spec.name);
+        let names = places.names.clone();
         Ok(Self {
             spec,
             instance,
             subnet,
             fabric,
             plan,
+            names,
             kubelet,
             daemon,
             state: Mutex::default(),
@@ -143,7 +149,11 @@ impl Node {
     }
 
     fn try_boot(&self, enis: &[AttachedEni]) -> Result<Running, String> {
-        let machine = Machine::boot(&self.plan).map_err(|e| e.to_string())?;
+        let primary = enis.first().ok_or("an instance without an ENI")?;
+        // What the topology places comes after it, and so may be another.
+        let files = self.names.files(&self.spec.name, primary.addresses.primary).into_iter();
+        let plan = RootPlan { files: files.chain(self.plan.files.clone()).collect(), ..self.plan.clone() };
+        let machine = Machine::boot(&plan).map_err(|e| e.to_string())?;
         let mut running = Running { machine, links: BTreeMap::new() };
         match self.connect(&mut running, enis) {
             Ok(()) => Ok(running),

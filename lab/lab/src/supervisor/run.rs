@@ -20,7 +20,8 @@ use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::nodes::Nodes;
 use super::{Order, Report, hang_up, report, server};
 use crate::control::{HostEndpoints, Place};
-use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, serve};
+use crate::dns::{NodeNames, Resolver};
+use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, resolvers, serve};
 use crate::fault::ApiSeat;
 use crate::place::LabPlace;
 use crate::topology::Topology;
@@ -62,7 +63,11 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     let visits = WorldLog::default();
     servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
-    let places = NodePlaces { programs: order.programs.clone(), mount_point: place.mount_point() };
+    let places = NodePlaces {
+        programs: order.programs.clone(),
+        mount_point: place.mount_point(),
+        names: NodeNames::of(&order.topology),
+    };
     let nodes = Nodes::of(&order.topology, places, Arc::clone(&fabric))?;
     let (host, api) = doors.serve(&runtime, &cloud)?;
     let supervisor = Arc::new(Supervisor {
@@ -236,6 +241,7 @@ impl Servers {
         let ec2 = serve_ec2(cloud.clone(), bind(EC2_ADDRESS, "EC2")?).map_err(failed("EC2"))?;
         let imds = serve_imds(cloud.clone(), bind(IMDS_ADDRESS, "IMDS")?, options).map_err(failed("IMDS"))?;
         self.running.extend([ec2, imds]);
+        Resolver::start(topology, cloud.clone(), &resolvers(&topology.cidrs)).map_err(failed("the resolver"))?;
         // They live as long as the process: the lab has no life without them.
         self.running.drain(..).for_each(std::mem::forget);
         Ok((cloud, deliveries))

@@ -88,6 +88,52 @@ xml_shape! {
         network_interfaces: Vec<InstanceNetworkInterface> = "networkInterfaceSet",
         /// How its metadata service behaves.
         metadata_options: Option<InstanceMetadataOptions> = "metadataOptions",
+        /// The profile whose role it has.
+        iam_instance_profile: Option<IamInstanceProfile> = "iamInstanceProfile",
+        /// Whether EC2 drops packets that are not from or to the primary ENI's addresses.
+        source_dest_check: Option<bool> = "sourceDestCheck",
+        /// Its public name.
+        public_dns_name: Option<String> = "dnsName",
+        /// Name of its SSH key pair.
+        key_name: Option<String> = "keyName",
+        /// Its number among those launched by the same call, from 0.
+        ami_launch_index: Option<u32> = "amiLaunchIndex",
+        /// The client token of its launch.
+        client_token: Option<String> = "clientToken",
+        /// Whether it is measured in detail.
+        monitoring: Option<Monitoring> = "monitoring",
+        /// Why it is in its state, for people.
+        state_transition_reason: Option<String> = "reason",
+        /// Why it is in its state.
+        state_reason: Option<StateReason> = "stateReason",
+    }
+}
+
+xml_shape! {
+    /// The profile whose role an instance has.
+    IamInstanceProfile {
+        /// `arn:aws:iam::<account>:instance-profile/<name>`.
+        arn: Option<String> = "arn",
+        /// Its id (`AIPA…`).
+        id: Option<String> = "id",
+    }
+}
+
+xml_shape! {
+    /// Whether an instance is measured in detail.
+    Monitoring {
+        /// `disabled`, `disabling`, `enabled` or `pending`.
+        state: String = "state",
+    }
+}
+
+xml_shape! {
+    /// Why an instance is in its state.
+    StateReason {
+        /// For example `Client.UserInitiatedShutdown`.
+        code: String = "code",
+        /// For people.
+        message: Option<String> = "message",
     }
 }
 
@@ -124,8 +170,10 @@ xml_shape! {
     /// Where an instance runs.
     #[derive(Default)]
     Placement {
-        /// The zone.
+        /// The zone by name.
         availability_zone: Option<String> = "availabilityZone",
+        /// The zone by id.
+        availability_zone_id: Option<String> = "availabilityZoneId",
         /// `default`, `dedicated` or `host`.
         tenancy: Option<String> = "tenancy",
     }
@@ -141,6 +189,12 @@ xml_shape! {
         http_put_response_hop_limit: Option<u32> = "httpPutResponseHopLimit",
         /// `enabled` or `disabled`.
         http_endpoint: Option<String> = "httpEndpoint",
+        /// `pending` or `applied`.
+        state: Option<String> = "state",
+        /// `enabled` or `disabled`: whether it is reached by IPv6, too.
+        http_protocol_ipv6: Option<String> = "httpProtocolIpv6",
+        /// `enabled` or `disabled`: whether it shows the instance's tags.
+        instance_metadata_tags: Option<String> = "instanceMetadataTags",
     }
 }
 

@@ -1,11 +1,12 @@
 //! The actions that change ENIs, and the one that lists them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
 use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Prefix28, SecurityGroupId, SubnetId};
 
-use super::interface::{Ipv4PrefixEntry, NetworkInterface};
-use super::query::{param_shape, request};
+use super::interface::{GroupIdentifier, Ipv4PrefixEntry, NetworkInterface, NetworkInterfaceAttachment};
+use super::query::{param_shape, request, shared_shape};
 use super::scalar::words;
 use super::tags::{Done, Filter, TagSpecification};
 use super::xml::xml_shape;
@@ -63,6 +64,26 @@ param_shape! {
 }
 
 param_shape! {
+    /// An IPv6 /80 asked for by name.
+    #[derive(Copy)]
+    Ipv6PrefixSpecification {
+        /// The prefix.
+        ipv6_prefix: Ipv6Net = "Ipv6Prefix",
+    }
+}
+
+param_shape! {
+    /// An IPv6 address asked for by name.
+    #[derive(Copy)]
+    InstanceIpv6Address {
+        /// The address.
+        ipv6_address: Ipv6Addr = "Ipv6Address",
+        /// Whether it is to be the primary one.
+        is_primary_ipv6: Option<bool> = "IsPrimaryIpv6",
+    }
+}
+
+param_shape! {
     /// A private address asked for by name.
     #[derive(Copy)]
     PrivateIpAddressSpecification {
@@ -107,8 +128,14 @@ request! {
         ipv4_prefix_count: Option<u32> = "Ipv4PrefixCount",
         /// So many IPv6 addresses of EC2's choice.
         ipv6_address_count: Option<u32> = "Ipv6AddressCount",
+        /// Certain IPv6 addresses.
+        ipv6_addresses: Vec<InstanceIpv6Address> = "Ipv6Addresses",
         /// So many IPv6 /80s of EC2's choice.
         ipv6_prefix_count: Option<u32> = "Ipv6PrefixCount",
+        /// Certain IPv6 /80s.
+        ipv6_prefixes: Vec<Ipv6PrefixSpecification> = "Ipv6Prefix",
+        /// Whether the first IPv6 address is to be the primary one.
+        enable_primary_ipv6: Option<bool> = "EnablePrimaryIpv6",
         /// What it is for.
         interface_type: Option<NetworkInterfaceCreationType> = "InterfaceType",
         /// Tags it is born with.
@@ -136,7 +163,10 @@ impl CreateNetworkInterface {
             ipv4_prefixes: Vec::new(),
             ipv4_prefix_count: None,
             ipv6_address_count: None,
+            ipv6_addresses: Vec::new(),
             ipv6_prefix_count: None,
+            ipv6_prefixes: Vec::new(),
+            enable_primary_ipv6: None,
             interface_type: None,
             tag_specifications: Vec::new(),
             connection_tracking: None,
@@ -192,20 +222,20 @@ param_shape! {
     }
 }
 
-param_shape! {
-    /// A text to set.
+shared_shape! {
+    /// A text.
     AttributeValue {
         /// The text.
-        value: Option<String> = "Value",
+        value: Option<String> = "value",
     }
 }
 
-param_shape! {
-    /// A switch to set.
+shared_shape! {
+    /// A switch.
     #[derive(Copy)]
     AttributeBooleanValue {
         /// The switch.
-        value: Option<bool> = "Value",
+        value: Option<bool> = "value",
     }
 }
 
@@ -224,6 +254,10 @@ request! {
         source_dest_check: Option<AttributeBooleanValue> = "SourceDestCheck",
         /// Time limits of tracked connections.
         connection_tracking: Option<ConnectionTrackingSpecification> = "ConnectionTrackingSpecification",
+        /// Whether it gets a public address when it is attached.
+        associate_public_ip_address: Option<bool> = "AssociatePublicIpAddress",
+        /// Whether its first IPv6 address is to be the primary one.
+        enable_primary_ipv6: Option<bool> = "EnablePrimaryIpv6",
         /// Only ask whether it would be allowed.
         dry_run: Option<bool> = "DryRun",
     }
@@ -240,8 +274,57 @@ impl ModifyNetworkInterfaceAttribute {
             description: None,
             source_dest_check: None,
             connection_tracking: None,
+            associate_public_ip_address: None,
+            enable_primary_ipv6: None,
             dry_run: None,
         }
+    }
+}
+
+words! {
+    closed
+    /// An attribute of an ENI.
+    NetworkInterfaceAttribute {
+        /// Its description.
+        Description = "description",
+        /// Its security groups.
+        GroupSet = "groupSet",
+        /// Its source check.
+        SourceDestCheck = "sourceDestCheck",
+        /// Its attachment.
+        Attachment = "attachment",
+        /// Whether it gets a public address when it is attached.
+        AssociatePublicIpAddress = "associatePublicIpAddress",
+    }
+}
+
+request! {
+    /// Shows one attribute of an ENI.
+    DescribeNetworkInterfaceAttribute -> DescribeNetworkInterfaceAttributeResponse {
+        /// The ENI.
+        network_interface_id: EniId = "NetworkInterfaceId",
+        /// Which attribute; EC2 refuses a request without one.
+        attribute: Option<NetworkInterfaceAttribute> = "Attribute",
+        /// Only ask whether it would be allowed.
+        dry_run: Option<bool> = "DryRun",
+    }
+}
+
+xml_shape! {
+    /// The attribute asked for; the others are absent.
+    DescribeNetworkInterfaceAttributeResponse {
+        /// The ENI.
+        network_interface_id: EniId = "networkInterfaceId",
+        /// Its attachment.
+        attachment: Option<NetworkInterfaceAttachment> = "attachment",
+        /// Its description.
+        description: Option<AttributeValue> = "description",
+        /// Its security groups.
+        groups: Option<Vec<GroupIdentifier>> = "groupSet",
+        /// Its source check.
+        source_dest_check: Option<AttributeBooleanValue> = "sourceDestCheck",
+        /// Whether it gets a public address when it is attached.
+        associate_public_ip_address: Option<bool> = "associatePublicIpAddress",
     }
 }
 

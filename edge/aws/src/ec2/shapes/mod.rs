@@ -6,25 +6,33 @@
 //! requests ([`ParamError::Unknown`]) and passed over in answers.
 
 mod describe;
+mod groups;
 mod instance;
 mod interface;
 mod interface_actions;
 mod ipv6_actions;
+mod launch;
 pub mod query;
+mod routes;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scalar;
+mod subnets;
 mod tags;
 mod vpc;
 pub mod xml;
 
 pub use describe::*;
+pub use groups::*;
 pub use instance::*;
 pub use interface::*;
 pub use interface_actions::*;
 pub use ipv6_actions::*;
+pub use launch::*;
 pub use query::{ParamError, Query, Reader, VERSION};
+pub use routes::*;
 pub use scalar::Timestamp;
+pub use subnets::*;
 pub use tags::*;
 pub use vpc::*;
 pub use xml::{Element, XmlError, XmlWriter};
@@ -266,21 +274,52 @@ macro_rules! actions {
 actions! {
     AssignIpv6Addresses,
     AssignPrivateIpAddresses,
+    AssociateRouteTable,
+    AssociateVpcCidrBlock,
     AttachNetworkInterface,
+    AuthorizeSecurityGroupEgress,
+    AuthorizeSecurityGroupIngress,
     CreateNetworkInterface,
+    CreateRoute,
+    CreateRouteTable,
+    CreateSecurityGroup,
+    CreateSubnet,
+    CreateSubnetCidrReservation,
     CreateTags,
     DeleteNetworkInterface,
+    DeleteRoute,
+    DeleteRouteTable,
+    DeleteSecurityGroup,
+    DeleteSubnet,
+    DeleteSubnetCidrReservation,
+    DeleteTags,
     DescribeAvailabilityZones,
+    DescribeInstanceStatus,
     DescribeInstanceTypes,
     DescribeInstances,
+    DescribeNetworkInterfaceAttribute,
     DescribeNetworkInterfaces,
     DescribeRouteTables,
+    DescribeSecurityGroupRules,
     DescribeSecurityGroups,
     DescribeSubnets,
     DescribeTags,
     DescribeVpcs,
     DetachNetworkInterface,
+    DisassociateRouteTable,
+    DisassociateVpcCidrBlock,
+    GetSubnetCidrReservations,
     ModifyNetworkInterfaceAttribute,
+    ModifySubnetAttribute,
+    RebootInstances,
+    ReplaceRoute,
+    ReplaceRouteTableAssociation,
+    RevokeSecurityGroupEgress,
+    RevokeSecurityGroupIngress,
+    RunInstances,
+    StartInstances,
+    StopInstances,
+    TerminateInstances,
     UnassignIpv6Addresses,
     UnassignPrivateIpAddresses,
 }

@@ -248,8 +248,12 @@ impl<T: Param> ParamField for Option<T> {
 
 impl<T: Param> ParamField for Vec<T> {
     fn write_field(&self, name: &str, out: &mut Query) {
-        for (i, value) in self.iter().enumerate() {
-            value.write(&format!("{name}.{}", i + 1), out);
+        let mut next = 1;
+        for value in self {
+            let before = out.pairs.len();
+            value.write(&format!("{name}.{next}"), out);
+            // A structure without any member leaves no trace, and no gap either.
+            next += usize::from(out.pairs.len() > before);
         }
     }
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError> {
@@ -264,10 +268,45 @@ impl<T: Param> ParamField for Vec<T> {
     }
 }
 
-/// Whether a structure is present at all.
+/// Whether a structure is present at all. One without a name of its own always is.
 pub(crate) fn present(name: &str, from: &Reader<'_>) -> bool {
-    from.has_below(name)
+    name.is_empty() || from.has_below(name)
 }
+
+/// The parameter of a structure's member. A structure without a name (`""`) has its members directly in the request.
+/// Parameters begin with a capital letter, also where the element of an answer, from which `wire` may be taken, does not.
+pub(crate) fn member(name: &str, wire: &str) -> String {
+    let mut letters = wire.chars();
+    let capital = letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>();
+    if name.is_empty() { capital } else { format!("{name}.{capital}") }
+}
+
+/// Reads and writes a structure as parameters.
+macro_rules! impl_param {
+    ($name:ident { $($field:ident: $type:ty = $wire:literal),* $(,)? }) => {
+        impl $crate::ec2::shapes::query::Param for $name {
+            fn write(&self, name: &str, out: &mut $crate::ec2::shapes::query::Query) {
+                use $crate::ec2::shapes::query::{ParamField, member};
+                $(self.$field.write_field(&member(name, $wire), out);)*
+            }
+            fn read(
+                name: &str,
+                from: &mut $crate::ec2::shapes::query::Reader<'_>,
+            ) -> Result<Option<Self>, $crate::ec2::shapes::query::ParamError> {
+                use $crate::ec2::shapes::query::{ParamField, member};
+                if !$crate::ec2::shapes::query::present(name, from) {
+                    return Ok(None);
+                }
+                Ok(Some(Self { $($field: ParamField::read_field(&member(name, $wire), from)?,)* }))
+            }
+            fn names(name: &str, out: &mut Vec<String>) {
+                use $crate::ec2::shapes::query::{ParamField, member};
+                $(<$type as ParamField>::field_names(&member(name, $wire), out);)*
+            }
+        }
+    };
+}
+pub(crate) use impl_param;
 
 /// Defines a structure inside a request: each member with its name below the structure's.
 macro_rules! param_shape {
@@ -278,32 +317,7 @@ macro_rules! param_shape {
             $($(#[$field_meta])* pub $field: $type,)*
         }
 
-        impl $crate::ec2::shapes::query::Param for $name {
-            fn write(&self, name: &str, out: &mut $crate::ec2::shapes::query::Query) {
-                $($crate::ec2::shapes::query::ParamField::write_field(
-                    &self.$field,
-                    &format!("{name}.{}", $wire),
-                    out,
-                );)*
-            }
-            fn read(
-                name: &str,
-                from: &mut $crate::ec2::shapes::query::Reader<'_>,
-            ) -> Result<Option<Self>, $crate::ec2::shapes::query::ParamError> {
-                if !$crate::ec2::shapes::query::present(name, from) {
-                    return Ok(None);
-                }
-                Ok(Some(Self {
-                    $($field: $crate::ec2::shapes::query::ParamField::read_field(
-                        &format!("{name}.{}", $wire),
-                        from,
-                    )?,)*
-                }))
-            }
-            fn names(name: &str, out: &mut Vec<String>) {
-                $(<$type as $crate::ec2::shapes::query::ParamField>::field_names(&format!("{name}.{}", $wire), out);)*
-            }
-        }
+        $crate::ec2::shapes::query::impl_param!($name { $($field: $type = $wire),* });
 
         #[cfg(test)]
         impl $crate::ec2::shapes::sample::Sample for $name {
@@ -314,6 +328,19 @@ macro_rules! param_shape {
     };
 }
 pub(crate) use param_shape;
+
+/// Defines a structure that requests and answers share: the parameters are named as the elements, with a capital letter.
+macro_rules! shared_shape {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty = $wire:literal),* $(,)? }) => {
+        $crate::ec2::shapes::xml::xml_shape! {
+            $(#[$meta])*
+            $name { $($(#[$field_meta])* $field: $type = $wire),* }
+        }
+
+        $crate::ec2::shapes::query::impl_param!($name { $($field: $type = $wire),* });
+    };
+}
+pub(crate) use shared_shape;
 
 /// Defines a request: each member with its parameter, the action's name and its answer.
 macro_rules! request {

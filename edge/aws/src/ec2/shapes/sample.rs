@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use vpc_model::{
     AllocationId, AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SecurityGroupId, Subnet,
     SubnetId, VpcId,
@@ -82,6 +82,7 @@ sample! {
     Ipv6Addr: |dice| Ipv6Addr::from_bits(u128::from(dice.roll()) << 64 | u128::from(dice.roll()));
     Ipv4Net: |dice| Ipv4Net::new(Ipv4Addr::sample(dice), dice.below(33) as u8).expect("a length").trunc();
     Ipv6Net: |dice| Ipv6Net::new(Ipv6Addr::sample(dice), dice.below(129) as u8).expect("a length").trunc();
+    IpNet: |dice| if dice.below(2) == 0 { Ipv4Net::sample(dice).into() } else { Ipv6Net::sample(dice).into() };
     Subnet: |dice| {
         let net = Ipv4Net::new(Ipv4Addr::sample(dice), 16 + dice.below(13) as u8).expect("a length").trunc();
         Self::try_from(net).expect("a subnet")

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use vpc_model::{
     AllocationId, AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SecurityGroupId, Subnet,
     SubnetId, VpcId, WallTime,
@@ -73,6 +73,7 @@ displayed! {
     Ipv6Addr, "an IPv6 address";
     Ipv4Net, "an IPv4 network (10.0.0.0/16)";
     Ipv6Net, "an IPv6 network (fd00::/80)";
+    IpNet, "a network (10.0.0.0/16)";
     Mac, "a MAC address";
     EniId, "an ENI id (eni-…)", "InvalidNetworkInterfaceID.Malformed";
     AttachmentId, "an ENI attachment id (eni-attach-…)", "InvalidNetworkInterfaceAttachmentId.Malformed";

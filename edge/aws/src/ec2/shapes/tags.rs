@@ -20,6 +20,12 @@ words! {
         SecurityGroup = "security-group",
         /// A route table.
         RouteTable = "route-table",
+        /// A rule of a security group.
+        SecurityGroupRule = "security-group-rule",
+        /// A part of a subnet that is kept for a purpose.
+        SubnetCidrReservation = "subnet-cidr-reservation",
+        /// A volume.
+        Volume = "volume",
     }
 }
 
@@ -111,6 +117,29 @@ request! {
         resources: Vec<String> = "ResourceId",
         /// The tags.
         tags: Vec<Tag> = "Tag",
+        /// Only ask whether it would be allowed.
+        dry_run: Option<bool> = "DryRun",
+    }
+}
+
+param_shape! {
+    /// A tag to be removed.
+    TagToDelete {
+        /// Its key.
+        key: String = "Key",
+        /// Remove it only if it has this value (which may be the empty one); absent = whatever its value.
+        value: Option<String> = "Value",
+    }
+}
+
+request! {
+    /// Removes tags from resources; those that are not there are no error.
+    #[derive(Default)]
+    DeleteTags -> Done {
+        /// Ids of the resources.
+        resources: Vec<String> = "ResourceId",
+        /// The tags; empty = all but those of AWS itself.
+        tags: Vec<TagToDelete> = "Tag",
         /// Only ask whether it would be allowed.
         dry_run: Option<bool> = "DryRun",
     }

@@ -34,21 +34,52 @@ proptest! {
     fn every_request_and_answer_survives_the_wire(seed: u64) {
         survives::<AssignIpv6Addresses>(seed);
         survives::<AssignPrivateIpAddresses>(seed);
+        survives::<AssociateRouteTable>(seed);
+        survives::<AssociateVpcCidrBlock>(seed);
         survives::<AttachNetworkInterface>(seed);
+        survives::<AuthorizeSecurityGroupEgress>(seed);
+        survives::<AuthorizeSecurityGroupIngress>(seed);
         survives::<CreateNetworkInterface>(seed);
+        survives::<CreateRoute>(seed);
+        survives::<CreateRouteTable>(seed);
+        survives::<CreateSecurityGroup>(seed);
+        survives::<CreateSubnet>(seed);
+        survives::<CreateSubnetCidrReservation>(seed);
         survives::<CreateTags>(seed);
         survives::<DeleteNetworkInterface>(seed);
+        survives::<DeleteRoute>(seed);
+        survives::<DeleteRouteTable>(seed);
+        survives::<DeleteSecurityGroup>(seed);
+        survives::<DeleteSubnet>(seed);
+        survives::<DeleteSubnetCidrReservation>(seed);
+        survives::<DeleteTags>(seed);
         survives::<DescribeAvailabilityZones>(seed);
+        survives::<DescribeInstanceStatus>(seed);
         survives::<DescribeInstanceTypes>(seed);
         survives::<DescribeInstances>(seed);
+        survives::<DescribeNetworkInterfaceAttribute>(seed);
         survives::<DescribeNetworkInterfaces>(seed);
         survives::<DescribeRouteTables>(seed);
+        survives::<DescribeSecurityGroupRules>(seed);
         survives::<DescribeSecurityGroups>(seed);
         survives::<DescribeSubnets>(seed);
         survives::<DescribeTags>(seed);
         survives::<DescribeVpcs>(seed);
         survives::<DetachNetworkInterface>(seed);
+        survives::<DisassociateRouteTable>(seed);
+        survives::<DisassociateVpcCidrBlock>(seed);
+        survives::<GetSubnetCidrReservations>(seed);
         survives::<ModifyNetworkInterfaceAttribute>(seed);
+        survives::<ModifySubnetAttribute>(seed);
+        survives::<RebootInstances>(seed);
+        survives::<ReplaceRoute>(seed);
+        survives::<ReplaceRouteTableAssociation>(seed);
+        survives::<RevokeSecurityGroupEgress>(seed);
+        survives::<RevokeSecurityGroupIngress>(seed);
+        survives::<RunInstances>(seed);
+        survives::<StartInstances>(seed);
+        survives::<StopInstances>(seed);
+        survives::<TerminateInstances>(seed);
         survives::<UnassignIpv6Addresses>(seed);
         survives::<UnassignPrivateIpAddresses>(seed);
     }
@@ -203,7 +234,7 @@ fn a_server_refuses_what_is_not_in_the_action() {
         (String::new(), "MissingParameter", "Action"),
         ("Action=DeleteNetworkInterface".into(), "MissingParameter", "Version"),
         ("Action=DeleteNetworkInterface&Version=2014-10-01".into(), "NoSuchVersion", "2014-10-01"),
-        ("Action=RunInstances&Version=2016-11-15".into(), "InvalidAction", "RunInstances"),
+        ("Action=RunFlowers&Version=2016-11-15".into(), "InvalidAction", "RunFlowers"),
         (base.into(), "MissingParameter", "NetworkInterfaceId"),
         (format!("{base}&NetworkInterfaceId=eni-1&Forse=true"), "UnknownParameter", "Forse"),
         (
@@ -336,4 +367,44 @@ fn errors_survive_the_wire() {
     assert_eq!(ErrorAnswer::from_xml(&error.to_xml()).unwrap(), error);
     assert!(error.to_xml().contains("<Response><Errors><Error><Code>InvalidNetworkInterfaceID.NotFound</Code>"));
     assert!(ErrorAnswer::from_xml("<html><body>502</body></html>").is_err());
+}
+
+#[test]
+fn rules_are_read_in_both_spellings() {
+    let base = "Action=AuthorizeSecurityGroupIngress&Version=2016-11-15&GroupId=sg-01";
+    let rules = |pairs: &str| match AnyRequest::from_query(&form(&format!("{base}{pairs}"))).unwrap() {
+        AnyRequest::AuthorizeSecurityGroupIngress(request) => request.rules,
+        other => panic!("{other:?}"),
+    };
+    let single = rules("&IpProtocol=tcp&FromPort=22&ToPort=23&CidrIp=10.0.0.0/8");
+    let listed = rules(
+        "&IpPermissions.1.IpProtocol=tcp&IpPermissions.1.FromPort=22&IpPermissions.1.ToPort=23\
+         &IpPermissions.1.IpRanges.1.CidrIp=10.0.0.0/8",
+    );
+    assert_eq!(single.permissions(), listed.permissions());
+    assert!(single.has_single() && !listed.has_single());
+    assert_eq!(listed, RuleParameters::of(listed.permissions()));
+    let group = rules("&IpPermissions.1.IpProtocol=-1&IpPermissions.1.Groups.1.GroupId=sg-02");
+    assert_eq!(group.permissions()[0].groups, [UserIdGroupPair::new("sg-02".parse().unwrap())]);
+    assert!(rules("").permissions().is_empty());
+    for pairs in ["&ipProtocol=tcp", "&IpPermissions.1.ipProtocol=tcp", "&.IpProtocol=tcp"] {
+        let error = refusal(&format!("{base}{pairs}"));
+        assert!(matches!(error, ParamError::Unknown { .. } | ParamError::Missing { .. }), "{pairs}: {error}");
+    }
+}
+
+#[test]
+fn an_absent_list_is_not_an_empty_one() {
+    let read = |inside: &str| {
+        let document = format!(
+            "<DescribeNetworkInterfaceAttributeResponse><networkInterfaceId>eni-1</networkInterfaceId>{inside}\
+             </DescribeNetworkInterfaceAttributeResponse>"
+        );
+        answer_from_xml::<DescribeNetworkInterfaceAttribute>(&document).unwrap().body
+    };
+    assert_eq!(read("").groups, None);
+    assert_eq!(read("<groupSet/>").groups, Some(Vec::new()));
+    let described = read("<description><value>a</value></description>");
+    assert_eq!(described.description, Some(AttributeValue { value: Some("a".into()) }));
+    assert!(!answer_to_xml::<DescribeNetworkInterfaceAttribute>("r", &described).contains("groupSet"));
 }

@@ -3,6 +3,7 @@
 use ipnet::{Ipv4Net, Ipv6Net};
 use vpc_model::{EniId, InstanceId, SecurityGroupId, Subnet, SubnetId, VpcId};
 
+use super::query::shared_shape;
 use super::scalar::words;
 use super::tags::Tag;
 use super::xml::xml_shape;
@@ -147,6 +148,33 @@ xml_shape! {
         subnet_id: Option<SubnetId> = "subnetId",
         /// Whether it is the main table of the VPC.
         main: bool = "main",
+        /// Where it is in its life.
+        association_state: Option<RouteTableAssociationState> = "associationState",
+    }
+}
+
+words! {
+    open
+    /// Where the tie between a subnet and a route table is in its life.
+    RouteTableAssociationStateCode {
+        /// Being made.
+        Associating = "associating",
+        /// There.
+        Associated = "associated",
+        /// Being undone.
+        Disassociating = "disassociating",
+        /// Gone.
+        Disassociated = "disassociated",
+        /// Could not be made.
+        Failed = "failed",
+    }
+}
+
+xml_shape! {
+    /// The state of the tie between a subnet and a route table.
+    RouteTableAssociationState {
+        /// Where it is in its life.
+        state: RouteTableAssociationStateCode = "state",
     }
 }
 
@@ -217,7 +245,7 @@ xml_shape! {
     }
 }
 
-xml_shape! {
+shared_shape! {
     /// An IPv4 network in a rule.
     IpRange {
         /// The network.
@@ -227,7 +255,7 @@ xml_shape! {
     }
 }
 
-xml_shape! {
+shared_shape! {
     /// An IPv6 network in a rule.
     Ipv6Range {
         /// The network.
@@ -237,20 +265,55 @@ xml_shape! {
     }
 }
 
-xml_shape! {
+shared_shape! {
+    /// A list of networks in a rule.
+    PrefixListId {
+        /// The list (`pl-…`).
+        prefix_list_id: String = "prefixListId",
+        /// Free text.
+        description: Option<String> = "description",
+    }
+}
+
+shared_shape! {
     /// Another security group in a rule.
     UserIdGroupPair {
         /// The account.
         user_id: Option<String> = "userId",
         /// The group.
         group_id: SecurityGroupId = "groupId",
+        /// Its name (answers: default VPC only).
+        group_name: Option<String> = "groupName",
+        /// Its VPC, if that is another one.
+        vpc_id: Option<VpcId> = "vpcId",
+        /// The peering connection to that VPC.
+        vpc_peering_connection_id: Option<String> = "vpcPeeringConnectionId",
+        /// Its state.
+        peering_status: Option<String> = "peeringStatus",
         /// Free text.
         description: Option<String> = "description",
     }
 }
 
-xml_shape! {
+impl UserIdGroupPair {
+    /// A group by id alone.
+    #[must_use]
+    pub fn new(group_id: SecurityGroupId) -> Self {
+        Self {
+            user_id: None,
+            group_id,
+            group_name: None,
+            vpc_id: None,
+            vpc_peering_connection_id: None,
+            peering_status: None,
+            description: None,
+        }
+    }
+}
+
+shared_shape! {
     /// What a security group lets through.
+    #[derive(Default)]
     IpPermission {
         /// `tcp`, `udp`, `icmp`, a number, or `-1` for all.
         ip_protocol: String = "ipProtocol",
@@ -264,6 +327,8 @@ xml_shape! {
         ip_ranges: Vec<IpRange> = "ipRanges",
         /// From or to these IPv6 networks.
         ipv6_ranges: Vec<Ipv6Range> = "ipv6Ranges",
+        /// From or to the networks of these lists.
+        prefix_list_ids: Vec<PrefixListId> = "prefixListIds",
     }
 }
 
@@ -284,6 +349,8 @@ xml_shape! {
         ip_permissions: Vec<IpPermission> = "ipPermissions",
         /// What it lets out.
         ip_permissions_egress: Vec<IpPermission> = "ipPermissionsEgress",
+        /// Its ARN.
+        security_group_arn: Option<String> = "securityGroupArn",
         /// Its tags.
         tags: Vec<Tag> = "tagSet",
     }

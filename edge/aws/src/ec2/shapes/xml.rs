@@ -293,6 +293,21 @@ impl<T: XmlValue> XmlField for Vec<T> {
     }
 }
 
+/// A list that may be absent altogether, which is not the same as an empty one.
+impl<T: XmlValue> XmlField for Option<Vec<T>> {
+    fn write_field(&self, name: &str, out: &mut XmlWriter) {
+        if let Some(list) = self {
+            list.write_field(name, out);
+        }
+    }
+    fn read_field(parent: &Element, name: &str) -> Result<Self, XmlError> {
+        parent.child(name).map(|_| Vec::read_field(parent, name)).transpose()
+    }
+    fn field_paths(at: &str, name: &str, out: &mut Vec<String>) {
+        Vec::<T>::field_paths(at, name, out);
+    }
+}
+
 fn join(at: &str, name: &str) -> String {
     if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") }
 }

@@ -1,7 +1,12 @@
 // Programs nobody here wrote, built from their Go modules and run against the lab's Kubernetes API.
-module github.com/vpc-cni-rs/vpc-cni-rs/tests/strangers/go
+module vpc-cni-rs/strangers/kube
 
 go 1.24.0
+
+require (
+	k8s.io/api v0.34.4
+	k8s.io/client-go v0.34.4
+)
 
 require (
 	github.com/Azure/go-ansiterm v0.0.0-20230124172434-306776ec8161 // indirect
@@ -71,10 +76,8 @@ require (
 	gopkg.in/evanphx/json-patch.v4 v4.12.0 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
-	k8s.io/api v0.34.4 // indirect
 	k8s.io/apimachinery v0.34.4 // indirect
 	k8s.io/cli-runtime v0.34.4 // indirect
-	k8s.io/client-go v0.34.4 // indirect
 	k8s.io/component-base v0.34.4 // indirect
 	k8s.io/component-helpers v0.34.4 // indirect
 	k8s.io/klog/v2 v2.130.1 // indirect
@@ -92,7 +95,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-tool k8s.io/kubernetes/cmd/kubectl
+tool (
+	k8s.io/kubernetes/cmd/kubectl
+	vpc-cni-rs/strangers/kube/clients
+)
 
 // Kubernetes' own go.mod names its staging modules by path; outside its tree they are these.
 replace (
