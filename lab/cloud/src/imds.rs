@@ -28,6 +28,8 @@ pub(crate) struct Listed {
     pub(crate) secondary: Vec<Ipv4Addr>,
     pub(crate) prefixes: Vec<Prefix28>,
     public: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Only the MAC is listed, with nothing below.
+    pub(crate) hollow: bool,
 }
 
 impl Listed {
@@ -45,6 +47,7 @@ impl Listed {
             secondary: eni.secondary.clone(),
             prefixes: eni.prefixes.clone(),
             public: eni.public.clone(),
+            hollow: false,
         })
     }
 }
@@ -76,11 +79,11 @@ impl Imds {
         self.lists.insert(instance.clone(), enis.collect());
     }
 
-    /// Lists a newly attached ENI, with its primary address only.
-    pub(crate) fn list(&mut self, world: &World, attachment: &AttachmentId) {
+    /// Lists a newly attached ENI, with its primary address only, or with nothing at all.
+    pub(crate) fn list(&mut self, world: &World, attachment: &AttachmentId, hollow: bool) {
         let Some(eni) = world.attached_as(attachment) else { return };
         let (Some(listed), Some(attachment)) = (Listed::of(eni), &eni.attachment) else { return };
-        let bare = Listed { secondary: Vec::new(), prefixes: Vec::new(), ..listed };
+        let bare = Listed { secondary: Vec::new(), prefixes: Vec::new(), hollow, ..listed };
         self.lists.entry(attachment.instance.clone()).or_default().insert(eni.mac, bare);
     }
 
@@ -91,6 +94,13 @@ impl Imds {
         let listed = self.lists.get_mut(&attachment.instance).and_then(|list| list.get_mut(&eni.mac));
         if let (Some(listed), Some(now)) = (listed, Listed::of(eni)) {
             *listed = now;
+        }
+    }
+
+    /// Empties what lies below a MAC.
+    pub(crate) fn hollow(&mut self, instance: &InstanceId, mac: Mac) {
+        if let Some(eni) = self.lists.get_mut(instance).and_then(|list| list.get_mut(&mac)) {
+            eni.hollow = true;
         }
     }
 
@@ -129,6 +139,10 @@ impl Cloud {
 
     /// What there is at a path, as a picture shows it.
     pub(crate) fn look_up(&self, now: Time, own: &Instance, picture: &Picture, path: &str) -> Option<String> {
+        if path.trim_matches('/').is_empty() {
+            // The folders of the top are listed without slashes.
+            return Some("dynamic\nmeta-data".to_owned());
+        }
         let leaves = self.leaves(now, own, picture);
         let path = path.trim_matches('/');
         if let Some(value) = leaves.get(path) {
@@ -144,7 +158,7 @@ impl Cloud {
         self.add_instance(&mut leaves, instance, picture);
         self.add_role(&mut leaves, now, instance);
         for (mac, eni) in &picture.lists {
-            if picture.hollow.contains(mac) {
+            if eni.hollow {
                 // A folder with nothing in it.
                 leaves.insert(format!("{MACS}/{mac}/"), String::new());
             } else {
@@ -158,15 +172,22 @@ impl Cloud {
     fn add_instance(&self, leaves: &mut Leaves, instance: &Instance, picture: &Picture) {
         let world = &self.world;
         let mut put = |name: &str, value: String| _ = leaves.insert(format!("meta-data/{name}"), value);
+        let spec = &instance.spec;
         let primary = picture.lists.iter().find(|(_, eni)| eni.id == instance.primary);
         let zone = world.spec.zones.iter().find(|zone| zone.name == instance.zone);
         put("ami-id", instance.birth.image.clone());
         put("ami-launch-index", instance.birth.index.to_string());
+        put("ami-manifest-path", "(unknown)".to_owned());
+        put("block-device-mapping/ami", "/dev/xvda".to_owned());
+        put("block-device-mapping/root", "/dev/xvda".to_owned());
+        put("events/maintenance/history", "[]".to_owned());
+        put("events/maintenance/scheduled", "[]".to_owned());
+        put("hibernation/configured", "false".to_owned());
         put("hostname", instance.private_dns_name.clone());
         put("instance-action", "none".to_owned());
-        put("instance-id", instance.spec.id.to_string());
+        put("instance-id", spec.id.to_string());
         put("instance-life-cycle", "on-demand".to_owned());
-        put("instance-type", instance.spec.instance_type.clone());
+        put("instance-type", spec.instance_type.clone());
         put("local-hostname", instance.private_dns_name.clone());
         put("local-ipv4", instance.private_ip.to_string());
         put("placement/availability-zone", instance.zone.clone());
@@ -174,8 +195,12 @@ impl Cloud {
         put("placement/region", world.spec.region.clone());
         put("profile", "default-hvm".to_owned());
         put("reservation-id", instance.birth.reservation.clone());
-        put("services/domain", "amazonaws.com".to_owned());
-        put("services/partition", "aws".to_owned());
+        put("services/domain", domain(&world.spec.region).to_owned());
+        put("services/partition", partition(&world.spec.region).to_owned());
+        put("system", if instance.limits.takes_prefixes() { "nitro" } else { "xen" }.to_owned());
+        if spec.metadata_tags {
+            instance.tags.iter().for_each(|(key, value)| put(&format!("tags/instance/{key}"), value.clone()));
+        }
         if let Some((mac, eni)) = primary {
             put("mac", mac.to_string());
             put("security-groups", lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name)));
@@ -196,7 +221,7 @@ impl Cloud {
         let info = serde_json::json!({
             "Code": "Success",
             "LastUpdated": issued,
-            "InstanceProfileArn": format!("arn:aws:iam::{account}:instance-profile/{role}"),
+            "InstanceProfileArn": format!("arn:{}:iam::{account}:instance-profile/{role}", partition(&self.world.spec.region)),
             "InstanceProfileId": crate::spec::id_text("AIPA", role).to_uppercase(),
         });
         let key = serde_json::json!({
@@ -287,6 +312,20 @@ fn names_below(leaves: &Leaves, folder: &str) -> Option<Vec<String>> {
         }
     }
     (!names.is_empty()).then_some(names)
+}
+
+/// The partition of a region.
+pub(crate) fn partition(region: &str) -> &'static str {
+    match region {
+        _ if region.starts_with("cn-") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
+}
+
+/// The domain of a region's services.
+fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
 }
 
 fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

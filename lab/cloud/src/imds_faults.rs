@@ -4,9 +4,7 @@
 //! The real picture goes on underneath; lifting a fault shows it again at once. A request counts as a hit of a fault only if
 //! its answer is another one because of it.
 
-use std::collections::BTreeSet;
-
-use vpc_model::{InstanceId, Mac, Millis, Time};
+use vpc_model::{InstanceId, Millis, Time};
 
 use crate::cloud::Cloud;
 use crate::dice::Dice;
@@ -40,8 +38,6 @@ pub struct ImdsAnswer {
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
     pub(crate) lists: Lists,
-    /// MACs that are listed, but with nothing below.
-    pub(crate) hollow: BTreeSet<Mac>,
     /// MACs, secondary addresses and prefixes are shuffled with this; `None`: they come in order.
     pub(crate) shuffle: Option<Dice>,
 }
@@ -91,7 +87,7 @@ impl Cloud {
             return ImdsAnswer::default();
         };
         let lists = self.imds.of_instance(instance);
-        let mut picture = Picture { lists, hollow: BTreeSet::new(), shuffle: None };
+        let mut picture = Picture { lists, shuffle: None };
         let mut answer = ImdsAnswer { value: self.look_up(now, own, &picture, path), faults: Vec::new() };
         for (id, active) in self.faults.iter().filter(|(_, active)| active.is_about(instance)) {
             if self.spoil_picture(&mut picture, own, id, active) {
@@ -123,8 +119,7 @@ impl Cloud {
                 None => eni.id == own.primary,
             }),
             (CloudFault::ImdsHollow { .. }, _) => {
-                let secondary = picture.lists.iter().filter(|(_, eni)| eni.id != own.primary);
-                picture.hollow = secondary.map(|(mac, _)| *mac).collect();
+                picture.lists.values_mut().filter(|eni| eni.id != own.primary).for_each(|eni| eni.hollow = true);
             }
             _ => return false,
         }

@@ -44,7 +44,7 @@ pub use event::{AttachedEni, EniAddresses, FabricEvent, LaunchedInstance};
 pub use fault::{ActiveFault, CloudFault, ErrorWhen, FaultError, FaultId, OutsideEvent};
 pub use imds_faults::{ImdsAnswer, ImdsArrival};
 pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
-pub use profile::{Profile, Setup, Span};
+pub use profile::{ImdsQuirks, Profile, Setup, Span};
 pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
 pub use spec::{
     EndpointSpec, ExtraEniSpec, GroupRule, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, PeeringSpec,
