@@ -277,6 +277,12 @@ impl Cloud {
         self.world.instances.values().find(|instance| instance.spec.name == name).map(|i| i.spec.id.clone())
     }
 
+    /// The name of an instance.
+    #[must_use]
+    pub fn name_of(&self, instance: &InstanceId) -> Option<String> {
+        self.world.instances.get(instance).map(|instance| instance.spec.name.clone())
+    }
+
     /// Whether IMDS wants a session token with every request of an instance.
     #[must_use]
     pub fn tokens_required(&self, instance: &InstanceId) -> bool {

@@ -314,7 +314,8 @@ impl Claim {
     }
 
     fn in_query(parameters: &[(String, String)]) -> Result<Self, SignatureRefusal> {
-        let find = |name: &str| parameters.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
+        let find =
+            |name: &str| parameters.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
         let field = |name: &str| find(name).ok_or_else(|| incomplete(format!("the query has no {name}")));
         if field("X-Amz-Algorithm")? != ALGORITHM {
             return Err(incomplete(format!("expected {ALGORITHM}")));
@@ -606,7 +607,8 @@ mod tests {
 
     #[test]
     fn old_requests_fail_and_older_ones_have_expired() {
-        let refused = |offset| at(offset, false).map_err(|refusal| (refusal.code(), refusal.status(), refusal.message()));
+        let refused =
+            |offset| at(offset, false).map_err(|refusal| (refusal.code(), refusal.status(), refusal.message()));
         assert!(refused(299).is_ok() && refused(-299).is_ok());
         let failure = "AWS was not able to validate the provided access credentials".to_owned();
         assert_eq!(refused(302), Err(("AuthFailure", 401, failure.clone())));
