@@ -8,6 +8,7 @@ use vpc_model::{InstanceId, Millis, Time};
 use crate::cloud::{Caller, Cloud};
 use crate::dice::Dice;
 use crate::ids::hash64;
+use crate::spec::id_text;
 
 /// Access key of the account itself: documented, worth nothing outside the lab.
 pub const ACCESS_KEY: &str = "AKIALABEXAMPLE00000A";
@@ -53,6 +54,16 @@ pub struct Identity {
     pub session_token: Option<String>,
     /// Whether the credentials are no longer taken.
     pub expired: bool,
+}
+
+/// The ARN of the instance profile that carries a role; both have the same name.
+pub(crate) fn profile_arn(account: &str, role: &str) -> String {
+    format!("arn:aws:iam::{account}:instance-profile/{role}")
+}
+
+/// The id of that profile.
+pub(crate) fn profile_id(role: &str) -> String {
+    id_text("AIPA", role).to_uppercase()
 }
 
 impl Cloud {

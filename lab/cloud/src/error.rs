@@ -71,6 +71,10 @@ impl ApiError {
         Self::client("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist"))
     }
 
+    pub(crate) fn no_rule(id: &impl Display) -> Self {
+        Self::client("InvalidSecurityGroupRuleId.NotFound", format!("The security group rule ID '{id}' does not exist"))
+    }
+
     /// The VPC is not the account's default VPC, and in others groups have no names of their own.
     pub(crate) fn no_default_vpc() -> Self {
         Self::client(

@@ -12,6 +12,7 @@ use vpc_model::{
 };
 
 use crate::cloud::Cloud;
+use crate::credentials::{profile_arn, profile_id};
 use crate::imds_faults::Picture;
 use crate::world::{Eni, Instance, World};
 
@@ -221,8 +222,8 @@ impl Cloud {
         let info = serde_json::json!({
             "Code": "Success",
             "LastUpdated": issued,
-            "InstanceProfileArn": format!("arn:{}:iam::{account}:instance-profile/{role}", partition(&self.world.spec.region)),
-            "InstanceProfileId": crate::spec::id_text("AIPA", role).to_uppercase(),
+            "InstanceProfileArn": profile_arn(account, role),
+            "InstanceProfileId": profile_id(role),
         });
         let key = serde_json::json!({
             "Code": "Success",

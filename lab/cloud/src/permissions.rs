@@ -40,7 +40,7 @@ fn permission(traffic: Traffic) -> IpPermission {
 }
 
 /// Protocol and port range of some traffic in EC2's words.
-fn words(traffic: Traffic) -> (String, Option<(i32, i32)>) {
+pub(crate) fn words(traffic: Traffic) -> (String, Option<(i32, i32)>) {
     let any = |number: Option<u8>| number.map_or(-1, i32::from);
     match traffic {
         Traffic::All => ("-1".to_owned(), None),

@@ -5,6 +5,7 @@
 use vpc_model::Mac;
 
 use super::constants::{LIST_ELEM, data, rule};
+use super::meter::put_limit;
 use crate::netlink::encode::Message;
 
 /// A register: where one expression leaves a value for the next.
@@ -351,6 +352,17 @@ pub enum Expr {
     },
     /// The maximum segment size of a TCP SYN becomes what the route's MTU allows. Two expressions and a conversion in one.
     ClampMss,
+    /// Goes on for packets over a rate of their key's own in a [`super::Meter`].
+    OverRate {
+        /** The meter. */
+        meter: String,
+        /** The key. */
+        key: Reg,
+        /** Packets per second. */
+        per_second: u64,
+        /** Packets at once. */
+        burst: u32,
+    },
 }
 
 impl Expr {
@@ -418,6 +430,10 @@ impl Expr {
                 value_in(value_in(m.be32(1, reg.0).be32(2, u32::from(*inverted)), 3, from), 4, to)
             }),
             Self::ClampMss => put_clamp_mss(m),
+            Self::OverRate { meter, key, per_second, burst } => named(m, "dynset", |m| {
+                // Operation 0: add the key, or ask the limit it has already.
+                m.text(1, meter).be32(3, 0).be32(4, key.0).nest(7, |m| put_limit(m, *per_second, *burst))
+            }),
         }
     }
 }

@@ -422,6 +422,13 @@ impl Rule {
         self.then(Expr::Masquerade { flags })
     }
 
+    /// Only for what is over a rate: so many packets per second, after a burst, for each value of the key by itself.
+    #[must_use]
+    pub fn over_rate(self, key: Selector, meter: &str, per_second: u64, burst: u32) -> Self {
+        let (meter, register) = (meter.to_owned(), Self::key_register(&[key]));
+        self.key(&[key]).then(Expr::OverRate { meter, key: register, per_second, burst })
+    }
+
     /// Counts packets and bytes that come this far.
     #[must_use]
     pub fn counter(self) -> Self {

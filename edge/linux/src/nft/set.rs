@@ -47,7 +47,7 @@ impl KeyType {
     }
 
     /// The number the `nft` program gives the type (`TYPE_*` of its datatype.h). The kernel only stores it.
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::Ipv4Addr => 7,
             Self::EtherAddr => 9,

@@ -61,6 +61,12 @@ impl Cloud {
             Q::DescribeSubnets(r) => self.describe_subnets(&r).map(A::DescribeSubnets),
             Q::DescribeTags(r) => self.describe_tags(&r).map(A::DescribeTags),
             Q::DescribeVpcs(r) => self.describe_vpcs(&r).map(A::DescribeVpcs),
+            Q::DescribeInstanceStatus(r) => self.describe_instance_status(&r).map(A::DescribeInstanceStatus),
+            Q::DescribeNetworkInterfaceAttribute(r) => {
+                self.describe_eni_attribute(&r).map(A::DescribeNetworkInterfaceAttribute)
+            }
+            Q::DescribeSecurityGroupRules(r) => self.describe_rules(&r).map(A::DescribeSecurityGroupRules),
+            Q::GetSubnetCidrReservations(r) => self.get_reservations(&r).map(A::GetSubnetCidrReservations),
             other => Err(not_in_the_model(&other)),
         }
     }

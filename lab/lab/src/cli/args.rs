@@ -236,6 +236,21 @@ pub(super) enum ToolCommand {
         #[arg(long, default_value_t = 2000)]
         timeout_ms: u64,
     },
+    /// Take one connection on a TCP port and read it to its end; prints how much came as JSON.
+    Sink {
+        /// Port.
+        port: u16,
+    },
+    /// Write to a TCP port as fast as it takes it; prints how much went as JSON.
+    Pour {
+        /// Address.
+        to: Ipv4Addr,
+        /// Port.
+        port: u16,
+        /// For so long, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        millis: u64,
+    },
     /// Answer everybody on a TCP port with the address he came from.
     Serve {
         /// Port.

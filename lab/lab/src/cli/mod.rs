@@ -244,6 +244,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             let options = HttpOptions { method, headers, timeout: Duration::from_millis(timeout_ms) };
             print(&to_json(&tools::get(&url, &options))?)
         }
+        ToolCommand::Sink { port } => print(&to_json(&tools::sink(port)?)?),
+        ToolCommand::Pour { to, port, millis } => {
+            print(&to_json(&tools::pour(to, port, Duration::from_millis(millis))?)?)
+        }
         ToolCommand::Serve { port } => Ok(tools::serve(port)?),
     }
 }

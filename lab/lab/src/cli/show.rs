@@ -53,6 +53,9 @@ pub(super) fn status(lab: &LabStatus) -> String {
     if lab.fabric.spoofed > 0 {
         let _ = writeln!(out, "source check {} packets dropped", lab.fabric.spoofed);
     }
+    if let Some(dropped) = lab.link_local_dropped.filter(|dropped| *dropped > 0) {
+        let _ = writeln!(out, "link-local   {dropped} packets dropped over the limit");
+    }
     let _ = writeln!(out, "slots        {TAKEN} pod  {WARM} free  {EMPTY} empty");
     out
 }

@@ -293,6 +293,8 @@ pub struct LabStatus {
     pub nodes: Vec<NodeStatus>,
     /// The fabric.
     pub fabric: FabricStatus,
+    /// Packets to the link-local services dropped for being too many, where the topology limits them.
+    pub link_local_dropped: Option<u64>,
     /// The last visits of the public hosts, oldest first.
     pub visits: Visits,
     /// Process id of the supervisor, as the host sees it.

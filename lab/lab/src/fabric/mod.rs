@@ -20,6 +20,7 @@
 mod endpoints;
 mod error;
 mod filter;
+mod limits;
 mod links;
 mod outside;
 mod port;
@@ -39,6 +40,7 @@ use vpc_model::{EniId, GatewayOf, LinkName, RouteTable};
 
 pub use endpoints::{Endpoints, host_of};
 pub use error::FabricError;
+pub use limits::{LinkLocalLimit, hold_to};
 pub use links::link_up;
 pub(crate) use links::set_switches;
 pub use port::PortStatus;

@@ -49,6 +49,8 @@ pub struct PortStatus {
     pub networks: Vec<Ipv4Net>,
 }
 
+/// How names of ports begin.
+pub(super) const PORT_PREFIX: &str = "p-";
 /// Where the kernel indexes of ports begin; the rest comes from the ENI's MAC.
 const FIRST_INDEX: u32 = 0x0100_0000;
 
@@ -184,10 +186,10 @@ impl Port {
 }
 
 /// The port of an ENI: `p-` and the last eight digits of its id.
-fn port_name(eni: &EniId) -> Result<LinkName, FabricError> {
+pub(super) fn port_name(eni: &EniId) -> Result<LinkName, FabricError> {
     let id = eni.as_str();
     let tail = id.get(id.len().saturating_sub(8)..).unwrap_or(id);
-    link_name(&format!("p-{tail}"))
+    link_name(&format!("{PORT_PREFIX}{tail}"))
 }
 
 fn networks(addresses: &EniAddresses) -> BTreeSet<Ipv4Net> {

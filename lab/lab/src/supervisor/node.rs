@@ -22,7 +22,7 @@ use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 use super::daemon::{Daemon, tail};
 use crate::control::{DaemonAction, DaemonStatus, Failure};
 use crate::dns::NodeNames;
-use crate::fabric::{EC2_ADDRESS, Fabric, link_up, set_switches};
+use crate::fabric::{EC2_ADDRESS, Fabric, hold_to, link_up, set_switches};
 use crate::kubelet::{Kubelet, NodeView};
 use crate::sys::init::Machine;
 use crate::sys::process::{PATH, Program, Streams, wait_within};
@@ -199,6 +199,10 @@ impl Node {
         let free = (0..).filter_map(|n| format!("eth{n}").parse::<LinkName>().ok()).find(|name| !taken(name));
         let link = free.ok_or("no free link name")?;
         self.fabric.attach(eni, &running.machine.spaces.net, &link).map_err(|e| e.to_string())?;
+        if let Some(mbps) = self.spec.bandwidth_mbps {
+            let held = hold_to(&eni.id, &running.machine.spaces.net, &link, mbps);
+            held.inspect_err(|_| drop(self.fabric.detach(&eni.id))).map_err(|e| e.to_string())?;
+        }
         running.links.insert(eni.id.clone(), link);
         Ok(())
     }

@@ -21,7 +21,9 @@ use super::nodes::Nodes;
 use super::{Order, Report, hang_up, report, server};
 use crate::control::{HostEndpoints, Place};
 use crate::dns::{NodeNames, Resolver};
-use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, resolvers, serve};
+use crate::fabric::{
+    EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, LinkLocalLimit, Responder, WorldLog, listen, resolvers, serve,
+};
 use crate::fault::ApiSeat;
 use crate::place::LabPlace;
 use crate::topology::Topology;
@@ -45,6 +47,8 @@ pub(super) struct Supervisor {
     pub(super) api: ApiSeat,
     pub(super) visits: WorldLog,
     pub(super) endpoints: Endpoints,
+    /// Where the topology has one.
+    pub(super) link_local: Option<LinkLocalLimit>,
     end: mpsc::Sender<()>,
 }
 
@@ -59,6 +63,7 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     let fabric = Arc::new(Fabric::build(&order.topology).map_err(|e| e.to_string())?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(SERVER_THREADS).enable_all().build();
     let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
+    let link_local = LinkLocalLimit::install(&order.topology).map_err(|e| e.to_string())?;
     let mut servers = Servers::default();
     let visits = WorldLog::default();
     servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
@@ -82,6 +87,7 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
         host,
         api,
         endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
+        link_local,
         visits,
         end: end.clone(),
     });

@@ -80,8 +80,10 @@ xml_shape! {
         subnet_id: SubnetId = "subnetId",
         /// Its VPC.
         vpc_id: VpcId = "vpcId",
-        /// The zone of its subnet.
+        /// The zone of its subnet by name.
         availability_zone: Option<String> = "availabilityZone",
+        /// The zone by id.
+        availability_zone_id: Option<String> = "availabilityZoneId",
         /// Free text given at creation.
         description: Option<String> = "description",
         /// The account it belongs to.
