@@ -12,7 +12,7 @@ use crate::fault::{CloudFault, FaultId};
 use crate::faults::{Active, Memory};
 use crate::ids::hash64;
 use crate::imds::Lists;
-use crate::world::{Instance, Power};
+use crate::world::Instance;
 
 /// What becomes of an IMDS request when it arrives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Cloud {
                 *looks += 1;
             }
         }
-        let Some(own) = self.world.instances.get(instance).filter(|own| own.power == Power::Running) else {
+        let Some(own) = self.world.instances.get(instance).filter(|own| own.on) else {
             return ImdsAnswer::default();
         };
         let lists = self.imds.of_instance(instance);
