@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse, CreateNetworkInterfaceResponse};
+use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 
 use crate::dice::Dice;
@@ -98,8 +98,8 @@ pub struct Cloud {
     /// The time of what is being carried out. Never goes back.
     pub(crate) now: Time,
     pub(crate) imds: Imds,
-    /// CreateNetworkInterface by client token: what was asked, and what was answered.
-    pub(crate) tokens: BTreeMap<String, (AnyRequest, CreateNetworkInterfaceResponse)>,
+    /// Calls by action and client token: what was asked, and what was answered.
+    pub(crate) tokens: BTreeMap<(String, String), (AnyRequest, AnyResponse)>,
     /// Token buckets that somebody has taken from, by name.
     pub(crate) buckets: BTreeMap<String, Level>,
     pub(crate) faults: Faults,
@@ -378,7 +378,7 @@ impl Cloud {
         };
         attachment.tie = Tie::Attached;
         let instance = attachment.instance.clone();
-        let runs = instances.get(&instance).is_some_and(|instance| instance.power.is_on());
+        let runs = instances.get(&instance).is_some_and(|instance| instance.on);
         let announced = std::mem::replace(&mut attachment.seen, runs);
         if runs
             && !announced
@@ -409,10 +409,9 @@ impl Cloud {
             | AnyRequest::AssignPrivateIpAddresses(_)
             | AnyRequest::UnassignIpv6Addresses(_)
             | AnyRequest::UnassignPrivateIpAddresses(_) => profile.assign,
-            AnyRequest::CreateTags(_)
-            | AnyRequest::DeleteNetworkInterface(_)
-            | AnyRequest::ModifyNetworkInterfaceAttribute(_) => profile.modify,
-            _ => profile.describe,
+            AnyRequest::RunInstances(_) => profile.run,
+            other if other.name().starts_with("Describe") || other.name().starts_with("Get") => profile.describe,
+            _ => profile.modify,
         }
     }
 

@@ -125,7 +125,7 @@ impl Cloud {
     pub fn metadata(&mut self, now: Time, instance: &InstanceId, path: &str) -> Option<String> {
         // Bringing the picture up to date may produce outputs; they wait for the next `advance`.
         self.catch_up(now);
-        let own = self.world.instances.get(instance).filter(|own| own.power.is_on())?;
+        let own = self.world.instances.get(instance).filter(|own| own.on)?;
         let leaves = self.leaves(now, own);
         let path = path.trim_matches('/');
         leaves.get(path).cloned().or_else(|| list(&leaves, path))

@@ -51,7 +51,7 @@ impl Cloud {
     }
 
     /// Whether there are such instances.
-    pub(super) fn check_instances(&self, ids: &[InstanceId]) -> Result<(), ApiError> {
+    pub(crate) fn check_instances(&self, ids: &[InstanceId]) -> Result<(), ApiError> {
         let missing: Vec<_> = ids.iter().filter(|id| !self.world.instances.contains_key(id)).collect();
         if missing.is_empty() { Ok(()) } else { Err(ApiError::no_instances(&missing)) }
     }
