@@ -161,6 +161,12 @@ impl Cloud {
         self.world.plan()
     }
 
+    /// What the world was started with.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
     /// What the calendar shows at `now`, skewed if a fault skews it.
     #[must_use]
     pub fn wall(&self, now: Time) -> WallTime {
@@ -271,6 +277,18 @@ impl Cloud {
         self.world.instances.values().find(|instance| instance.spec.name == name).map(|i| i.spec.id.clone())
     }
 
+    /// The name of an instance.
+    #[must_use]
+    pub fn name_of(&self, instance: &InstanceId) -> Option<String> {
+        self.world.instances.get(instance).map(|instance| instance.spec.name.clone())
+    }
+
+    /// Whether IMDS wants a session token with every request of an instance.
+    #[must_use]
+    pub fn tokens_required(&self, instance: &InstanceId) -> bool {
+        self.world.instances.get(instance).is_none_or(|instance| instance.spec.tokens_required)
+    }
+
     /// How far IMDS token answers for an instance may travel.
     #[must_use]
     pub fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
@@ -341,7 +359,7 @@ impl Cloud {
             Task::Detached(id) => self.finish_detachment(&id),
             Task::ImdsMac(id) => {
                 if let Some(eni) = self.world.attached_as(&id).map(|eni| eni.id.clone()) {
-                    self.imds.list(&self.world, &id);
+                    self.imds.list(&self.world, &id, self.setup.imds.hollow_when_new);
                     self.later(self.setup.profile.imds_secondaries, Task::ImdsRefresh(eni));
                 }
             }
@@ -395,6 +413,9 @@ impl Cloud {
         let (mac, instance) = (state.mac, attachment.instance);
         if attachment.seen {
             self.emit(FabricEvent::EniDetached { instance: instance.clone(), eni, mac });
+        }
+        if self.setup.imds.hollow_when_gone {
+            self.imds.hollow(&instance, mac);
         }
         self.later(self.setup.profile.imds_drop, Task::ImdsDrop { instance, mac, attachment: attachment.id });
     }
