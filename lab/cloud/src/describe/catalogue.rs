@@ -2,10 +2,13 @@
 
 use super::Listing;
 use super::filter::Values;
+use super::instance_status::STATUSES;
 use super::instance_types::TYPES;
 use super::instances::INSTANCES;
 use super::interfaces::INTERFACES;
+use super::reservations::RESERVATIONS;
 use super::route_tables::ROUTE_TABLES;
+use super::rules::RULES;
 use super::security_groups::SECURITY_GROUPS;
 use super::subnets::SUBNETS;
 use super::tags::TAGS;
@@ -47,6 +50,9 @@ pub fn filter_catalogue() -> Vec<ActionFilters> {
         of(&ROUTE_TABLES),
         of(&TAGS),
         of(&ZONES),
+        of(&RULES),
+        of(&RESERVATIONS),
+        of(&STATUSES),
     ];
     catalogue.sort_by_key(|action| action.action);
     catalogue

@@ -37,7 +37,7 @@ const FILTERS: &[Row<NetworkInterface>] = &[
     held("attachment.instance-owner-id", |eni| all(tie(eni).and_then(|tie| tie.instance_owner_id.as_ref()))),
     held("attachment.status", |eni| all(tie(eni).map(|tie| tie.status.as_str()))),
     held("availability-zone", |eni| all(&eni.availability_zone)),
-    not_held("availability-zone-id"),
+    held("availability-zone-id", |eni| all(&eni.availability_zone_id)),
     held("description", |eni| all(&eni.description)),
     held("group-id", |eni| all(eni.groups.iter().map(|group| &group.group_id))),
     not_held("ipv6-addresses.ipv6-address"),
@@ -111,11 +111,14 @@ impl Cloud {
             private_dns_name: Some(self.world.private_dns_name(*address)),
             association: association(address),
         };
+        let zone = self.zone_of(eni);
+        let zone_id = zone.as_ref().and_then(|zone| self.zone_id(zone));
         NetworkInterface {
             network_interface_id: eni.id.clone(),
             subnet_id: eni.subnet.clone(),
             vpc_id: self.world.spec.vpc.id.clone(),
-            availability_zone: self.zone_of(eni),
+            availability_zone: zone,
+            availability_zone_id: zone_id,
             description: Some(eni.description.clone()),
             owner_id: Some(self.world.spec.account_id.clone()),
             requester_id: None,

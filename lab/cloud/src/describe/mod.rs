@@ -6,11 +6,16 @@
 
 mod catalogue;
 mod filter;
+mod instance_filters;
+mod instance_status;
 mod instance_types;
 mod instances;
+mod interface_attribute;
 mod interfaces;
 mod page;
+mod reservations;
 mod route_tables;
+mod rules;
 mod security_groups;
 mod subnets;
 mod tags;
@@ -102,7 +107,7 @@ impl Cloud {
     }
 }
 
-fn show_tags(tags: &Tags) -> Vec<Tag> {
+pub(crate) fn show_tags(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::new(key, value)).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod fault;
 mod show;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Env => print(&show::environment(&Lab::open(name)?.host_environment()?))?,
         Command::Node { command } => node(&Lab::open(name)?, command)?,
+        Command::Fault { command } => fault::run(name, command)?,
         Command::Daemon { command } => {
             let (node, action) = match &command {
                 DaemonCommand::Kill { node } => (node, DaemonAction::Kill),
@@ -243,6 +245,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             let headers = header.iter().map(split).collect::<anyhow::Result<_>>()?;
             let options = HttpOptions { method, headers, timeout: Duration::from_millis(timeout_ms) };
             print(&to_json(&tools::get(&url, &options))?)
+        }
+        ToolCommand::Sink { port } => print(&to_json(&tools::sink(port)?)?),
+        ToolCommand::Pour { to, port, millis } => {
+            print(&to_json(&tools::pour(to, port, Duration::from_millis(millis))?)?)
         }
         ToolCommand::Serve { port } => Ok(tools::serve(port)?),
     }

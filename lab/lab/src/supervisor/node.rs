@@ -7,7 +7,7 @@
 //!   InstanceStopped -> power off: every process killed, links gone; the disk stays
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,14 +15,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
-use lab_cloud::{AttachedEni, EniAddresses};
+use lab_cloud::AttachedEni;
 use vpc_linux::{Address, LinkChange, Netns, RouteSpec, Rtnl};
 use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
 use super::daemon::{Daemon, tail};
 use crate::control::{DaemonAction, DaemonStatus, Failure};
 use crate::dns::NodeNames;
-use crate::fabric::{EC2_ADDRESS, Fabric, link_up, set_switches};
+use crate::fabric::{EC2_ADDRESS, Fabric, hold_to, link_up, set_switches};
 use crate::kubelet::{Kubelet, NodeView};
 use crate::sys::init::Machine;
 use crate::sys::process::{PATH, Program, Streams, wait_within};
@@ -199,6 +199,10 @@ impl Node {
         let free = (0..).filter_map(|n| format!("eth{n}").parse::<LinkName>().ok()).find(|name| !taken(name));
         let link = free.ok_or("no free link name")?;
         self.fabric.attach(eni, &running.machine.spaces.net, &link).map_err(|e| e.to_string())?;
+        if let Some(mbps) = self.spec.bandwidth_mbps {
+            let held = hold_to(&eni.id, &running.machine.spaces.net, &link, mbps);
+            held.inspect_err(|_| drop(self.fabric.detach(&eni.id))).map_err(|e| e.to_string())?;
+        }
         running.links.insert(eni.id.clone(), link);
         Ok(())
     }
@@ -225,10 +229,10 @@ impl Node {
         }
     }
 
-    /// EC2 has changed an ENI's addresses.
-    pub(super) fn set_addresses(&self, eni: &EniId, addresses: &EniAddresses) {
-        if let Err(e) = self.fabric.set_addresses(eni, addresses) {
-            tracing::error!(node = self.spec.name, %eni, "addresses: {e}");
+    /// EC2 has changed addresses, groups or the source/destination check of an ENI.
+    pub(super) fn change(&self, eni: &AttachedEni) {
+        if let Err(e) = self.fabric.change(eni) {
+            tracing::error!(node = self.spec.name, eni = %eni.id, "change: {e}");
             self.state().problem = Some(e.to_string());
         }
     }
@@ -345,8 +349,7 @@ impl Node {
     /// What somebody at the command line wants of the daemon.
     pub(super) fn daemon_action(&self, action: DaemonAction) -> Result<(), Failure> {
         let name = &self.spec.name;
-        let daemon =
-            self.daemon.as_ref().ok_or_else(|| Failure::other(format!("{name} has no daemon in the topology")))?;
+        let daemon = self.daemon()?;
         let view = self.view()?;
         let failed = |e: std::io::Error| Failure::other(format!("{name}: {e}"));
         match action {
@@ -357,6 +360,29 @@ impl Node {
                 daemon.wait_ready(READY_PATIENCE).map_err(|e| Failure::other(format!("{name}: {e}")))
             }
         }
+    }
+
+    /// Its daemon.
+    pub(super) fn daemon(&self) -> Result<Daemon, Failure> {
+        let none = || Failure::other(format!("{} has no daemon in the topology", self.spec.name));
+        self.daemon.clone().ok_or_else(none)
+    }
+
+    /// SIGKILL to its daemon, which is started again after a while if that is given.
+    pub(super) fn kill_daemon(&self, restart: Option<Duration>) -> Result<(), Failure> {
+        let view = self.view()?;
+        let failed = |e: std::io::Error| Failure::other(format!("{}: {e}", self.spec.name));
+        self.daemon()?.kill(&view, restart).map_err(failed)
+    }
+
+    /// Its ENIs, while it has power.
+    pub(super) fn enis(&self) -> BTreeSet<EniId> {
+        self.state().running.as_ref().map(|running| running.links.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Its ENIs' links, while it has power.
+    pub(super) fn links(&self) -> Vec<LinkName> {
+        self.state().running.as_ref().map(|running| running.links.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Its namespaces and environment, while it has power.

@@ -15,13 +15,17 @@ use tokio::runtime::Runtime;
 use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
+use super::cuts::Cuts;
+use super::faults::FaultBook;
 use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::nodes::Nodes;
 use super::{Order, Report, hang_up, report, server};
 use crate::control::{HostEndpoints, Place};
 use crate::dns::{NodeNames, Resolver};
-use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, resolvers, serve};
+use crate::fabric::{
+    EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, LinkLocalLimit, Responder, WorldLog, listen, resolvers, serve,
+};
 use crate::fault::ApiSeat;
 use crate::place::LabPlace;
 use crate::topology::Topology;
@@ -43,8 +47,12 @@ pub(super) struct Supervisor {
     pub(super) host: HostEndpoints,
     /// Where the Kubernetes API is served from.
     pub(super) api: ApiSeat,
+    pub(super) faults: FaultBook,
+    pub(super) cuts: Cuts,
     pub(super) visits: WorldLog,
     pub(super) endpoints: Endpoints,
+    /// Where the topology has one.
+    pub(super) link_local: Option<LinkLocalLimit>,
     end: mpsc::Sender<()>,
 }
 
@@ -59,6 +67,7 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     let fabric = Arc::new(Fabric::build(&order.topology).map_err(|e| e.to_string())?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(SERVER_THREADS).enable_all().build();
     let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
+    let link_local = LinkLocalLimit::install(&order.topology).map_err(|e| e.to_string())?;
     let mut servers = Servers::default();
     let visits = WorldLog::default();
     servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
@@ -81,7 +90,10 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
         nodes,
         host,
         api,
+        faults: FaultBook::default(),
+        cuts: Cuts::default(),
         endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
+        link_local,
         visits,
         end: end.clone(),
     });
@@ -161,6 +173,7 @@ impl Supervisor {
                 scope.spawn(|| node.boot(enis));
             }
         });
+        self.cuts_follow();
         nodes.into_iter().map(|(node, _)| node).collect()
     }
 
@@ -177,10 +190,16 @@ impl Supervisor {
                     node.power_off();
                 }
             }
-            FabricEvent::InstanceTerminated { instance } => self.nodes.forget(instance),
+            FabricEvent::InstanceTerminated { instance } => {
+                if let Some(node) = self.node(instance) {
+                    self.faults_end_with(&node.spec.name);
+                }
+                self.nodes.forget(instance);
+            }
             FabricEvent::EniAttached { instance, eni } => {
                 if let Some(node) = self.node(instance) {
                     node.attach(eni);
+                    self.cuts_follow();
                 }
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
@@ -190,11 +209,14 @@ impl Supervisor {
             }
             FabricEvent::EniChanged { instance, eni } => {
                 if let Some(node) = self.node(instance) {
-                    node.set_addresses(&eni.id, &eni.addresses);
+                    node.change(eni);
                 }
             }
             FabricEvent::Network(plan) => {
                 self.nodes.learn(plan);
+                if let Err(e) = self.fabric.set_network(plan) {
+                    tracing::error!("network: {e}");
+                }
                 if let Err(e) = self.endpoints.follow(&self.fabric, plan) {
                     tracing::error!("endpoints: {e}");
                 }

@@ -7,6 +7,7 @@ use lab_cloud::{EniSnapshot, InstanceSnapshot, Snapshot};
 use super::node::Node;
 use super::run::Supervisor;
 use crate::control::{EniStatus, LabStatus, NodeStatus, Visits};
+use crate::fabric::LinkLocalLimit;
 
 impl Supervisor {
     pub(super) fn status(&self) -> LabStatus {
@@ -21,12 +22,14 @@ impl Supervisor {
             lab: self.lab.clone(),
             region: topology.region.clone(),
             host: self.host.clone(),
+            faults: self.fault_reports(),
             since: self.since,
             cidrs: topology.cidrs.clone(),
             public_hosts: topology.public_hosts.clone(),
             nat_gateways: topology.nat_gateways.iter().map(|g| (g.name.clone(), g.private_ip, g.public_ip)).collect(),
             nodes: self.nodes.all().iter().filter_map(node).collect(),
             fabric: self.fabric.status(),
+            link_local_dropped: self.link_local.as_ref().map(LinkLocalLimit::dropped),
             visits: last(self.visits.visits()),
             supervisor: None,
         }

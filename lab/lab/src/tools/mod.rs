@@ -6,7 +6,9 @@
 mod dns;
 mod http;
 mod ping;
+mod pour;
 
 pub use dns::{DnsOptions, DnsReply, lookup};
 pub use http::{HttpOptions, HttpReply, get, serve};
 pub use ping::{Echo, EchoAnswer, EchoError, PingOptions, PingReport, ping};
+pub use pour::{Poured, pour, sink};
