@@ -124,6 +124,12 @@ impl Cloud {
         Ok(id)
     }
 
+    /// A number for a fault that is not the cloud's own, so that all faults of a lab are numbered in one row.
+    pub fn reserve_fault(&mut self) -> FaultId {
+        self.faults.count += 1;
+        FaultId(self.faults.count)
+    }
+
     /// Ends a fault. What it held back goes on from now.
     ///
     /// # Errors
@@ -164,6 +170,15 @@ impl Cloud {
     #[must_use]
     pub fn skew_ms(&self) -> i64 {
         self.faults.skew_ms()
+    }
+
+    /// The same for the check of a signature, with the faults that had a hand in it.
+    pub fn skew_for_signature(&mut self) -> (i64, Vec<FaultId>) {
+        let skewing =
+            |(id, active): (FaultId, &Active)| matches!(active.fault, CloudFault::ClockSkew { .. }).then_some(id);
+        let faults: Vec<_> = self.faults.iter().filter_map(skewing).collect();
+        self.faults.hit(&faults);
+        (self.faults.skew_ms(), faults)
     }
 
     /// Does what a fault does at once, and gives what it remembers.

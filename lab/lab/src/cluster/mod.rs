@@ -165,6 +165,10 @@ impl Claim {
 }
 
 impl ApiServer for Cluster {
+    fn address(&self) -> Ipv4Addr {
+        KUBE_ADDRESS
+    }
+
     fn set_away(&self, away: bool) {
         self.api.set_away(away);
     }

@@ -67,19 +67,12 @@ fn id(file: &TopologyFile, name: &str) -> Result<String, String> {
             found.ok_or_else(|| unknown("subnet", name, known))
         }
         Some(("group", name)) => {
-            let known = file.group_names();
+            let known: Vec<_> = file.group_names().collect();
             let found =
                 known.contains(&name).then(|| lab_cloud::id_for::<vpc_model::SecurityGroupId>(name).to_string());
             found.ok_or_else(|| unknown("security group", name, known))
         }
         _ => Err(format!("`{BEGIN}{name}{END}`: expected `{BEGIN}subnet.NAME{END}` or `{BEGIN}group.NAME{END}`")),
-    }
-}
-
-impl TopologyFile {
-    /// Names of the security groups there will be.
-    fn group_names(&self) -> Vec<&str> {
-        vec!["default"]
     }
 }
 
