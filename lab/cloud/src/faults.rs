@@ -124,6 +124,12 @@ impl Cloud {
         Ok(id)
     }
 
+    /// A number for a fault that is not the cloud's own, so that all faults of a lab are numbered in one row.
+    pub fn reserve_fault(&mut self) -> FaultId {
+        self.faults.count += 1;
+        FaultId(self.faults.count)
+    }
+
     /// Ends a fault. What it held back goes on from now.
     ///
     /// # Errors

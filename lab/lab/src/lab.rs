@@ -16,6 +16,7 @@ use vpc_hostnet::HostState;
 
 use crate::capture::Capture;
 use crate::control::{Answer, DaemonAction, ExitReport, Failure, LabStatus, Place, Request, ScaleReport, Visits};
+use crate::fault::{Fault, FaultReport, NodeFault};
 use crate::kubelet::{PodName, PodStatus};
 use crate::place::{LabPlace, PlaceError};
 use crate::supervisor::{self, Order, Report};
@@ -383,6 +384,55 @@ impl Lab {
             ("AWS_DEFAULT_REGION", status.region.clone()),
             ("AWS_REGION", status.region),
         ])
+    }
+
+    /// Makes something go wrong; it is lifted after `lasts`, if that is given.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`]: the node, subnet, action or link that there is not, or a value that is not accepted.
+    pub fn fault(&self, fault: &Fault, lasts: Option<Duration>) -> Result<FaultReport, LabError> {
+        let for_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        self.ask(&Request::FaultAdd { fault: fault.clone(), for_ms })
+    }
+
+    /// Whether there is the node or subnet that a fault is about.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn check_fault(&self, fault: &Fault) -> Result<(), LabError> {
+        self.ask(&Request::FaultCheck { fault: fault.clone() })
+    }
+
+    /// Whether there is a node of that name.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn check_node(&self, node: &str) -> Result<(), LabError> {
+        self.check_fault(&Fault::Node(NodeFault::Reboot { node: node.to_owned() }))
+    }
+
+    /// Ends a fault.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn lift(&self, id: u64) -> Result<(), LabError> {
+        self.ask::<Vec<FaultReport>>(&Request::FaultLift { id: Some(id) }).map(drop)
+    }
+
+    /// Ends all faults that hold; those that held.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn lift_all(&self) -> Result<Vec<FaultReport>, LabError> {
+        self.ask(&Request::FaultLift { id: None })
+    }
+
+    /// All faults since the lab started, oldest first.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn faults(&self) -> Result<Vec<FaultReport>, LabError> {
+        self.ask(&Request::Faults)
     }
 
     /// Kills, stops or starts a node's daemon, and waits until that is done.

@@ -57,8 +57,12 @@ routes = [
     { to = "10.30.0.0/16", via = "data" },
     { to = "192.168.0.0/16", via = "on-premises" },
 ]
+[[security_groups]]
+name = "open"
+ingress = [{ from = "0.0.0.0/0" }]
 [node_defaults]
 daemon = { command = [] }
+security_groups = ["open"]
 [[nodes]]
 name = "a"
 subnet = "connected"

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{InstanceId, Time, WallTime};
 
-use crate::record::{CallFilter, CallRecord, Ring};
+use crate::record::{CallFilter, CallRecord, Ring, Service};
 
 /// Deliveries on their way to the fabric at most.
 const FABRIC_QUEUE: usize = 64;
@@ -176,6 +176,31 @@ impl CloudHandle {
     /// There is no such fault.
     pub async fn lift(&self, fault: FaultId) -> Result<(), FaultError> {
         self.change(|cloud, now| cloud.lift(now, fault)).await
+    }
+
+    /// A number for a fault that is not the cloud's own, so that all faults of a lab are numbered in one row.
+    #[must_use]
+    pub fn reserve_fault(&self) -> FaultId {
+        self.shared.lock().cloud.reserve_fault()
+    }
+
+    /// Writes something that was done to the lab down among the calls.
+    pub fn note(&self, what: &str, parameters: Vec<(String, String)>, outcome: &str, faults: Vec<FaultId>) {
+        self.record(CallRecord {
+            number: 0,
+            at_ms: self.now().0,
+            took_us: 0,
+            service: Service::Lab,
+            caller: None,
+            caller_name: None,
+            action: what.to_owned(),
+            parameters,
+            status: 0,
+            error: None,
+            answer: outcome.to_owned(),
+            request_id: String::new(),
+            faults,
+        });
     }
 
     /// The faults that hold now, oldest first.

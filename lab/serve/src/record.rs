@@ -27,6 +27,9 @@ pub enum Service {
     Ec2,
     /// The instance metadata service.
     Imds,
+    /// None: something that was done to the lab, so that one sees before and after which calls it was. Its action says what, its
+    /// answer what came of it.
+    Lab,
 }
 
 /// One call and its answer.
@@ -91,7 +94,7 @@ impl CallFilter {
             && self.action.as_ref().is_none_or(|action| *action == call.action)
             && self.instance.as_ref().is_none_or(|wanted| call.caller == Some(Caller::Instance(wanted.clone())))
             && call.number > self.after
-            && !(self.errors_only && (1..400).contains(&call.status))
+            && !(self.errors_only && ((1..400).contains(&call.status) || call.service == Service::Lab))
             && self.fault.is_none_or(|fault| call.faults.contains(&fault))
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use e2e::{program, root, skip};
+use e2e::{program, python_with, root, skip};
 
 const TEST: &str = "boto3_walks_through_the_labs_ec2";
 
@@ -14,10 +14,10 @@ fn boto3_walks_through_the_labs_ec2() {
         Ok(lab) => lab,
         Err(reason) => return skip(TEST, &reason),
     };
-    let python = std::env::var("VPC_CNI_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    if let Err(reason) = has_boto3(&python) {
-        return skip(TEST, &reason);
-    }
+    let python = match python_with("boto3") {
+        Ok(python) => python,
+        Err(reason) => return skip(TEST, &reason),
+    };
     let mut cloud = Command::new(lab)
         .args(["cloud", "--listen", "127.0.0.1:0"])
         .stdin(Stdio::null())
@@ -47,14 +47,6 @@ fn boto3_walks_through_the_labs_ec2() {
         .unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&walk.stdout), String::from_utf8_lossy(&walk.stderr));
     assert!(walk.status.success(), "{said}");
-}
-
-fn has_boto3(python: &str) -> Result<(), String> {
-    match Command::new(python).args(["-c", "import boto3"]).stdin(Stdio::null()).output() {
-        Err(error) => Err(format!("cannot run {python}: {error}")),
-        Ok(output) if !output.status.success() => Err(format!("{python} has no boto3 (pip install boto3)")),
-        Ok(_) => Ok(()),
-    }
 }
 
 /// A program that ends with its test.

@@ -87,6 +87,9 @@ pub enum CtKey {
     Source = 8,
     /// Destination address of a direction (4 bytes in family `ip`).
     Destination = 9,
+    /// Zone (2 bytes, the machine's order): connections of different zones have nothing to do with each other. Set it before
+    /// connection tracking sees the packet ([`super::priority::RAW`]).
+    Zone = 17,
 }
 
 /// Bits of [`CtKey::State`].
@@ -422,7 +425,7 @@ impl Expr {
             Self::Masquerade { flags } => {
                 named(m, "masq", |m| m.maybe(Some(flags.bits()).filter(|bits| *bits != 0), |m, bits| m.be32(1, bits)))
             }
-            Self::Counter => named(m, "counter", |m| m.bytes(1, &[0; 8]).bytes(2, &[0; 8])),
+            Self::Counter => m.nest(LIST_ELEM, put_counter),
             Self::Log { prefix } => named(m, "log", |m| m.text(2, prefix)),
             Self::NoTrack => named(m, "notrack", |m| m),
             Self::Reject { code } => named(m, "reject", |m| m.be32(1, 0).bytes(2, &[*code])),
@@ -443,6 +446,11 @@ fn put_clamp_mss(m: Message) -> Message {
     let m = named(m, "rt", |m| m.be32(1, Reg::A.0).be32(2, 3));
     let m = named(m, "byteorder", |m| m.be32(1, Reg::A.0).be32(2, Reg::A.0).be32(3, 1).be32(4, 2).be32(5, 2));
     named(m, "exthdr", |m| m.bytes(2, &[2]).be32(3, 2).be32(4, 2).be32(6, 1).be32(7, Reg::A.0))
+}
+
+/// A counter that begins at nothing, as name and content of an expression.
+pub(super) fn put_counter(m: Message) -> Message {
+    m.text(rule::EXPR_NAME, "counter").nest(rule::EXPR_DATA, |m| m.bytes(1, &[0; 8]).bytes(2, &[0; 8]))
 }
 
 fn named(m: Message, name: &str, inside: impl FnOnce(Message) -> Message) -> Message {

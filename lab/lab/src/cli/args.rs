@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::control::Place;
+use crate::fault;
 use crate::kubelet::PodName;
 use crate::place::DEFAULT_LAB;
 
@@ -76,6 +78,11 @@ pub(super) enum Command {
     Node {
         #[command(subcommand)]
         command: NodeCommand,
+    },
+    /// Make things go wrong, and right again; play scenarios.
+    Fault {
+        #[command(subcommand)]
+        command: FaultCommand,
     },
     /// Kill, stop or start a node's daemon.
     Daemon {
@@ -158,6 +165,49 @@ pub(super) enum NodeCommand {
     Remove {
         /// Node.
         node: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FaultCommand {
+    /// List the faults of this lab: those that hold, those that were lifted, those that happened once.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin a fault.
+    ///
+    /// Examples:
+    ///   vpc-lab fault add error action=AssignPrivateIpAddresses when=lost times=1
+    ///   vpc-lab fault add cut node=node-a from=ec2 --for 10s
+    ///   vpc-lab fault add starve node=node-a run_ms=20 stop_ms=180
+    #[command(verbatim_doc_comment, after_help = fault::help())]
+    Add {
+        /// What goes wrong: one of the kinds below.
+        kind: String,
+        /// KEY=VALUE, as the kind takes them.
+        keys: Vec<String>,
+        /// Lift it after so long (250ms, 1.5s, 2m).
+        #[arg(long, value_name = "TIME", value_parser = fault::duration)]
+        r#for: Option<Duration>,
+    },
+    /// End faults.
+    Lift {
+        /// Their numbers, as `fault list` shows them.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<u64>,
+        /// All that hold.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Play a scenario, step by step, and come back when it is over.
+    Run {
+        /// Scenario file (TOML), or the name of a ready scenario; without either, the ready ones are listed.
+        scenario: Option<PathBuf>,
+        /// Only check it, and say what would happen.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod fault;
 mod show;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Env => print(&show::environment(&Lab::open(name)?.host_environment()?))?,
         Command::Node { command } => node(&Lab::open(name)?, command)?,
+        Command::Fault { command } => fault::run(name, command)?,
         Command::Daemon { command } => {
             let (node, action) = match &command {
                 DaemonCommand::Kill { node } => (node, DaemonAction::Kill),

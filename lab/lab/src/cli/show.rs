@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use lab_cloud::Snapshot;
-use lab_serve::CallRecord;
+use lab_serve::{CallRecord, Service};
 
 use super::colours;
 use crate::control::{EniStatus, LabStatus, NodeStatus, ScaleReport};
+use crate::fault::FaultState;
 use crate::kubelet::{Phase, PodStatus};
 use crate::topology::Topology;
 
@@ -49,6 +50,10 @@ pub(super) fn status(lab: &LabStatus) -> String {
     match (&lab.host.ec2, &lab.host.problem) {
         (Some(ec2), _) => _ = writeln!(out, "this host    EC2 at http://{ec2}: eval \"$(vpc-lab env)\""),
         (None, problem) => _ = writeln!(out, "this host    {}", problem.as_deref().unwrap_or("not connected")),
+    }
+    let active: Vec<_> = lab.faults.iter().filter(|fault| fault.state == FaultState::Active).cloned().collect();
+    if !active.is_empty() {
+        let _ = write!(out, "faults\n{}", super::fault::list(&active));
     }
     if lab.fabric.spoofed > 0 {
         let _ = writeln!(out, "source check {} packets dropped", lab.fabric.spoofed);
@@ -144,6 +149,13 @@ pub(super) fn scaled(report: &ScaleReport) -> String {
 pub(super) fn calls(calls: &[CallRecord]) -> String {
     let mut out = String::new();
     for call in calls {
+        let marks = call.faults.iter().map(|fault| format!(" [fault {fault}]")).collect::<String>();
+        if call.service == Service::Lab {
+            let keys: String = call.parameters.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+            let outcome = if call.answer.is_empty() { String::new() } else { format!("  -> {}", call.answer) };
+            let _ = writeln!(out, "{:>9.3} s  * {}{keys}{outcome}{marks}", call.at_ms as f64 / 1000.0, call.action);
+            continue;
+        }
         let caller = call.caller_name.as_deref().unwrap_or("-");
         let parameters =
             call.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
@@ -151,7 +163,7 @@ pub(super) fn calls(calls: &[CallRecord]) -> String {
             call.error.as_ref().map_or_else(|| values(&call.answer), |error| format!("{error}: {}", call.answer));
         let _ = writeln!(
             out,
-            "{:>9.3} s  {caller:<10} {} {}  -> {} {} ({:.1} ms)",
+            "{:>9.3} s  {caller:<10} {} {}  -> {} {} ({:.1} ms){marks}",
             call.at_ms as f64 / 1000.0,
             call.action,
             cut(&parameters),

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fabric::{FabricStatus, Visit};
+use crate::fault::{Fault, FaultReport};
 use crate::kubelet::{PodError, PodName, PodStatus};
 use crate::topology::ON_PREMISES;
 
@@ -87,6 +88,25 @@ pub enum Request {
         /// What.
         action: DaemonAction,
     },
+    /// Begins a fault: [`FaultReport`].
+    FaultAdd {
+        /// What goes wrong.
+        fault: Fault,
+        /// It is lifted after so many milliseconds; `None`: when somebody asks for it.
+        for_ms: Option<u64>,
+    },
+    /// Whether there is the node or subnet that a fault is about: `null`.
+    FaultCheck {
+        /// The fault.
+        fault: Fault,
+    },
+    /// Ends a fault: list of [`FaultReport`].
+    FaultLift {
+        /// Which; `None`: all that hold.
+        id: Option<u64>,
+    },
+    /// All faults since the lab started: list of [`FaultReport`].
+    Faults,
     /// The kernel's state of a node's (or pod's) network: [`vpc_hostnet::HostState`].
     Kernel {
         /// Where.
@@ -281,6 +301,8 @@ pub struct LabStatus {
     pub region: String,
     /// Where programs of the host reach it.
     pub host: HostEndpoints,
+    /// Faults since it was started, oldest first.
+    pub faults: Vec<FaultReport>,
     /// When it was started.
     pub since: SystemTime,
     /// The VPC's CIDRs.

@@ -1,10 +1,13 @@
 //! The place of the Kubernetes API in a lab: whoever serves it sits down here, and faults send it away.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A Kubernetes API server that can be told to be away.
 pub trait ApiServer: Send + Sync + std::fmt::Debug {
+    /// Where nodes reach it.
+    fn address(&self) -> Ipv4Addr;
+
     /// From now on (`true`) nobody gets an answer and open watches end; or everything is as before (`false`).
     fn set_away(&self, away: bool);
 }
@@ -39,6 +42,12 @@ impl ApiSeat {
     /// This is the server from now on.
     pub fn sit(&self, server: Arc<dyn ApiServer>) {
         self.seat().server = Some(server);
+    }
+
+    /// Where nodes reach the server, if there is one.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.seat().server.as_ref().map(|server| server.address())
     }
 
     /// Sends the server away or has it back. `false`: there is none.

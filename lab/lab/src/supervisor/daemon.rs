@@ -203,6 +203,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Whether it runs.
+    pub(super) fn runs(&self) -> bool {
+        self.0.now().running.is_some()
+    }
+
     /// Sends a signal to it and to everything it has started; how many processes that was.
     pub(super) fn signal_all(&self, signal: Signal) -> usize {
         let Some(pid) = self.0.now().running.as_ref().map(|running| running.pid) else { return 0 };

@@ -8,8 +8,13 @@
 //!
 //! Whoever started the lab hears on stdout what went wrong, or that it is ready; after that the supervisor talks to its log only.
 
+mod cuts;
 mod daemon;
+mod events;
+mod faults;
+mod hold;
 mod host;
+mod kernel;
 mod launch;
 mod node;
 mod nodes;

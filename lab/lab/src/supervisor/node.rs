@@ -7,7 +7,7 @@
 //!   InstanceStopped -> power off: every process killed, links gone; the disk stays
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
-use lab_cloud::{AttachedEni, EniAddresses};
+use lab_cloud::AttachedEni;
 use vpc_linux::{Address, LinkChange, Netns, RouteSpec, Rtnl};
 use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
@@ -229,10 +229,10 @@ impl Node {
         }
     }
 
-    /// EC2 has changed an ENI's addresses.
-    pub(super) fn set_addresses(&self, eni: &EniId, addresses: &EniAddresses) {
-        if let Err(e) = self.fabric.set_addresses(eni, addresses) {
-            tracing::error!(node = self.spec.name, %eni, "addresses: {e}");
+    /// EC2 has changed addresses, groups or the source/destination check of an ENI.
+    pub(super) fn change(&self, eni: &AttachedEni) {
+        if let Err(e) = self.fabric.change(eni) {
+            tracing::error!(node = self.spec.name, eni = %eni.id, "change: {e}");
             self.state().problem = Some(e.to_string());
         }
     }
@@ -349,8 +349,7 @@ impl Node {
     /// What somebody at the command line wants of the daemon.
     pub(super) fn daemon_action(&self, action: DaemonAction) -> Result<(), Failure> {
         let name = &self.spec.name;
-        let daemon =
-            self.daemon.as_ref().ok_or_else(|| Failure::other(format!("{name} has no daemon in the topology")))?;
+        let daemon = self.daemon()?;
         let view = self.view()?;
         let failed = |e: std::io::Error| Failure::other(format!("{name}: {e}"));
         match action {
@@ -361,6 +360,29 @@ impl Node {
                 daemon.wait_ready(READY_PATIENCE).map_err(|e| Failure::other(format!("{name}: {e}")))
             }
         }
+    }
+
+    /// Its daemon.
+    pub(super) fn daemon(&self) -> Result<Daemon, Failure> {
+        let none = || Failure::other(format!("{} has no daemon in the topology", self.spec.name));
+        self.daemon.clone().ok_or_else(none)
+    }
+
+    /// SIGKILL to its daemon, which is started again after a while if that is given.
+    pub(super) fn kill_daemon(&self, restart: Option<Duration>) -> Result<(), Failure> {
+        let view = self.view()?;
+        let failed = |e: std::io::Error| Failure::other(format!("{}: {e}", self.spec.name));
+        self.daemon()?.kill(&view, restart).map_err(failed)
+    }
+
+    /// Its ENIs, while it has power.
+    pub(super) fn enis(&self) -> BTreeSet<EniId> {
+        self.state().running.as_ref().map(|running| running.links.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Its ENIs' links, while it has power.
+    pub(super) fn links(&self) -> Vec<LinkName> {
+        self.state().running.as_ref().map(|running| running.links.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Its namespaces and environment, while it has power.

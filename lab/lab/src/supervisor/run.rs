@@ -15,6 +15,8 @@ use tokio::runtime::Runtime;
 use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
+use super::cuts::Cuts;
+use super::faults::FaultBook;
 use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::nodes::Nodes;
@@ -45,6 +47,8 @@ pub(super) struct Supervisor {
     pub(super) host: HostEndpoints,
     /// Where the Kubernetes API is served from.
     pub(super) api: ApiSeat,
+    pub(super) faults: FaultBook,
+    pub(super) cuts: Cuts,
     pub(super) visits: WorldLog,
     pub(super) endpoints: Endpoints,
     /// Where the topology has one.
@@ -86,6 +90,8 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
         nodes,
         host,
         api,
+        faults: FaultBook::default(),
+        cuts: Cuts::default(),
         endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
         link_local,
         visits,
@@ -167,6 +173,7 @@ impl Supervisor {
                 scope.spawn(|| node.boot(enis));
             }
         });
+        self.cuts_follow();
         nodes.into_iter().map(|(node, _)| node).collect()
     }
 
@@ -183,10 +190,16 @@ impl Supervisor {
                     node.power_off();
                 }
             }
-            FabricEvent::InstanceTerminated { instance } => self.nodes.forget(instance),
+            FabricEvent::InstanceTerminated { instance } => {
+                if let Some(node) = self.node(instance) {
+                    self.faults_end_with(&node.spec.name);
+                }
+                self.nodes.forget(instance);
+            }
             FabricEvent::EniAttached { instance, eni } => {
                 if let Some(node) = self.node(instance) {
                     node.attach(eni);
+                    self.cuts_follow();
                 }
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
@@ -196,11 +209,14 @@ impl Supervisor {
             }
             FabricEvent::EniChanged { instance, eni } => {
                 if let Some(node) = self.node(instance) {
-                    node.set_addresses(&eni.id, &eni.addresses);
+                    node.change(eni);
                 }
             }
             FabricEvent::Network(plan) => {
                 self.nodes.learn(plan);
+                if let Err(e) = self.fabric.set_network(plan) {
+                    tracing::error!("network: {e}");
+                }
                 if let Err(e) = self.endpoints.follow(&self.fabric, plan) {
                     tracing::error!("endpoints: {e}");
                 }

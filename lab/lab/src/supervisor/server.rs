@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lab_serve::CallFilter;
 use vpc_linux::LinuxHost;
@@ -76,7 +76,7 @@ fn value(of: &impl serde::Serialize) -> Reply {
 }
 
 impl Supervisor {
-    fn handle(&self, request: Request, descriptors: Vec<OwnedFd>, connection: &UnixStream) -> Reply {
+    fn handle(self: &Arc<Self>, request: Request, descriptors: Vec<OwnedFd>, connection: &UnixStream) -> Reply {
         match request {
             Request::Status => value(&self.status()),
             Request::Down => value(&()),
@@ -97,6 +97,13 @@ impl Supervisor {
             Request::Power { node, on } => value(&self.power(&node, on)?),
             Request::NodeRemove { node } => value(&self.remove_node(&node)?),
             Request::Daemon { node, action } => value(&self.named(&node)?.daemon_action(action)?),
+            Request::FaultAdd { fault, for_ms } => value(&self.begin_fault(fault, for_ms.map(Duration::from_millis))?),
+            Request::FaultCheck { fault } => value(&self.check_fault(&fault)?),
+            Request::FaultLift { id } => match id {
+                Some(id) => value(&vec![self.lift_fault(id)?]),
+                None => value(&self.lift_all_faults()?),
+            },
+            Request::Faults => value(&self.fault_reports()),
             Request::Kernel { place } => self.kernel(&place),
             Request::Visits => value(&self.visits.visits()),
         }
@@ -131,7 +138,7 @@ impl Supervisor {
                     let vgw = self.topology.on_premises.as_ref().map(|_| "vgw");
                     none_of("gateway", name, std::iter::once("igw").chain(vgw).chain(known))
                 })?;
-                Ok((Spaces::network(network.clone()), self.outside_env()))
+                Ok((Spaces::network(network), self.outside_env()))
             }
             Place::Peer(name) => {
                 let network = self.fabric.neighbour(place).ok_or_else(|| {

@@ -22,6 +22,7 @@ impl Supervisor {
             lab: self.lab.clone(),
             region: topology.region.clone(),
             host: self.host.clone(),
+            faults: self.fault_reports(),
             since: self.since,
             cidrs: topology.cidrs.clone(),
             public_hosts: topology.public_hosts.clone(),

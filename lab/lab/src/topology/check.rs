@@ -133,6 +133,7 @@ impl TopologyFile {
         let subnets = self.subnets(&zones, &cidrs, &route_tables)?;
         public_subnets(&nat_gateways, &subnets, &route_tables)?;
         let nat_gateways = place_gateways(nat_gateways, &subnets, self.public_pool.0)?;
+        let security_groups = self.groups()?;
         let nodes = self.nodes(&subnets)?;
         let endpoints = self.endpoints(&outside.services, &subnets)?;
         let hosts: Vec<_> =
@@ -150,6 +151,7 @@ impl TopologyFile {
             subnets,
             route_tables,
             nat_gateways,
+            security_groups,
             peerings: outside.peerings,
             on_premises: outside.on_premises,
             services: outside.services,
@@ -360,6 +362,7 @@ impl TopologyFile {
         if !(1..=64).contains(&hop_limit) {
             return value(field("hop_limit"), format!("{hop_limit} is not possible: expected 1 to 64"));
         }
+        let groups = node.security_groups.as_ref().or(defaults.security_groups.as_ref()).map_or(&[][..], Vec::as_slice);
         let bandwidth_mbps = node.bandwidth_mbps.or(defaults.bandwidth_mbps);
         if let Some(mbps) = bandwidth_mbps.filter(|mbps| !BANDWIDTHS.contains(mbps)) {
             let (least, most) = (BANDWIDTHS.start(), BANDWIDTHS.end());
@@ -383,6 +386,7 @@ impl TopologyFile {
             subnet: node.subnet.clone(),
             private_ip: node.private_ip,
             public_ip: node.public_ip,
+            security_groups: self.groups_of(field("security_groups"), groups)?,
             hop_limit,
             bandwidth_mbps,
             init: init.map(|command| checked_command(&field("init"), command)).transpose()?.flatten(),

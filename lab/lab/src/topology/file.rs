@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::groups::SecurityGroupFile;
 use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, ServiceFile};
 use super::{READY, TopologyError};
 
@@ -46,6 +47,9 @@ pub struct TopologyFile {
     /// NAT gateways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nat_gateways: Vec<NatGatewayFile>,
+    /// Security groups beside the VPC's default group, which lets its members reach each other and everything go out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security_groups: Vec<SecurityGroupFile>,
     /// Other VPCs that can be reached by peering.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peerings: Vec<PeeringFile>,
@@ -151,6 +155,9 @@ pub struct NodeDefaults {
     /// Instance type. Default `m5.large`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_type: Option<String>,
+    /// Names of the security groups of the primary ENI, at most 5. Default: `["default"]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
     /// IMDS hop limit, 1 to 64. Default 1, as EC2's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
@@ -194,6 +201,9 @@ pub struct NodeFile {
     /// Instance type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_type: Option<String>,
+    /// Names of the security groups of the primary ENI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
     /// IMDS hop limit, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,

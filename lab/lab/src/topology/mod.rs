@@ -10,6 +10,7 @@
 
 mod check;
 mod file;
+mod groups;
 mod outside;
 mod ready;
 mod world;
@@ -28,6 +29,7 @@ pub use file::{
     Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, Restart, RouteFile,
     RouteTableFile, SubnetFile, TopologyFile, VpcFile,
 };
+pub use groups::{DEFAULT_GROUP, EgressFile, IngressFile, SecurityGroup, SecurityGroupFile};
 pub use ready::{READY, Ready};
 
 pub use outside::{
@@ -73,6 +75,8 @@ pub struct Topology {
     pub names: BTreeMap<String, Vec<Ipv4Addr>>,
     /// Packets per second that an ENI may send to the link-local services; `None`: no limit.
     pub link_local_pps: Option<u32>,
+    /// Security groups, the default one first.
+    pub security_groups: Vec<SecurityGroup>,
     /// Nodes.
     pub nodes: Vec<NodeSpec>,
     /// What a node is like that somebody launches while the lab runs: `node_defaults`, without a name and a subnet.
@@ -145,6 +149,8 @@ pub struct NodeSpec {
     pub private_ip: Option<Ipv4Addr>,
     /// Public address mapped to it; `None`: one of the pool if the subnet maps public addresses.
     pub public_ip: Option<Ipv4Addr>,
+    /// Names of its primary ENI's security groups; empty: the default group.
+    pub security_groups: Vec<String>,
     /// How many hops an IMDS token answer may go. At 1 only the node itself gets one.
     pub hop_limit: u8,
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s; `None`: no limit.

@@ -1,12 +1,12 @@
 //! The topology as EC2 knows it.
 
 use lab_cloud::{
-    EndpointSpec, InstanceSpec, NatGatewaySpec, PeeringSpec, RouteSpec, RouteTableSpec, RouteTarget, SecurityGroupSpec,
-    Tags, VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
+    EndpointSpec, InstanceSpec, NatGatewaySpec, PeeringSpec, RouteSpec, RouteTableSpec, RouteTarget, Tags,
+    VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
 };
 use vpc_model::InstanceId;
 
-use super::{Endpoint, NodeSpec, OnPremises, Peering, Target, Topology};
+use super::{Endpoint, NodeSpec, OnPremises, Peering, SecurityGroup, Target, Topology};
 
 /// The lab's account.
 const ACCOUNT: &str = "123456789012";
@@ -30,7 +30,7 @@ impl Topology {
             route_tables: self.cloud_route_tables(),
             internet_gateway: Some(id_text("igw-", VPC_NAME)),
             nat_gateways: self.nat_gateways.iter().map(nat_gateway).collect(),
-            security_groups: vec![SecurityGroupSpec::default_group("default")],
+            security_groups: self.security_groups.iter().map(SecurityGroup::cloud).collect(),
             peerings: self.peerings.iter().map(peering).collect(),
             virtual_gateway: self.on_premises.as_ref().map(|network| self.virtual_gateway(network)),
             endpoints: self.endpoints.iter().map(|endpoint| self.cloud_endpoint(endpoint)).collect(),
@@ -143,6 +143,7 @@ fn instance(node: &NodeSpec) -> InstanceSpec {
         private_ip: node.private_ip,
         public_ip: node.public_ip,
         hop_limit: node.hop_limit,
+        security_groups: node.security_groups.iter().map(|name| id_for(name)).collect(),
         ..InstanceSpec::new(&node.name, &node.instance_type, id_for(&node.subnet))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::catalogue::Member;
 use super::scalar::Scalar;
 
 /// The only version of the API spoken here.
@@ -184,8 +185,8 @@ pub trait Param: Sized {
     /// # Errors
     /// What is wrong in it.
     fn read(name: &str, from: &mut Reader<'_>) -> Result<Option<Self>, ParamError>;
-    /// The names of its parameters (list entries as `N`), for checks against the published model.
-    fn names(name: &str, out: &mut Vec<String>);
+    /// Its parameters (list entries as `N`), for checks against the published model.
+    fn parameters(name: &str, out: &mut Vec<Member>);
 }
 
 impl<T: Scalar> Param for T {
@@ -202,8 +203,8 @@ impl<T: Scalar> Param for T {
         };
         T::parse(text).map(Some).ok_or_else(invalid)
     }
-    fn names(name: &str, out: &mut Vec<String>) {
-        out.push(name.to_owned());
+    fn parameters(name: &str, out: &mut Vec<Member>) {
+        out.push(Member::of::<T>(name));
     }
 }
 
@@ -216,8 +217,8 @@ pub trait ParamField: Sized {
     /// # Errors
     /// What is missing or wrong.
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError>;
-    /// The names of its parameters.
-    fn field_names(name: &str, out: &mut Vec<String>);
+    /// Its parameters.
+    fn field_parameters(name: &str, out: &mut Vec<Member>);
 }
 
 impl<T: Param> ParamField for T {
@@ -227,8 +228,8 @@ impl<T: Param> ParamField for T {
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError> {
         T::read(name, from)?.ok_or_else(|| ParamError::Missing { name: name.to_owned() })
     }
-    fn field_names(name: &str, out: &mut Vec<String>) {
-        T::names(name, out);
+    fn field_parameters(name: &str, out: &mut Vec<Member>) {
+        T::parameters(name, out);
     }
 }
 
@@ -241,8 +242,8 @@ impl<T: Param> ParamField for Option<T> {
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError> {
         T::read(name, from)
     }
-    fn field_names(name: &str, out: &mut Vec<String>) {
-        T::names(name, out);
+    fn field_parameters(name: &str, out: &mut Vec<Member>) {
+        T::parameters(name, out);
     }
 }
 
@@ -263,8 +264,8 @@ impl<T: Param> ParamField for Vec<T> {
         }
         Ok(values)
     }
-    fn field_names(name: &str, out: &mut Vec<String>) {
-        T::names(&format!("{name}.N"), out);
+    fn field_parameters(name: &str, out: &mut Vec<Member>) {
+        T::parameters(&format!("{name}.N"), out);
     }
 }
 
@@ -299,9 +300,9 @@ macro_rules! impl_param {
                 }
                 Ok(Some(Self { $($field: ParamField::read_field(&member(name, $wire), from)?,)* }))
             }
-            fn names(name: &str, out: &mut Vec<String>) {
+            fn parameters(name: &str, out: &mut Vec<$crate::ec2::shapes::Member>) {
                 use $crate::ec2::shapes::query::{ParamField, member};
-                $(<$type as ParamField>::field_names(&member(name, $wire), out);)*
+                $(<$type as ParamField>::field_parameters(&member(name, $wire), out);)*
             }
         }
     };
@@ -319,7 +320,7 @@ macro_rules! param_shape {
 
         $crate::ec2::shapes::query::impl_param!($name { $($field: $type = $wire),* });
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "samples"))]
         impl $crate::ec2::shapes::sample::Sample for $name {
             fn sample(dice: &mut $crate::ec2::shapes::sample::Dice) -> Self {
                 Self { $($field: $crate::ec2::shapes::sample::Sample::sample(dice),)* }
@@ -362,14 +363,14 @@ macro_rules! request {
             ) -> Result<Self, $crate::ec2::shapes::query::ParamError> {
                 Ok(Self { $($field: $crate::ec2::shapes::query::ParamField::read_field($wire, from)?,)* })
             }
-            fn parameter_names() -> Vec<String> {
+            fn parameters() -> Vec<$crate::ec2::shapes::Member> {
                 let mut out = Vec::new();
-                $(<$type as $crate::ec2::shapes::query::ParamField>::field_names($wire, &mut out);)*
+                $(<$type as $crate::ec2::shapes::query::ParamField>::field_parameters($wire, &mut out);)*
                 out
             }
         }
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "samples"))]
         impl $crate::ec2::shapes::sample::Sample for $name {
             fn sample(dice: &mut $crate::ec2::shapes::sample::Dice) -> Self {
                 Self { $($field: $crate::ec2::shapes::sample::Sample::sample(dice),)* }

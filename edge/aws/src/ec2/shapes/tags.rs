@@ -55,8 +55,10 @@ impl super::query::Param for Tag {
             (Some(key), value) => Ok(Some(Self { key: key.into(), value: value.unwrap_or_default().into() })),
         }
     }
-    fn names(name: &str, out: &mut Vec<String>) {
-        out.extend([format!("{name}.Key"), format!("{name}.Value")]);
+    fn parameters(name: &str, out: &mut Vec<super::Member>) {
+        out.extend(
+            [format!("{name}.Key"), format!("{name}.Value")].iter().map(|name| super::Member::of::<String>(name)),
+        );
     }
 }
 
