@@ -51,7 +51,7 @@ impl Cloud {
     }
 
     /// Whether there are such instances.
-    pub(super) fn check_instances(&self, ids: &[InstanceId]) -> Result<(), ApiError> {
+    pub(crate) fn check_instances(&self, ids: &[InstanceId]) -> Result<(), ApiError> {
         let missing: Vec<_> = ids.iter().filter(|id| !self.world.instances.contains_key(id)).collect();
         if missing.is_empty() { Ok(()) } else { Err(ApiError::no_instances(&missing)) }
     }
@@ -93,7 +93,7 @@ impl Cloud {
                 .filter_map(|eni| self.show_own_eni(eni))
                 .collect(),
             metadata_options: Some(InstanceMetadataOptions {
-                http_tokens: Some("required".to_owned()),
+                http_tokens: Some(if instance.spec.tokens_required { "required" } else { "optional" }.to_owned()),
                 http_put_response_hop_limit: Some(u32::from(instance.spec.hop_limit)),
                 http_endpoint: Some("enabled".to_owned()),
                 state: Some("applied".to_owned()),
