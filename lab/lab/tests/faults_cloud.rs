@@ -189,6 +189,9 @@ fn imds(lab: &Lab, path: &str) -> HttpReply {
         lab.http(&place, url, &options).unwrap()
     };
     let token = ask("PUT", &format!("{IMDS}/api/token"), header("x-aws-ec2-metadata-token-ttl-seconds", "60"));
+    if token.status != 200 {
+        return token;
+    }
     ask("GET", &format!("{IMDS}/meta-data/{path}"), header("x-aws-ec2-metadata-token", token.body.trim()))
 }
 
