@@ -14,7 +14,7 @@ use vpc_model::InstanceId;
 use super::instance_filters::{INSTANCE_FILTERS, ShownInstance};
 use super::interfaces::attachment_status;
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags};
+use super::{Listing, show_tags, well_formed};
 use crate::cloud::Cloud;
 use crate::credentials::{profile_arn, profile_id};
 use crate::error::ApiError;
@@ -52,6 +52,7 @@ impl Cloud {
 
     /// Whether there are such instances.
     pub(crate) fn check_instances(&self, ids: &[InstanceId]) -> Result<(), ApiError> {
+        well_formed(ids, InstanceId::PREFIX, "InvalidInstanceID.Malformed")?;
         let missing: Vec<_> = ids.iter().filter(|id| !self.world.instances.contains_key(id)).collect();
         if missing.is_empty() { Ok(()) } else { Err(ApiError::no_instances(&missing)) }
     }
