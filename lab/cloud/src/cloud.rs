@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse, CreateNetworkInterfaceResponse};
+use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 
 use crate::dice::Dice;
@@ -98,8 +98,8 @@ pub struct Cloud {
     /// The time of what is being carried out. Never goes back.
     pub(crate) now: Time,
     pub(crate) imds: Imds,
-    /// CreateNetworkInterface by client token: what was asked, and what was answered.
-    pub(crate) tokens: BTreeMap<String, (AnyRequest, CreateNetworkInterfaceResponse)>,
+    /// Calls by action and client token: what was asked, and what was answered.
+    pub(crate) tokens: BTreeMap<(String, String), (AnyRequest, AnyResponse)>,
     /// Token buckets that somebody has taken from, by name.
     pub(crate) buckets: BTreeMap<String, Level>,
     pub(crate) faults: Faults,
@@ -159,6 +159,12 @@ impl Cloud {
     #[must_use]
     pub fn network(&self) -> NetworkPlan {
         self.world.plan()
+    }
+
+    /// What the world was started with.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// What the calendar shows at `now`, skewed if a fault skews it.
@@ -271,6 +277,18 @@ impl Cloud {
         self.world.instances.values().find(|instance| instance.spec.name == name).map(|i| i.spec.id.clone())
     }
 
+    /// The name of an instance.
+    #[must_use]
+    pub fn name_of(&self, instance: &InstanceId) -> Option<String> {
+        self.world.instances.get(instance).map(|instance| instance.spec.name.clone())
+    }
+
+    /// Whether IMDS wants a session token with every request of an instance.
+    #[must_use]
+    pub fn tokens_required(&self, instance: &InstanceId) -> bool {
+        self.world.instances.get(instance).is_none_or(|instance| instance.spec.tokens_required)
+    }
+
     /// How far IMDS token answers for an instance may travel.
     #[must_use]
     pub fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
@@ -341,7 +359,7 @@ impl Cloud {
             Task::Detached(id) => self.finish_detachment(&id),
             Task::ImdsMac(id) => {
                 if let Some(eni) = self.world.attached_as(&id).map(|eni| eni.id.clone()) {
-                    self.imds.list(&self.world, &id);
+                    self.imds.list(&self.world, &id, self.setup.imds.hollow_when_new);
                     self.later(self.setup.profile.imds_secondaries, Task::ImdsRefresh(eni));
                 }
             }
@@ -378,7 +396,7 @@ impl Cloud {
         };
         attachment.tie = Tie::Attached;
         let instance = attachment.instance.clone();
-        let runs = instances.get(&instance).is_some_and(|instance| instance.power.is_on());
+        let runs = instances.get(&instance).is_some_and(|instance| instance.on);
         let announced = std::mem::replace(&mut attachment.seen, runs);
         if runs
             && !announced
@@ -396,6 +414,9 @@ impl Cloud {
         if attachment.seen {
             self.emit(FabricEvent::EniDetached { instance: instance.clone(), eni, mac });
         }
+        if self.setup.imds.hollow_when_gone {
+            self.imds.hollow(&instance, mac);
+        }
         self.later(self.setup.profile.imds_drop, Task::ImdsDrop { instance, mac, attachment: attachment.id });
     }
 
@@ -409,10 +430,9 @@ impl Cloud {
             | AnyRequest::AssignPrivateIpAddresses(_)
             | AnyRequest::UnassignIpv6Addresses(_)
             | AnyRequest::UnassignPrivateIpAddresses(_) => profile.assign,
-            AnyRequest::CreateTags(_)
-            | AnyRequest::DeleteNetworkInterface(_)
-            | AnyRequest::ModifyNetworkInterfaceAttribute(_) => profile.modify,
-            _ => profile.describe,
+            AnyRequest::RunInstances(_) => profile.run,
+            other if other.name().starts_with("Describe") || other.name().starts_with("Get") => profile.describe,
+            _ => profile.modify,
         }
     }
 

@@ -33,6 +33,14 @@ impl ApiError {
         Self::client("InvalidParameterCombination", message)
     }
 
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::client("UnsupportedOperation", message)
+    }
+
+    pub(crate) fn dependency(message: impl Into<String>) -> Self {
+        Self::client("DependencyViolation", message)
+    }
+
     pub(crate) fn missing(parameter: &str) -> Self {
         Self::client("MissingParameter", format!("The request must contain the parameter {parameter}"))
     }
@@ -116,6 +124,10 @@ impl ApiError {
             "InsufficientFreeAddressesInSubnet",
             "The specified subnet does not have enough free addresses to satisfy the request.",
         )
+    }
+
+    pub(crate) fn no_public_address() -> Self {
+        Self::client("InsufficientAddressCapacity", "Not enough available addresses to satisfy request.")
     }
 
     pub(crate) fn too_few_blocks() -> Self {

@@ -22,6 +22,7 @@ mod faults;
 mod gate;
 mod ids;
 mod imds;
+mod imds_faults;
 mod ipv6;
 mod life;
 mod outside;
@@ -41,8 +42,9 @@ pub use describe::{ActionFilters, DocumentedFilter, filter_catalogue};
 pub use error::{ApiError, WorldError};
 pub use event::{AttachedEni, EniAddresses, FabricEvent, LaunchedInstance};
 pub use fault::{ActiveFault, CloudFault, ErrorWhen, FaultError, FaultId, OutsideEvent};
+pub use imds_faults::{ImdsAnswer, ImdsArrival};
 pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
-pub use profile::{Profile, Setup, Span};
+pub use profile::{ImdsQuirks, Profile, Setup, Span};
 pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
 pub use spec::{
     EndpointSpec, ExtraEniSpec, GroupRule, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, PeeringSpec,

@@ -155,16 +155,33 @@ pub struct Setup {
     pub wall: WallTime,
     /// How many requests EC2 takes.
     pub throttle: Throttle,
+    /// Whether requests must be signed. If not, a caller is whoever the access key belongs to, else the instance with the
+    /// source address, else the account.
+    pub check_signatures: bool,
+    /// Oddities of IMDS.
+    pub imds: ImdsQuirks,
+}
+
+/// Oddities of IMDS that users have seen on AWS. All off: it is late, but consistent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImdsQuirks {
+    /// A newly listed MAC has nothing below it (404) until its secondary addresses are listed.
+    pub hollow_when_new: bool,
+    /// A detached MAC has nothing below it (404) while it is still listed.
+    pub hollow_when_gone: bool,
 }
 
 impl Default for Setup {
-    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling.
+    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling, signatures checked.
     fn default() -> Self {
         Self {
             profile: Profile::instant(),
             seed: 1,
             wall: WallTime(1_767_225_600_000_000_000),
             throttle: Throttle::off(),
+            check_signatures: true,
+            imds: ImdsQuirks::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod ec2;
+pub(crate) mod faults;
 pub(crate) mod nobody;
 pub(crate) mod sandbox;
 pub(crate) mod traces;
