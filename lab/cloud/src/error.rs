@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use vpc_aws::ec2::shapes::query::ParamError;
+
+use crate::iam::PolicyError;
 use vpc_model::InstanceId;
 
 /// A refused call, as EC2 words it.
@@ -31,6 +33,14 @@ impl ApiError {
 
     pub(crate) fn combination(message: impl Into<String>) -> Self {
         Self::client("InvalidParameterCombination", message)
+    }
+
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::client("UnsupportedOperation", message)
+    }
+
+    pub(crate) fn dependency(message: impl Into<String>) -> Self {
+        Self::client("DependencyViolation", message)
     }
 
     pub(crate) fn missing(parameter: &str) -> Self {
@@ -116,6 +126,10 @@ impl ApiError {
             "InsufficientFreeAddressesInSubnet",
             "The specified subnet does not have enough free addresses to satisfy the request.",
         )
+    }
+
+    pub(crate) fn no_public_address() -> Self {
+        Self::client("InsufficientAddressCapacity", "Not enough available addresses to satisfy request.")
     }
 
     pub(crate) fn too_few_blocks() -> Self {
@@ -209,6 +223,15 @@ pub enum WorldError {
         limit: u32,
         /// Its type.
         instance_type: String,
+    },
+    /// A role with a policy that cannot be used.
+    #[error("role {role}, policy: {error}")]
+    Policy {
+        /// Which role.
+        role: String,
+        /// What is wrong.
+        #[source]
+        error: PolicyError,
     },
     /// A subnet that cannot give what is asked.
     #[error("subnet {subnet} has no room for {what}: take a larger subnet or ask for less")]

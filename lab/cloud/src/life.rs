@@ -35,14 +35,15 @@ impl Cloud {
 
     /// Gives power.
     pub(crate) fn switch_on(&mut self, id: &InstanceId) {
-        self.set_power(id, Power::Running);
+        self.set_state(id, Power::Running);
+        self.set_on(id, true);
         self.announce(id);
     }
 
     /// Takes the power away; ENIs and addresses stay.
     pub(crate) fn switch_off(&mut self, id: &InstanceId) {
-        let was_on = self.set_power(id, Power::Stopped);
-        if was_on {
+        self.set_state(id, Power::Stopped);
+        if self.set_on(id, false) {
             self.emit(FabricEvent::InstanceStopped { instance: id.clone() });
         }
     }
@@ -52,8 +53,8 @@ impl Cloud {
         if self.world.instances.get(id).is_none_or(|instance| instance.power == Power::Terminated) {
             return;
         }
-        let was_on = self.set_power(id, Power::Terminated);
-        if was_on {
+        self.set_state(id, Power::Terminated);
+        if self.set_on(id, false) {
             self.emit(FabricEvent::InstanceStopped { instance: id.clone() });
         }
         self.emit(FabricEvent::InstanceTerminated { instance: id.clone() });
@@ -75,15 +76,22 @@ impl Cloud {
         }
     }
 
-    /// Sets the state of an instance, and with it whether it sees its ENIs. Returns whether it had power.
-    fn set_power(&mut self, id: &InstanceId, power: Power) -> bool {
+    /// Sets where an instance is in its life.
+    pub(crate) fn set_state(&mut self, id: &InstanceId, power: Power) {
+        if let Some(instance) = self.world.instances.get_mut(id) {
+            instance.power = power;
+        }
+    }
+
+    /// Gives or takes power, and with it sight of the ENIs. Returns whether it had power.
+    fn set_on(&mut self, id: &InstanceId, on: bool) -> bool {
         let Some(instance) = self.world.instances.get_mut(id) else { return false };
-        let before = std::mem::replace(&mut instance.power, power);
+        let before = std::mem::replace(&mut instance.on, on);
         for attachment in self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
             if attachment.instance == *id {
-                attachment.seen = power.is_on();
+                attachment.seen = on;
             }
         }
-        before.is_on()
+        before
     }
 }

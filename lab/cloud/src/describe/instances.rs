@@ -14,7 +14,7 @@ use vpc_model::InstanceId;
 use super::instance_filters::{INSTANCE_FILTERS, ShownInstance};
 use super::interfaces::attachment_status;
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags};
+use super::{Listing, show_tags, well_formed};
 use crate::cloud::Cloud;
 use crate::credentials::{profile_arn, profile_id};
 use crate::error::ApiError;
@@ -51,7 +51,8 @@ impl Cloud {
     }
 
     /// Whether there are such instances.
-    pub(super) fn check_instances(&self, ids: &[InstanceId]) -> Result<(), ApiError> {
+    pub(crate) fn check_instances(&self, ids: &[InstanceId]) -> Result<(), ApiError> {
+        well_formed(ids, InstanceId::PREFIX, "InvalidInstanceID.Malformed")?;
         let missing: Vec<_> = ids.iter().filter(|id| !self.world.instances.contains_key(id)).collect();
         if missing.is_empty() { Ok(()) } else { Err(ApiError::no_instances(&missing)) }
     }
@@ -93,7 +94,7 @@ impl Cloud {
                 .filter_map(|eni| self.show_own_eni(eni))
                 .collect(),
             metadata_options: Some(InstanceMetadataOptions {
-                http_tokens: Some("required".to_owned()),
+                http_tokens: Some(if instance.spec.tokens_required { "required" } else { "optional" }.to_owned()),
                 http_put_response_hop_limit: Some(u32::from(instance.spec.hop_limit)),
                 http_endpoint: Some("enabled".to_owned()),
                 state: Some("applied".to_owned()),
