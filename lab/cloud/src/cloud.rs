@@ -11,12 +11,14 @@ use std::net::Ipv4Addr;
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 
+use crate::consistency::{Past, is_read};
 use crate::dice::Dice;
 use crate::error::{ApiError, WorldError};
 use crate::event::FabricEvent;
 use crate::fault::FaultId;
 use crate::faults::Faults;
 use crate::gate::{Ending, Verdict};
+use crate::iam::Policy;
 use crate::imds::Imds;
 use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
@@ -68,7 +70,7 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
     /// A call is carried out and answered.
-    Execute { call: CallId, request: Box<AnyRequest>, verdict: Box<Verdict> },
+    Execute { call: CallId, caller: Caller, request: Box<AnyRequest>, verdict: Box<Verdict> },
     /// The guest sees its new device.
     Attached(AttachmentId),
     /// The device is gone.
@@ -89,6 +91,17 @@ pub(crate) enum Task {
     CidrSettled(String),
 }
 
+impl Task {
+    /// Whether what EC2 shows may be another after it.
+    fn changes_world(&self) -> bool {
+        match self {
+            Self::Execute { request, .. } => !is_read(request),
+            Self::ImdsMac(_) | Self::ImdsRefresh(_) | Self::ImdsDrop { .. } => false,
+            _ => true,
+        }
+    }
+}
+
 /// A VPC in EC2.
 #[derive(Clone, Debug)]
 pub struct Cloud {
@@ -103,6 +116,10 @@ pub struct Cloud {
     /// Token buckets that somebody has taken from, by name.
     pub(crate) buckets: BTreeMap<String, Level>,
     pub(crate) faults: Faults,
+    /// What roles may do; a role that is not here may do everything.
+    pub(crate) policies: BTreeMap<String, Policy>,
+    /// Older worlds, for reads that lag.
+    pub(crate) past: Past,
     /// Faults that had a hand in what is being carried out.
     pub(crate) touched: Vec<FaultId>,
     queue: BTreeMap<(Time, u64), Task>,
@@ -129,12 +146,19 @@ impl Cloud {
             tokens: BTreeMap::new(),
             buckets: BTreeMap::new(),
             faults: Faults::default(),
+            policies: BTreeMap::new(),
+            past: Past::default(),
             touched: Vec::new(),
             queue: BTreeMap::new(),
             told: NetworkPlan::default(),
             outputs: VecDeque::new(),
             sequence: 0,
         };
+        for role in &cloud.world.spec.roles {
+            if let Some(policy) = role.policy()? {
+                cloud.policies.insert(role.name.clone(), policy);
+            }
+        }
         cloud.network_changed();
         for id in cloud.world.instances.keys().cloned().collect::<Vec<_>>() {
             cloud.announce(&id);
@@ -161,6 +185,12 @@ impl Cloud {
         self.world.plan()
     }
 
+    /// What the world was started with.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
     /// What the calendar shows at `now`, skewed if a fault skews it.
     #[must_use]
     pub fn wall(&self, now: Time) -> WallTime {
@@ -177,7 +207,7 @@ impl Cloud {
         let call = CallId(self.sequence);
         self.later(
             span.longer(verdict.delay),
-            Task::Execute { call, request: Box::new(request), verdict: Box::new(verdict) },
+            Task::Execute { call, caller: caller.clone(), request: Box::new(request), verdict: Box::new(verdict) },
         );
         call
     }
@@ -271,6 +301,18 @@ impl Cloud {
         self.world.instances.values().find(|instance| instance.spec.name == name).map(|i| i.spec.id.clone())
     }
 
+    /// The name of an instance.
+    #[must_use]
+    pub fn name_of(&self, instance: &InstanceId) -> Option<String> {
+        self.world.instances.get(instance).map(|instance| instance.spec.name.clone())
+    }
+
+    /// Whether IMDS wants a session token with every request of an instance.
+    #[must_use]
+    pub fn tokens_required(&self, instance: &InstanceId) -> bool {
+        self.world.instances.get(instance).is_none_or(|instance| instance.spec.tokens_required)
+    }
+
     /// How far IMDS token answers for an instance may travel.
     #[must_use]
     pub fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
@@ -335,13 +377,16 @@ impl Cloud {
     }
 
     fn carry_out(&mut self, task: Task) {
+        if task.changes_world() {
+            self.remember();
+        }
         match task {
-            Task::Execute { call, request, verdict } => self.finish_call(call, *request, *verdict),
+            Task::Execute { call, caller, request, verdict } => self.finish_call(call, &caller, *request, *verdict),
             Task::Attached(id) => self.finish_attachment(&id),
             Task::Detached(id) => self.finish_detachment(&id),
             Task::ImdsMac(id) => {
                 if let Some(eni) = self.world.attached_as(&id).map(|eni| eni.id.clone()) {
-                    self.imds.list(&self.world, &id);
+                    self.imds.list(&self.world, &id, self.setup.imds.hollow_when_new);
                     self.later(self.setup.profile.imds_secondaries, Task::ImdsRefresh(eni));
                 }
             }
@@ -354,11 +399,11 @@ impl Cloud {
         }
     }
 
-    fn finish_call(&mut self, call: CallId, request: AnyRequest, verdict: Verdict) {
+    fn finish_call(&mut self, call: CallId, caller: &Caller, request: AnyRequest, verdict: Verdict) {
         self.touched = verdict.faults;
         let result = match verdict.refused {
             Some(refused) => Err(refused),
-            None => self.execute(request).map(Box::new),
+            None => self.permit(caller, &request).and_then(|()| self.execute_late(request, verdict.lag)).map(Box::new),
         };
         let faults = std::mem::take(&mut self.touched);
         self.faults.hit(&faults);
@@ -395,6 +440,9 @@ impl Cloud {
         let (mac, instance) = (state.mac, attachment.instance);
         if attachment.seen {
             self.emit(FabricEvent::EniDetached { instance: instance.clone(), eni, mac });
+        }
+        if self.setup.imds.hollow_when_gone {
+            self.imds.hollow(&instance, mac);
         }
         self.later(self.setup.profile.imds_drop, Task::ImdsDrop { instance, mac, attachment: attachment.id });
     }

@@ -172,6 +172,15 @@ impl Cloud {
         self.faults.skew_ms()
     }
 
+    /// The same for the check of a signature, with the faults that had a hand in it.
+    pub fn skew_for_signature(&mut self) -> (i64, Vec<FaultId>) {
+        let skewing =
+            |(id, active): (FaultId, &Active)| matches!(active.fault, CloudFault::ClockSkew { .. }).then_some(id);
+        let faults: Vec<_> = self.faults.iter().filter_map(skewing).collect();
+        self.faults.hit(&faults);
+        (self.faults.skew_ms(), faults)
+    }
+
     /// Does what a fault does at once, and gives what it remembers.
     fn begin(&mut self, id: FaultId, fault: &CloudFault, node: Option<&InstanceId>) -> Result<Memory, FaultError> {
         Ok(match fault {
@@ -324,6 +333,7 @@ pub(crate) fn unknown(field: &str, kind: &str, name: &str, expected: String) -> 
 
 /// `one of a, b, c`, or what to say if there is nothing.
 pub(crate) fn one_of<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    let names: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    let mut names: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    names.sort();
     if names.is_empty() { "nothing: there is none".to_owned() } else { format!("one of {}", names.join(", ")) }
 }

@@ -9,6 +9,7 @@ mod error;
 mod handle;
 pub mod object;
 mod patch;
+mod protobuf;
 mod record;
 mod resource;
 mod schema;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use nix::errno::Errno;
 use nix::sys::socket::{Backlog, Shutdown, SockaddrStorage, bind, listen, shutdown};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -89,10 +90,12 @@ async fn run(handle: KubeHandle, listener: TcpListener, address: SocketAddr, tls
     }
 }
 
-/// Listens at the address it had. A port that the system had chosen was given back with the last listening: take it again.
+/// Listens at the address it had. A port that the system had chosen was given back with the last listening and must be
+/// taken again; another one is still bound, which `bind` refuses as invalid.
 fn listen_again(listener: &TcpListener, address: SocketAddr) -> io::Result<()> {
-    if listener.local_addr()?.port() != address.port() {
-        bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
+    match bind(listener.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EINVAL) => {}
+        Err(error) => return Err(error.into()),
     }
     listen(listener, Backlog::MAXCONN)?;
     Ok(())

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab_cloud::{
-    ActiveFault, ApiError, CallId, Caller, Cloud, CloudFault, FabricEvent, FaultError, FaultId, Identity, NetworkPlan,
-    Output, OutsideEvent, Setup, Snapshot, WorldError, WorldSpec,
+    ActiveFault, ApiError, CallId, Caller, Cloud, CloudFault, FabricEvent, FaultError, FaultId, Identity, ImdsAnswer,
+    ImdsArrival, NetworkPlan, Output, OutsideEvent, Setup, Snapshot, WorldError, WorldSpec,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -310,6 +310,34 @@ impl CloudHandle {
         answered.await.unwrap_or_else(|_| gone())
     }
 
+    pub(crate) fn checks_signatures(&self) -> bool {
+        self.shared.lock().cloud.setup().check_signatures
+    }
+
+    pub(crate) fn skew_ms(&self) -> i64 {
+        self.shared.lock().cloud.skew_ms()
+    }
+
+    pub(crate) fn skew_for_signature(&self) -> (i64, Vec<FaultId>) {
+        self.shared.lock().cloud.skew_for_signature()
+    }
+
+    pub(crate) fn imds_arrival(&self, instance: &InstanceId, asks_token: bool) -> ImdsArrival {
+        let arrival = self.shared.lock().cloud.imds_arrival(self.now(), instance, asks_token);
+        self.shared.changed.notify_one();
+        arrival
+    }
+
+    pub(crate) fn imds_answer(&self, instance: &InstanceId, path: &str) -> ImdsAnswer {
+        let answer = self.shared.lock().cloud.imds_answer(self.now(), instance, path);
+        self.shared.changed.notify_one();
+        answer
+    }
+
+    pub(crate) fn tokens_required(&self, instance: &InstanceId) -> bool {
+        self.shared.lock().cloud.tokens_required(instance)
+    }
+
     pub(crate) fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
         self.shared.lock().cloud.hop_limit(instance)
     }
@@ -325,8 +353,7 @@ impl CloudHandle {
     /// Name of the calling instance.
     pub(crate) fn name_of(&self, caller: Option<&Caller>) -> Option<String> {
         let Some(Caller::Instance(id)) = caller else { return None };
-        let state = self.shared.lock();
-        state.cloud.spec().instances.iter().find(|instance| instance.id == *id).map(|instance| instance.name.clone())
+        self.shared.lock().cloud.name_of(id)
     }
 
     async fn change<T, E>(&self, change: impl FnOnce(&mut Cloud, Time) -> Result<T, E>) -> Result<T, E> {

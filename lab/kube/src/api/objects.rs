@@ -17,6 +17,7 @@ use crate::error::{Cause, CauseReason, KubeError};
 use crate::handle::{KubeHandle, WatchFrom};
 use crate::object;
 use crate::patch::Patch;
+use crate::protobuf;
 use crate::resource::{Definition, Resource};
 use crate::selector::Selection;
 use crate::store::{At, DeleteOptions, Deleted, ListOptions, Part, Store};
@@ -47,8 +48,7 @@ pub(super) fn answer(handle: &KubeHandle, user: &User, place: &Place, call: &Cal
     let verb = verb(&call.method, place, &call.query).ok_or(KubeError::MethodNotAllowed)?;
     if place.name.is_empty() && verb == "create" && reviews::RESOURCES.iter().any(|(known, _)| *known == place.resource)
     {
-        let answer =
-            reviews::answer(handle, user, &place.resource, json_body(call)?).ok_or(KubeError::NoSuchResource)?;
+        let answer = reviews::answer(handle, user, &place.resource, body(call)?).ok_or(KubeError::NoSuchResource)?;
         return Ok(Outcome::Json(StatusCode::CREATED, answer));
     }
     let definition = handle.read(|store| store.definition(&place.resource).cloned())?;
@@ -136,7 +136,7 @@ impl Verb<'_> {
     fn create(&self) -> Result<Outcome, KubeError> {
         let Place { resource, namespace, .. } = self.place;
         let form = self.form()?;
-        let mut object = json_body(self.call)?;
+        let mut object = body(self.call)?;
         let mut namespace = namespace.clone();
         if self.definition.namespaced && namespace.is_empty() {
             // As a real API server, which takes the namespace that the object names.
@@ -155,7 +155,7 @@ impl Verb<'_> {
     fn update(&self, part: Part) -> Result<Outcome, KubeError> {
         let Place { resource, namespace, name, .. } = self.place;
         let form = self.form()?;
-        let object = json_body(self.call)?;
+        let object = body(self.call)?;
         let updated = self.change(|store, now| store.update(now, resource, namespace, name, object, part))?;
         Ok(Outcome::Json(StatusCode::OK, self.shape(form, updated)))
     }
@@ -197,7 +197,7 @@ impl Verb<'_> {
     }
 
     fn bind(&self) -> Result<Outcome, KubeError> {
-        let binding = json_body(self.call)?;
+        let binding = body(self.call)?;
         let node = object::text(&binding, "/target/name");
         if node.is_empty() {
             return Err(KubeError::BadRequest("`target.name` is missing: the name of a node".into()));
@@ -207,7 +207,7 @@ impl Verb<'_> {
     }
 
     fn token(&self) -> Result<Outcome, KubeError> {
-        let mut request = json_body(self.call)?;
+        let mut request = body(self.call)?;
         let audiences: Vec<String> = request
             .pointer("/spec/audiences")
             .and_then(Value::as_array)
@@ -308,11 +308,12 @@ impl Verb<'_> {
     }
 
     fn delete_options(&self) -> Result<DeleteOptions, KubeError> {
-        let body = if self.call.body.is_empty() { json!({}) } else { json_body(self.call)? };
-        let precondition =
-            |field: &str| body.pointer(&format!("/preconditions/{field}")).and_then(Value::as_str).map(str::to_owned);
+        let options = if self.call.body.is_empty() { json!({}) } else { body(self.call)? };
+        let precondition = |field: &str| {
+            options.pointer(&format!("/preconditions/{field}")).and_then(Value::as_str).map(str::to_owned)
+        };
         let grace = match self.call.query.get("gracePeriodSeconds") {
-            "" => body["gracePeriodSeconds"].as_u64(),
+            "" => options["gracePeriodSeconds"].as_u64(),
             _ => Some(self.call.query.number("gracePeriodSeconds")?),
         };
         let (uid, resource_version) = (precondition("uid"), precondition("resourceVersion"));
@@ -321,10 +322,9 @@ impl Verb<'_> {
 
     /// Makes a change, or with `dryRun=All` tells what it would give.
     fn change<T>(&self, change: impl FnOnce(&mut Store, WallTime) -> Result<T, KubeError>) -> Result<T, KubeError> {
-        let in_body = |body: &Value| body["dryRun"].as_array().is_some_and(|all| !all.is_empty());
-        let body_says = self.call.method == Method::DELETE
-            && serde_json::from_slice::<Value>(&self.call.body).is_ok_and(|body| in_body(&body));
-        if self.call.query.dry_run(&self.place.resource)? || body_says {
+        let says = |options: &Value| options["dryRun"].as_array().is_some_and(|all| !all.is_empty());
+        let options_say = self.call.method == Method::DELETE && body(self.call).is_ok_and(|options| says(&options));
+        if self.call.query.dry_run(&self.place.resource)? || options_say {
             self.handle.rehearse(change)
         } else {
             self.handle.write(change)
@@ -397,10 +397,11 @@ fn media_type(call: &Call) -> &str {
     header_text(&call.headers, header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim()
 }
 
-fn json_body(call: &Call) -> Result<Value, KubeError> {
+fn body(call: &Call) -> Result<Value, KubeError> {
     match media_type(call) {
         "" | JSON => {}
-        _ => return Err(KubeError::UnsupportedMediaType(vec![JSON])),
+        protobuf::MEDIA_TYPE => return protobuf::read(&call.body),
+        _ => return Err(KubeError::UnsupportedMediaType(vec![JSON, protobuf::MEDIA_TYPE])),
     }
     serde_json::from_slice(&call.body).map_err(|error| KubeError::BadRequest(format!("the body is not JSON: {error}")))
 }

@@ -1,4 +1,4 @@
-//! The actions that change security groups and list their rules.
+//! Security groups and their rules.
 //!
 //! A rule is asked for in one of two spellings: as entries of `IpPermissions`, or, one rule with a network, as parameters of
 //! the request itself. [`RuleParameters`] holds both and [`RuleParameters::permissions`] reads them as one list.
@@ -6,10 +6,137 @@
 use ipnet::{Ipv4Net, Ipv6Net};
 use vpc_model::{SecurityGroupId, VpcId};
 
-use super::query::{param_shape, request};
-use super::tags::{Filter, Tag, TagSpecification};
-use super::vpc::{IpPermission, IpRange};
+use super::listing::listing;
+use super::query::{param_shape, request, shared_shape};
+use super::tags::{Tag, TagSpecification};
 use super::xml::xml_shape;
+
+listing! {
+    /// Lists security groups.
+    #[derive(Default)]
+    DescribeSecurityGroups {
+        /// The groups; empty = all that pass the filters.
+        group_ids: Vec<SecurityGroupId> = "GroupId",
+        /// The groups by name (default VPC only).
+        group_names: Vec<String> = "GroupName",
+    }
+    /// A page of security groups.
+    DescribeSecurityGroupsResponse {
+        /// The groups.
+        security_groups: Vec<SecurityGroup> = "securityGroupInfo",
+    }
+}
+
+xml_shape! {
+    /// A security group.
+    SecurityGroup {
+        /// Its id.
+        group_id: SecurityGroupId = "groupId",
+        /// Its name.
+        group_name: String = "groupName",
+        /// Free text.
+        description: Option<String> = "groupDescription",
+        /// The account.
+        owner_id: Option<String> = "ownerId",
+        /// Its VPC.
+        vpc_id: Option<VpcId> = "vpcId",
+        /// What it lets in.
+        ip_permissions: Vec<IpPermission> = "ipPermissions",
+        /// What it lets out.
+        ip_permissions_egress: Vec<IpPermission> = "ipPermissionsEgress",
+        /// Its ARN.
+        security_group_arn: Option<String> = "securityGroupArn",
+        /// Its tags.
+        tags: Vec<Tag> = "tagSet",
+    }
+}
+
+shared_shape! {
+    /// What a security group lets through.
+    #[derive(Default)]
+    IpPermission {
+        /// `tcp`, `udp`, `icmp`, a number, or `-1` for all.
+        ip_protocol: String = "ipProtocol",
+        /// First port or ICMP type; -1 = all.
+        from_port: Option<i32> = "fromPort",
+        /// Last port or ICMP code; -1 = all.
+        to_port: Option<i32> = "toPort",
+        /// From or to members of these groups.
+        groups: Vec<UserIdGroupPair> = "groups",
+        /// From or to these networks.
+        ip_ranges: Vec<IpRange> = "ipRanges",
+        /// From or to these IPv6 networks.
+        ipv6_ranges: Vec<Ipv6Range> = "ipv6Ranges",
+        /// From or to the networks of these lists.
+        prefix_list_ids: Vec<PrefixListId> = "prefixListIds",
+    }
+}
+
+shared_shape! {
+    /// An IPv4 network in a rule.
+    IpRange {
+        /// The network.
+        cidr_ip: Ipv4Net = "cidrIp",
+        /// Free text.
+        description: Option<String> = "description",
+    }
+}
+
+shared_shape! {
+    /// An IPv6 network in a rule.
+    Ipv6Range {
+        /// The network.
+        cidr_ipv6: Ipv6Net = "cidrIpv6",
+        /// Free text.
+        description: Option<String> = "description",
+    }
+}
+
+shared_shape! {
+    /// A list of networks in a rule.
+    PrefixListId {
+        /// The list (`pl-…`).
+        prefix_list_id: String = "prefixListId",
+        /// Free text.
+        description: Option<String> = "description",
+    }
+}
+
+shared_shape! {
+    /// Another security group in a rule.
+    UserIdGroupPair {
+        /// The account.
+        user_id: Option<String> = "userId",
+        /// The group.
+        group_id: SecurityGroupId = "groupId",
+        /// Its name (answers: default VPC only).
+        group_name: Option<String> = "groupName",
+        /// Its VPC, if that is another one.
+        vpc_id: Option<VpcId> = "vpcId",
+        /// The peering connection to that VPC.
+        vpc_peering_connection_id: Option<String> = "vpcPeeringConnectionId",
+        /// Its state.
+        peering_status: Option<String> = "peeringStatus",
+        /// Free text.
+        description: Option<String> = "description",
+    }
+}
+
+impl UserIdGroupPair {
+    /// A group by id alone.
+    #[must_use]
+    pub fn new(group_id: SecurityGroupId) -> Self {
+        Self {
+            user_id: None,
+            group_id,
+            group_name: None,
+            vpc_id: None,
+            vpc_peering_connection_id: None,
+            peering_status: None,
+            description: None,
+        }
+    }
+}
 
 request! {
     /// Creates a security group that lets nothing in and everything out.
@@ -236,31 +363,17 @@ xml_shape! {
     }
 }
 
-request! {
+listing! {
     /// Lists rules of security groups.
     #[derive(Default)]
-    DescribeSecurityGroupRules -> DescribeSecurityGroupRulesResponse {
+    DescribeSecurityGroupRules {
         /// The rules (`sgr-…`); empty = all that pass the filters.
         security_group_rule_ids: Vec<String> = "SecurityGroupRuleId",
-        /// Conditions: `group-id`, `security-group-rule-id`, `tag:<key>`.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 1000.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
     }
-}
-
-xml_shape! {
     /// A page of rules.
-    #[derive(Default)]
     DescribeSecurityGroupRulesResponse {
         /// The rules.
         rules: Vec<SecurityGroupRule> = "securityGroupRuleSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
     }
 }
 

@@ -1,43 +1,15 @@
-//! The actions that change ENIs, and the one that lists them.
+//! The actions that create, attach, change and delete ENIs.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Prefix28, SecurityGroupId, SubnetId};
 
-use super::interface::{GroupIdentifier, Ipv4PrefixEntry, NetworkInterface, NetworkInterfaceAttachment};
+use super::interface::{GroupIdentifier, NetworkInterface, NetworkInterfaceAttachment};
 use super::query::{param_shape, request, shared_shape};
 use super::scalar::words;
-use super::tags::{Done, Filter, TagSpecification};
+use super::tags::{Done, TagSpecification};
 use super::xml::xml_shape;
-
-request! {
-    /// Lists ENIs. Ids and `max_results` exclude each other; one unknown id fails the whole call.
-    #[derive(Default)]
-    DescribeNetworkInterfaces -> DescribeNetworkInterfacesResponse {
-        /// The ENIs; empty = all that pass the filters.
-        network_interface_ids: Vec<EniId> = "NetworkInterfaceId",
-        /// Conditions.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 1000.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
-    }
-}
-
-xml_shape! {
-    /// A page of ENIs.
-    #[derive(Default)]
-    DescribeNetworkInterfacesResponse {
-        /// The ENIs.
-        network_interfaces: Vec<NetworkInterface> = "networkInterfaceSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
-    }
-}
 
 words! {
     closed
@@ -325,82 +297,6 @@ xml_shape! {
         source_dest_check: Option<AttributeBooleanValue> = "sourceDestCheck",
         /// Whether it gets a public address when it is attached.
         associate_public_ip_address: Option<bool> = "associatePublicIpAddress",
-    }
-}
-
-request! {
-    /// Gives an ENI more addresses **or** prefixes. All or nothing. Not idempotent: EC2 takes no client token.
-    AssignPrivateIpAddresses -> AssignPrivateIpAddressesResponse {
-        /// The ENI.
-        network_interface_id: EniId = "NetworkInterfaceId",
-        /// So many addresses of EC2's choice.
-        secondary_private_ip_address_count: Option<u32> = "SecondaryPrivateIpAddressCount",
-        /// Certain addresses.
-        private_ip_addresses: Vec<Ipv4Addr> = "PrivateIpAddress",
-        /// So many /28s of EC2's choice.
-        ipv4_prefix_count: Option<u32> = "Ipv4PrefixCount",
-        /// Certain /28s.
-        ipv4_prefixes: Vec<Prefix28> = "Ipv4Prefix",
-        /// Whether addresses may be taken from another ENI.
-        allow_reassignment: Option<bool> = "AllowReassignment",
-    }
-}
-
-impl AssignPrivateIpAddresses {
-    fn new(network_interface_id: EniId) -> Self {
-        Self {
-            network_interface_id,
-            secondary_private_ip_address_count: None,
-            private_ip_addresses: Vec::new(),
-            ipv4_prefix_count: None,
-            ipv4_prefixes: Vec::new(),
-            allow_reassignment: None,
-        }
-    }
-
-    /// So many addresses of EC2's choice.
-    #[must_use]
-    pub fn addresses(network_interface_id: EniId, count: u32) -> Self {
-        Self { secondary_private_ip_address_count: Some(count), ..Self::new(network_interface_id) }
-    }
-
-    /// So many /28s of EC2's choice.
-    #[must_use]
-    pub fn prefixes(network_interface_id: EniId, count: u32) -> Self {
-        Self { ipv4_prefix_count: Some(count), ..Self::new(network_interface_id) }
-    }
-}
-
-xml_shape! {
-    /// What the ENI got.
-    AssignPrivateIpAddressesResponse {
-        /// The ENI.
-        network_interface_id: EniId = "networkInterfaceId",
-        /// The new addresses.
-        assigned_private_ip_addresses: Vec<AssignedPrivateIpAddress> = "assignedPrivateIpAddressesSet",
-        /// The new /28s.
-        assigned_ipv4_prefixes: Vec<Ipv4PrefixEntry> = "assignedIpv4PrefixSet",
-    }
-}
-
-xml_shape! {
-    /// An address just given.
-    #[derive(Copy, Hash)]
-    AssignedPrivateIpAddress {
-        /// The address.
-        private_ip_address: Ipv4Addr = "privateIpAddress",
-    }
-}
-
-request! {
-    /// Takes addresses or prefixes from an ENI; not the primary address.
-    UnassignPrivateIpAddresses -> Done {
-        /// The ENI.
-        network_interface_id: EniId = "NetworkInterfaceId",
-        /// The addresses.
-        private_ip_addresses: Vec<Ipv4Addr> = "PrivateIpAddress",
-        /// The /28s.
-        ipv4_prefixes: Vec<Prefix28> = "Ipv4Prefix",
     }
 }
 

@@ -1,4 +1,4 @@
-//! The life of an instance: launching, stopping, starting, restarting, ending it, and how it does.
+//! The life of an instance: launching, stopping, starting, restarting and ending it.
 
 use std::net::Ipv4Addr;
 
@@ -11,7 +11,7 @@ use super::interface_actions::{
 };
 use super::query::{param_shape, request};
 use super::scalar::words;
-use super::tags::{Done, Filter, TagSpecification};
+use super::tags::{Done, TagSpecification};
 use super::xml::xml_shape;
 
 request! {
@@ -330,75 +330,5 @@ xml_shape! {
         current_state: InstanceState = "currentState",
         /// Before.
         previous_state: InstanceState = "previousState",
-    }
-}
-
-request! {
-    /// Lists how instances do.
-    #[derive(Default)]
-    DescribeInstanceStatus -> DescribeInstanceStatusResponse {
-        /// The instances; empty = all that pass the filters.
-        instance_ids: Vec<InstanceId> = "InstanceId",
-        /// Conditions.
-        filters: Vec<Filter> = "Filter",
-        /// Whether instances that do not run are listed, too.
-        include_all_instances: Option<bool> = "IncludeAllInstances",
-        /// Page size, 5 to 1000; not together with ids.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
-    }
-}
-
-xml_shape! {
-    /// A page of instances.
-    #[derive(Default)]
-    DescribeInstanceStatusResponse {
-        /// The instances.
-        instance_statuses: Vec<InstanceStatus> = "instanceStatusSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
-    }
-}
-
-xml_shape! {
-    /// How an instance does.
-    InstanceStatus {
-        /// Which.
-        instance_id: InstanceId = "instanceId",
-        /// Its zone by name.
-        availability_zone: Option<String> = "availabilityZone",
-        /// Its zone by id.
-        availability_zone_id: Option<String> = "availabilityZoneId",
-        /// Where it is in its life.
-        instance_state: InstanceState = "instanceState",
-        /// Checks of the guest.
-        instance_status: Option<StatusSummary> = "instanceStatus",
-        /// Checks of the host.
-        system_status: Option<StatusSummary> = "systemStatus",
-        /// Checks of its volumes.
-        attached_ebs_status: Option<StatusSummary> = "attachedEbsStatus",
-    }
-}
-
-xml_shape! {
-    /// What a kind of checks says.
-    StatusSummary {
-        /// `ok`, `impaired`, `initializing`, `insufficient-data` or `not-applicable`.
-        status: String = "status",
-        /// The checks.
-        details: Vec<StatusDetail> = "details",
-    }
-}
-
-xml_shape! {
-    /// What a check says.
-    StatusDetail {
-        /// `reachability`.
-        name: String = "name",
-        /// `passed`, `failed`, `initializing` or `insufficient-data`.
-        status: String = "status",
     }
 }

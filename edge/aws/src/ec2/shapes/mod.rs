@@ -5,14 +5,15 @@
 //! field ([`query`] for requests, [`xml`] for answers). Members nobody here needs are left out: they are refused in
 //! requests ([`ParamError::Unknown`]) and passed over in answers.
 
+mod addresses;
 mod catalogue;
-mod describe;
 mod groups;
 mod instance;
+mod instance_types;
 mod interface;
 mod interface_actions;
-mod ipv6_actions;
 mod launch;
+mod listing;
 pub mod query;
 mod routes;
 #[cfg(any(test, feature = "samples"))]
@@ -23,13 +24,13 @@ mod tags;
 mod vpc;
 pub mod xml;
 
+pub use addresses::*;
 pub use catalogue::{ActionShape, Kind, Member};
-pub use describe::*;
 pub use groups::*;
 pub use instance::*;
+pub use instance_types::*;
 pub use interface::*;
 pub use interface_actions::*;
-pub use ipv6_actions::*;
 pub use launch::*;
 pub use query::{ParamError, Query, Reader, VERSION};
 pub use routes::*;

@@ -1,12 +1,124 @@
-//! The actions that change route tables.
+//! Route tables, their routes, and the subnets tied to them.
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use vpc_model::{EniId, InstanceId, SubnetId, VpcId};
 
+use super::listing::listing;
 use super::query::{param_shape, request};
-use super::tags::{Done, TagSpecification};
-use super::vpc::{RouteTableAssociationState, RouteTableDescription};
+use super::scalar::words;
+use super::tags::{Done, Tag, TagSpecification};
 use super::xml::xml_shape;
+
+listing! {
+    /// Lists route tables.
+    #[derive(Default)]
+    DescribeRouteTables {
+        /// The tables (`rtb-…`); empty = all that pass the filters.
+        route_table_ids: Vec<String> = "RouteTableId",
+    }
+    /// A page of route tables.
+    DescribeRouteTablesResponse {
+        /// The tables.
+        route_tables: Vec<RouteTableDescription> = "routeTableSet",
+    }
+}
+
+xml_shape! {
+    /// A route table.
+    RouteTableDescription {
+        /// Its id (`rtb-…`).
+        route_table_id: String = "routeTableId",
+        /// Its VPC.
+        vpc_id: VpcId = "vpcId",
+        /// The account.
+        owner_id: Option<String> = "ownerId",
+        /// Who uses it.
+        associations: Vec<RouteTableAssociation> = "associationSet",
+        /// Its routes.
+        routes: Vec<Route> = "routeSet",
+        /// Its tags.
+        tags: Vec<Tag> = "tagSet",
+    }
+}
+
+xml_shape! {
+    /// What a route table is used by.
+    RouteTableAssociation {
+        /// Its id (`rtbassoc-…`).
+        route_table_association_id: String = "routeTableAssociationId",
+        /// The table.
+        route_table_id: String = "routeTableId",
+        /// The subnet; absent for the VPC's main table.
+        subnet_id: Option<SubnetId> = "subnetId",
+        /// Whether it is the main table of the VPC.
+        main: bool = "main",
+        /// Where it is in its life.
+        association_state: Option<RouteTableAssociationState> = "associationState",
+    }
+}
+
+xml_shape! {
+    /// The state of the tie between a subnet and a route table.
+    RouteTableAssociationState {
+        /// Where it is in its life.
+        state: RouteTableAssociationStateCode = "state",
+    }
+}
+
+words! {
+    open
+    /// Where the tie between a subnet and a route table is in its life.
+    RouteTableAssociationStateCode {
+        /// Being made.
+        Associating = "associating",
+        /// There.
+        Associated = "associated",
+        /// Being undone.
+        Disassociating = "disassociating",
+        /// Gone.
+        Disassociated = "disassociated",
+        /// Could not be made.
+        Failed = "failed",
+    }
+}
+
+xml_shape! {
+    /// A route. One of the targets is given; `gateway_id` is `local` inside the VPC, `igw-…` for the internet gateway.
+    #[derive(Default)]
+    Route {
+        /// Where to.
+        destination_cidr_block: Option<Ipv4Net> = "destinationCidrBlock",
+        /// Where to.
+        destination_ipv6_cidr_block: Option<Ipv6Net> = "destinationIpv6CidrBlock",
+        /// `local`, or an internet or virtual private gateway.
+        gateway_id: Option<String> = "gatewayId",
+        /// A NAT gateway.
+        nat_gateway_id: Option<String> = "natGatewayId",
+        /// A transit gateway.
+        transit_gateway_id: Option<String> = "transitGatewayId",
+        /// An instance.
+        instance_id: Option<InstanceId> = "instanceId",
+        /// An ENI.
+        network_interface_id: Option<EniId> = "networkInterfaceId",
+        /// A peering connection.
+        vpc_peering_connection_id: Option<String> = "vpcPeeringConnectionId",
+        /// `CreateRouteTable`, `CreateRoute` or `EnableVgwRoutePropagation`.
+        origin: Option<String> = "origin",
+        /// Whether it leads somewhere.
+        state: Option<RouteState> = "state",
+    }
+}
+
+words! {
+    open
+    /// Whether a route has somewhere to lead.
+    RouteState {
+        /// It works.
+        Active = "active",
+        /// Its target is gone.
+        Blackhole = "blackhole",
+    }
+}
 
 request! {
     /// Creates a route table with the `local` routes of its VPC.

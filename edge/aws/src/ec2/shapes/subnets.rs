@@ -1,14 +1,63 @@
-//! The actions that change subnets, what is reserved in them, and the CIDR blocks of a VPC.
+//! Subnets and what is reserved in them.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use vpc_model::{SubnetId, VpcId};
+use vpc_model::{Subnet, SubnetId, VpcId};
 
 use super::interface_actions::AttributeBooleanValue;
+use super::listing::listing;
 use super::query::request;
 use super::scalar::words;
-use super::tags::{Done, Filter, Tag, TagSpecification};
-use super::vpc::{Ipv6CidrBlockAssociation, SubnetDescription, VpcCidrBlockAssociation};
+use super::tags::{Done, Tag, TagSpecification};
+use super::vpc::Ipv6CidrBlockAssociation;
 use super::xml::xml_shape;
+
+listing! {
+    /// Lists subnets.
+    #[derive(Default)]
+    DescribeSubnets {
+        /// The subnets; empty = all that pass the filters.
+        subnet_ids: Vec<SubnetId> = "SubnetId",
+    }
+    /// A page of subnets.
+    DescribeSubnetsResponse {
+        /// The subnets.
+        subnets: Vec<SubnetDescription> = "subnetSet",
+    }
+}
+
+xml_shape! {
+    /// A subnet.
+    SubnetDescription {
+        /// Its id.
+        subnet_id: SubnetId = "subnetId",
+        /// Its ARN.
+        subnet_arn: Option<String> = "subnetArn",
+        /// Its VPC.
+        vpc_id: VpcId = "vpcId",
+        /// The account.
+        owner_id: Option<String> = "ownerId",
+        /// `pending` or `available`.
+        state: Option<String> = "state",
+        /// Its addresses; absent on IPv6-only subnets.
+        cidr_block: Option<Subnet> = "cidrBlock",
+        /// Its IPv6 addresses.
+        ipv6_cidr_block_associations: Vec<Ipv6CidrBlockAssociation> = "ipv6CidrBlockAssociationSet",
+        /// Free addresses; a /28 in use counts 16.
+        available_ip_address_count: u32 = "availableIpAddressCount",
+        /// Its zone by name.
+        availability_zone: String = "availabilityZone",
+        /// Its zone by id.
+        availability_zone_id: Option<String> = "availabilityZoneId",
+        /// Whether it is the default subnet of its zone.
+        default_for_az: Option<bool> = "defaultForAz",
+        /// Whether instances get a public address.
+        map_public_ip_on_launch: Option<bool> = "mapPublicIpOnLaunch",
+        /// Whether ENIs get an IPv6 address.
+        assign_ipv6_address_on_creation: Option<bool> = "assignIpv6AddressOnCreation",
+        /// Its tags.
+        tags: Vec<Tag> = "tagSet",
+    }
+}
 
 request! {
     /// Creates a subnet.
@@ -62,6 +111,41 @@ request! {
     }
 }
 
+listing! {
+    /// Lists the reservations of a subnet.
+    GetSubnetCidrReservations {
+        /// The subnet.
+        subnet_id: SubnetId = "SubnetId",
+    }
+    /// A page of reservations.
+    GetSubnetCidrReservationsResponse {
+        /// Those of IPv4 addresses.
+        ipv4_reservations: Vec<SubnetCidrReservation> = "subnetIpv4CidrReservationSet",
+        /// Those of IPv6 addresses.
+        ipv6_reservations: Vec<SubnetCidrReservation> = "subnetIpv6CidrReservationSet",
+    }
+}
+
+xml_shape! {
+    /// A part of a subnet that is kept for a purpose.
+    SubnetCidrReservation {
+        /// Its id (`scr-…`).
+        subnet_cidr_reservation_id: String = "subnetCidrReservationId",
+        /// The subnet.
+        subnet_id: SubnetId = "subnetId",
+        /// The part.
+        cidr: IpNet = "cidr",
+        /// The purpose.
+        reservation_type: SubnetCidrReservationType = "reservationType",
+        /// The account.
+        owner_id: Option<String> = "ownerId",
+        /// Free text.
+        description: Option<String> = "description",
+        /// Its tags.
+        tags: Vec<Tag> = "tagSet",
+    }
+}
+
 words! {
     closed
     /// What a subnet CIDR reservation is for.
@@ -92,26 +176,6 @@ request! {
 }
 
 xml_shape! {
-    /// A part of a subnet that is kept for a purpose.
-    SubnetCidrReservation {
-        /// Its id (`scr-…`).
-        subnet_cidr_reservation_id: String = "subnetCidrReservationId",
-        /// The subnet.
-        subnet_id: SubnetId = "subnetId",
-        /// The part.
-        cidr: IpNet = "cidr",
-        /// The purpose.
-        reservation_type: SubnetCidrReservationType = "reservationType",
-        /// The account.
-        owner_id: Option<String> = "ownerId",
-        /// Free text.
-        description: Option<String> = "description",
-        /// Its tags.
-        tags: Vec<Tag> = "tagSet",
-    }
-}
-
-xml_shape! {
     /// The new reservation.
     CreateSubnetCidrReservationResponse {
         /// The reservation.
@@ -134,66 +198,5 @@ xml_shape! {
     DeleteSubnetCidrReservationResponse {
         /// The reservation.
         reservation: SubnetCidrReservation = "deletedSubnetCidrReservation",
-    }
-}
-
-request! {
-    /// Lists the reservations of a subnet.
-    GetSubnetCidrReservations -> GetSubnetCidrReservationsResponse {
-        /// The subnet.
-        subnet_id: SubnetId = "SubnetId",
-        /// Conditions: `reservationType`, `subnet-id`, `tag:<key>`, `tag-key`.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 1000.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
-    }
-}
-
-xml_shape! {
-    /// A page of reservations.
-    #[derive(Default)]
-    GetSubnetCidrReservationsResponse {
-        /// Those of IPv4 addresses.
-        ipv4_reservations: Vec<SubnetCidrReservation> = "subnetIpv4CidrReservationSet",
-        /// Those of IPv6 addresses.
-        ipv6_reservations: Vec<SubnetCidrReservation> = "subnetIpv6CidrReservationSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
-    }
-}
-
-request! {
-    /// Adds a CIDR block to a VPC. Has no dry run.
-    AssociateVpcCidrBlock -> VpcCidrBlockResponse {
-        /// The VPC.
-        vpc_id: VpcId = "VpcId",
-        /// The block.
-        cidr_block: Option<Ipv4Net> = "CidrBlock",
-        /// Whether a block of EC2's IPv6 addresses is wanted.
-        amazon_provided_ipv6_cidr_block: Option<bool> = "AmazonProvidedIpv6CidrBlock",
-    }
-}
-
-request! {
-    /// Removes a CIDR block from a VPC; not the primary one, and none with a subnet. Has no dry run.
-    DisassociateVpcCidrBlock -> VpcCidrBlockResponse {
-        /// The block's association (`vpc-cidr-assoc-…`).
-        association_id: String = "AssociationId",
-    }
-}
-
-xml_shape! {
-    /// The block that comes or goes.
-    VpcCidrBlockResponse {
-        /// The VPC.
-        vpc_id: VpcId = "vpcId",
-        /// The block, if it is one of IPv4 addresses.
-        cidr_block_association: Option<VpcCidrBlockAssociation> = "cidrBlockAssociation",
-        /// The block, if it is one of IPv6 addresses.
-        ipv6_cidr_block_association: Option<Ipv6CidrBlockAssociation> = "ipv6CidrBlockAssociation",
     }
 }

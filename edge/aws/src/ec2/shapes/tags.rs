@@ -1,5 +1,6 @@
 //! Tags, filters, and the answers that say nothing but "done".
 
+use super::listing::listing;
 use super::query::{param_shape, request};
 use super::scalar::words;
 use super::xml::xml_shape;
@@ -147,29 +148,14 @@ request! {
     }
 }
 
-request! {
+listing! {
     /// Lists tags.
     #[derive(Default)]
-    DescribeTags -> DescribeTagsResponse {
-        /// Conditions: `key`, `value`, `resource-id`, `resource-type`, `tag:<key>`.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 1000.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
-    }
-}
-
-xml_shape! {
+    DescribeTags {}
     /// A page of tags.
-    #[derive(Default)]
     DescribeTagsResponse {
         /// The tags.
         tags: Vec<TagDescription> = "tagSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
     }
 }
 

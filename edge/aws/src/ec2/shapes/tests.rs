@@ -24,7 +24,7 @@ fn survive(mut dice: Dice) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_request_and_answer_survives_the_wire(seed: u64, full: bool) {
