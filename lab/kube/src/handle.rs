@@ -14,7 +14,7 @@ use crate::error::KubeError;
 use crate::object;
 use crate::patch::Patch;
 use crate::record::{KubeCall, KubeCallFilter, Ring};
-use crate::resource::Resource;
+use crate::resource::{Definition, Resource};
 use crate::selector::Selection;
 use crate::store::{DeleteOptions, Deleted, EventKind, List, ListOptions, Part, Store, StoreSettings, WatchEvent};
 use crate::token::{Holder, ISSUER, Tokens};
@@ -216,6 +216,16 @@ impl KubeHandle {
     /// See [`Store::bind`].
     pub fn bind(&self, namespace: &str, pod: &str, node: &str) -> Result<(), KubeError> {
         self.write(|store, _| store.bind(namespace, pod, node))
+    }
+
+    /// The kind of that name, as manifests name it (`apps/v1`, `DaemonSet`).
+    #[must_use]
+    pub fn definition_of(&self, api_version: &str, kind: &str) -> Option<Definition> {
+        self.read(|store| {
+            let known =
+                |definition: &&Definition| definition.kind == kind && definition.resource.api_version() == api_version;
+            store.definitions().iter().find(known).cloned()
+        })
     }
 
     // -- tokens ----------------------------------------------------------------------------------------------------------

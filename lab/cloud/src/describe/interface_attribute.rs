@@ -4,7 +4,9 @@ use vpc_aws::ec2::shapes::{
     AttributeBooleanValue, AttributeValue, DescribeNetworkInterfaceAttribute,
     DescribeNetworkInterfaceAttributeResponse, NetworkInterfaceAttribute,
 };
+use vpc_model::EniId;
 
+use super::well_formed;
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 
@@ -14,7 +16,8 @@ impl Cloud {
         request: &DescribeNetworkInterfaceAttribute,
     ) -> Result<DescribeNetworkInterfaceAttributeResponse, ApiError> {
         let id = &request.network_interface_id;
-        let attribute = request.attribute.clone().ok_or_else(|| ApiError::missing("attribute"))?;
+        well_formed(std::slice::from_ref(id), EniId::PREFIX, "InvalidNetworkInterfaceId.Malformed")?;
+        let attribute = request.attribute.ok_or_else(|| ApiError::missing("attribute"))?;
         let shown = self.show_eni(self.eni(id)?);
         let mut answer = DescribeNetworkInterfaceAttributeResponse {
             network_interface_id: id.clone(),

@@ -6,9 +6,11 @@ use vpc_aws::ec2::shapes::{
     PrivateIpAddressOfInterface,
 };
 
+use vpc_model::EniId;
+
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags};
+use super::{Listing, look_up, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::world::{self, Eni, Tie};
@@ -85,9 +87,8 @@ impl Cloud {
             by_id: !ids.is_empty(),
         };
         let question = INTERFACES.ask(self, &request.filters, page)?;
-        if let Some(missing) = ids.iter().find(|id| !self.world.enis.contains_key(id)) {
-            return Err(ApiError::no_eni(missing));
-        }
+        let form = (EniId::PREFIX, "InvalidNetworkInterfaceId.Malformed");
+        look_up(ids, form, |id| self.world.enis.contains_key(id), ApiError::no_eni)?;
         let asked = self.world.enis.values().filter(|eni| ids.is_empty() || ids.contains(&eni.id));
         let (network_interfaces, next_token) =
             question.answer(asked.map(|eni| (eni.id.to_string(), self.show_eni(eni))));

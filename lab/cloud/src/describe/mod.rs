@@ -22,6 +22,8 @@ mod tags;
 mod vpcs;
 mod zones;
 
+use std::fmt::Display;
+
 use vpc_aws::ec2::shapes::{Filter, GroupIdentifier, Tag, Timestamp};
 use vpc_model::{SecurityGroupId, Time};
 
@@ -111,15 +113,28 @@ pub(crate) fn show_tags(tags: &Tags) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::new(key, value)).collect()
 }
 
-/// Checks the form of an id that has no type of its own: its prefix and 8 or 17 hexadecimal digits.
+/// Checks ids: first their form (the prefix, then 8 or 17 hexadecimal digits), then whether there is what they name.
 ///
 /// # Errors
-/// It is not one.
-fn well_formed(id: &str, prefix: &str, code: &'static str) -> Result<(), ApiError> {
-    let digits = id.strip_prefix(prefix).unwrap_or_default();
-    let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if hexadecimal && matches!(digits.len(), 8 | 17) {
-        return Ok(());
+/// The code `malformed` for the first one that is no id; then whatever `missing` says of the first one of nothing.
+fn look_up<I: Display>(
+    ids: &[I],
+    (prefix, malformed): (&str, &'static str),
+    exists: impl Fn(&I) -> bool,
+    missing: impl Fn(&I) -> ApiError,
+) -> Result<(), ApiError> {
+    well_formed(ids, prefix, malformed)?;
+    ids.iter().find(|id| !exists(id)).map_or(Ok(()), |id| Err(missing(id)))
+}
+
+fn well_formed<I: Display>(ids: &[I], prefix: &str, malformed: &'static str) -> Result<(), ApiError> {
+    let is_one = |id: &str| {
+        let digits = id.strip_prefix(prefix).unwrap_or_default();
+        let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        hexadecimal && matches!(digits.len(), 8 | 17)
+    };
+    match ids.iter().map(ToString::to_string).find(|id| !is_one(id)) {
+        None => Ok(()),
+        Some(id) => Err(ApiError::client(malformed, format!("Invalid id: \"{id}\" (expecting \"{prefix}...\")"))),
     }
-    Err(ApiError::client(code, format!("Invalid id: \"{id}\" (expecting \"{prefix}...\")")))
 }

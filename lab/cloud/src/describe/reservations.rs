@@ -8,7 +8,7 @@ use vpc_model::SubnetId;
 
 use super::filter::{Row, by_tag, held, keys, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags};
+use super::{Listing, show_tags, well_formed};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::spec::ReservationKind;
@@ -33,6 +33,7 @@ impl Cloud {
         let page =
             PageRequest { max_results: request.max_results, next_token: request.next_token.as_deref(), by_id: false };
         let question = RESERVATIONS.ask(self, &request.filters, page)?;
+        well_formed(std::slice::from_ref(id), SubnetId::PREFIX, "InvalidSubnetID.Malformed")?;
         let subnet = self.world.subnets.get(id).ok_or_else(|| ApiError::no_subnet(id))?;
         let shown = subnet.reservations.iter().map(|(name, own)| (name.clone(), self.show_reservation(id, name, own)));
         let (ipv4_reservations, next_token) = question.answer(shown);

@@ -8,7 +8,7 @@ use vpc_aws::ec2::shapes::{
 
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags, well_formed};
+use super::{Listing, look_up, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::spec::{RouteSpec, RouteTarget};
@@ -58,12 +58,8 @@ impl Cloud {
         };
         let question = ROUTE_TABLES.ask(self, &request.filters, page)?;
         let tables = &self.world.route_tables;
-        for id in ids {
-            well_formed(id, "rtb-", "InvalidRouteTableId.Malformed")?;
-            if !tables.contains_key(id) {
-                return Err(ApiError::no_route_table(id));
-            }
-        }
+        let form = ("rtb-", "InvalidRouteTableId.Malformed");
+        look_up(ids, form, |id| tables.contains_key(id), ApiError::no_route_table)?;
         let asked = tables.values().filter(|table| ids.is_empty() || ids.contains(&table.id));
         let (route_tables, next_token) =
             question.answer(asked.map(|table| (table.id.clone(), self.show_route_table(table))));

@@ -6,7 +6,7 @@ use vpc_aws::ec2::shapes::{
 
 use super::filter::{Row, by_tag, held, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags, well_formed};
+use super::{Listing, look_up, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::permissions::words;
@@ -35,12 +35,8 @@ impl Cloud {
         };
         let question = RULES.ask(self, &request.filters, page)?;
         let rules: Vec<_> = self.world.groups.values().flat_map(rules_of).collect();
-        for id in ids {
-            well_formed(id, "sgr-", "InvalidSecurityGroupRuleId.Malformed")?;
-            if !rules.iter().any(|(_, _, rule)| rule.id == *id) {
-                return Err(ApiError::no_rule(id));
-            }
-        }
+        let form = ("sgr-", "InvalidSecurityGroupRuleId.Malformed");
+        look_up(ids, form, |id| rules.iter().any(|(_, _, rule)| rule.id == *id), ApiError::no_rule)?;
         let asked = rules.into_iter().filter(|(_, _, rule)| ids.is_empty() || ids.contains(&rule.id));
         let shown = asked.map(|(group, is_egress, rule)| (rule.id.clone(), self.show_rule(group, is_egress, rule)));
         let (rules, next_token) = question.answer(shown);

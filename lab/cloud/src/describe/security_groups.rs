@@ -2,9 +2,11 @@
 
 use vpc_aws::ec2::shapes::{DescribeSecurityGroups, DescribeSecurityGroupsResponse, IpPermission, SecurityGroup};
 
+use vpc_model::SecurityGroupId;
+
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags};
+use super::{Listing, look_up, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::permissions::permissions;
@@ -71,9 +73,8 @@ impl Cloud {
         };
         let question = SECURITY_GROUPS.ask(self, &request.filters, page)?;
         let groups = &self.world.groups;
-        if let Some(missing) = ids.iter().find(|id| !groups.contains_key(id)) {
-            return Err(ApiError::no_group(missing));
-        }
+        let form = (SecurityGroupId::PREFIX, "InvalidGroupId.Malformed");
+        look_up(ids, form, |id| groups.contains_key(id), ApiError::no_group)?;
         if !request.group_names.is_empty() {
             return Err(ApiError::no_default_vpc());
         }

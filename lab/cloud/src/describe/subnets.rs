@@ -2,9 +2,11 @@
 
 use vpc_aws::ec2::shapes::{DescribeSubnets, DescribeSubnetsResponse, SubnetDescription};
 
+use vpc_model::SubnetId;
+
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags};
+use super::{Listing, look_up, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::world::SubnetState;
@@ -55,9 +57,8 @@ impl Cloud {
             by_id: !ids.is_empty(),
         };
         let question = SUBNETS.ask(self, &request.filters, page)?;
-        if let Some(missing) = ids.iter().find(|id| !self.world.subnets.contains_key(id)) {
-            return Err(ApiError::no_subnet(missing));
-        }
+        let form = (SubnetId::PREFIX, "InvalidSubnetID.Malformed");
+        look_up(ids, form, |id| self.world.subnets.contains_key(id), ApiError::no_subnet)?;
         let asked = self.world.subnets.iter().filter(|(id, _)| ids.is_empty() || ids.contains(id));
         let (subnets, next_token) =
             question.answer(asked.map(|(id, subnet)| (id.to_string(), self.show_subnet(subnet))));

@@ -5,9 +5,11 @@ use vpc_aws::ec2::shapes::{
     BlockState, CidrBlockState, DescribeVpcs, DescribeVpcsResponse, Vpc, VpcCidrBlockAssociation,
 };
 
+use vpc_model::VpcId;
+
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
-use super::{Listing, show_tags};
+use super::{Listing, look_up, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
 use crate::spec::id_text;
@@ -53,9 +55,7 @@ impl Cloud {
         };
         let question = VPCS.ask(self, &request.filters, page)?;
         let vpc = &self.world.spec.vpc;
-        if let Some(missing) = ids.iter().find(|id| **id != vpc.id) {
-            return Err(ApiError::no_vpc(missing));
-        }
+        look_up(ids, (VpcId::PREFIX, "InvalidVpcID.Malformed"), |id| *id == vpc.id, ApiError::no_vpc)?;
         let shown = self.world.cidrs.first().map(|first| (vpc.id.to_string(), self.show_vpc(first.cidr)));
         let (vpcs, next_token) = question.answer(shown);
         Ok(DescribeVpcsResponse { vpcs, next_token })

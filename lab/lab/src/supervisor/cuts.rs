@@ -90,7 +90,12 @@ fn cuts_into(batch: &mut Batch, cuts: &[Cut]) {
                 How::Reject => there.then(Expr::Reject { code: PORT_UNREACHABLE }),
             };
             let there = there.comment(&format!("{COMMENT}{}", cut.fault));
-            let back = Rule::new().oifname(Test::Is, &link).ip_source(Test::Is, address.into()).counter().drop();
+            let back = Rule::new().oifname(Test::Is, &link).ip_source(Test::Is, address.into());
+            let back = match cut.how {
+                How::Drop => back.drop(),
+                // The ICMP errors have to get there.
+                How::Reject => back.l4_protocol(Test::Not, libc::IPPROTO_ICMP as u8).drop(),
+            };
             for (chain, rule) in [("input", &there), ("forward", &there), ("output", &back), ("forward", &back)] {
                 batch.add_rule(&table(), chain, rule);
             }
