@@ -46,8 +46,8 @@ pub enum StartError {
     #[error("the system has no randomness to make the key of the tokens from")]
     NoRandomness,
     /// The first objects could not be made.
-    #[error("the first objects of the cluster: {0}")]
-    FirstObjects(#[from] KubeError),
+    #[error("the first objects of the cluster could not be made")]
+    FirstObjects(#[source] Box<KubeError>),
 }
 
 /// The running API: read and change objects in it, watch them, look at its calls, throw its switches. Cheap to clone. Whoever
@@ -108,7 +108,7 @@ impl KubeHandle {
     /// The system has no randomness.
     pub fn start(settings: KubeSettings) -> Result<Self, StartError> {
         let mut store = Store::new(settings.store);
-        bootstrap::first_objects(&mut store, wall_now())?;
+        bootstrap::first_objects(&mut store, wall_now()).map_err(|error| StartError::FirstObjects(Box::new(error)))?;
         let version = store.version();
         let state = State { store, access: Access::default(), ring: Ring::default() };
         let shared = Shared {
