@@ -79,7 +79,13 @@ impl Cloud {
     /// Sets where an instance is in its life.
     pub(crate) fn set_state(&mut self, id: &InstanceId, power: Power) {
         if let Some(instance) = self.world.instances.get_mut(id) {
-            instance.power = power;
+            let before = std::mem::replace(&mut instance.power, power);
+            match (before, power) {
+                (Power::Stopping, Power::Stopped) | (Power::ShuttingDown, Power::Terminated) => {}
+                (Power::Stopped, Power::Pending) => (instance.launched, instance.told_down) = (self.now, None),
+                (_, Power::Pending | Power::Running) => instance.told_down = None,
+                _ => instance.told_down = Some(self.now),
+            }
         }
     }
 

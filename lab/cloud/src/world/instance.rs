@@ -51,7 +51,10 @@ pub(crate) struct Instance {
     pub(crate) private_ip: Ipv4Addr,
     pub(crate) private_dns_name: String,
     pub(crate) zone: String,
+    /// Last launched: started again after a stop counts, a reboot does not.
     pub(crate) launched: Time,
+    /// When somebody told it to stop or to end; `None` while nobody has.
+    pub(crate) told_down: Option<Time>,
     pub(crate) tags: Tags,
     pub(crate) birth: Birth,
 }
@@ -67,6 +70,8 @@ pub(crate) struct Birth {
     pub(crate) index: u32,
     /// Name of the key pair.
     pub(crate) key: Option<String>,
+    /// The client token of the launch.
+    pub(crate) token: Option<String>,
     /// In base64.
     pub(crate) user_data: Option<String>,
     /// Whether StopInstances and TerminateInstances are taken.
@@ -84,6 +89,7 @@ impl Birth {
             reservation,
             index: 0,
             key: None,
+            token: None,
             user_data: None,
             may_stop: true,
             may_terminate: true,
@@ -202,6 +208,7 @@ impl World {
             private_dns_name,
             zone: self.subnets.get(&subnet).map(|subnet| subnet.spec.zone.clone()).unwrap_or_default(),
             launched: birth.at,
+            told_down: None,
             tags,
             birth,
             spec,

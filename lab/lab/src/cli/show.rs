@@ -55,8 +55,16 @@ pub(super) fn status(lab: &LabStatus) -> String {
     if !active.is_empty() {
         let _ = write!(out, "faults\n{}", super::fault::list(&active));
     }
-    if lab.fabric.spoofed > 0 {
-        let _ = writeln!(out, "source check {} packets dropped", lab.fabric.spoofed);
+    let fabric = &lab.fabric;
+    for (what, dropped) in [
+        ("source check", fabric.spoofed),
+        ("egress rules", fabric.egress_denied),
+        ("ingress rules", fabric.ingress_denied),
+        ("no route", fabric.no_route),
+    ] {
+        if dropped > 0 {
+            let _ = writeln!(out, "{what:<12} {dropped} packets dropped");
+        }
     }
     if let Some(dropped) = lab.link_local_dropped.filter(|dropped| *dropped > 0) {
         let _ = writeln!(out, "link-local   {dropped} packets dropped over the limit");

@@ -32,7 +32,7 @@ use vpc_linux::nft::{
 use vpc_model::SecurityGroupId;
 
 use super::error::Context;
-use super::groups::{GroupSet, Groups, TRACKED, Way, each_address};
+use super::groups::{GroupSet, Groups, TRACKED, Way, accepting_chains, each_address};
 use super::port::Port;
 use super::{EC2_ADDRESS, FIRST_PASS, FabricError, IMDS_ADDRESS, LINK_LOCAL};
 
@@ -195,6 +195,7 @@ impl RouterFilter {
         let later = |ttl: u8| Element::new([KeyPart::Is(Value::Ttl(ttl))]).to(Data::Value(Value::Ttl(ttl + 1)));
         batch.add_elements(&table, &times(), &(1..u8::MAX).map(later).collect::<Vec<_>>());
         prerouting(&mut batch, around, resolvers);
+        accepting_chains(&mut batch);
         forward(&mut batch);
         own(&mut batch, resolvers);
         commit(&mut nft, batch, "install the router's packet filter")?;

@@ -18,7 +18,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use lab_cloud::{GroupRule, GroupRules, RulePeer, Traffic};
-use vpc_linux::nft::{Batch, Chain, CtKey, Element, Expr, KeyType, Reg, Rule, Selector, Set, Test};
+use vpc_linux::nft::{Batch, Chain, CtDirection, CtKey, Element, Expr, KeyType, Reg, Rule, Selector, Set, Test};
 use vpc_model::SecurityGroupId;
 
 use super::filter::{ALWAYS_TRACKED, table};
@@ -26,6 +26,9 @@ use super::filter::{ALWAYS_TRACKED, table};
 /// Marks of connections: let through for good; to be asked for each packet.
 pub(super) const TRACKED: u32 = 1;
 const UNTRACKED: u32 = 2;
+/// Chains that give them.
+const ACCEPT_TRACKED: &str = "accept-tracked";
+const ACCEPT_UNTRACKED: &str = "accept-untracked";
 
 const ICMP: u8 = libc::IPPROTO_ICMP as u8;
 const TCP: u8 = libc::IPPROTO_TCP as u8;
@@ -266,10 +269,20 @@ fn untracked(traffic: Traffic, way: Way) -> Rule {
     accepting(matching(traffic).in_set(Test::Not, &[link], ALWAYS_TRACKED), UNTRACKED)
 }
 
-/// A packet without a connection (an answer to what this ENI has not seen) is accepted too; there is nothing to mark then.
 fn accepting(rule: Rule, mark: u32) -> Rule {
-    let mark = Expr::Immediate { into: Reg::A, value: mark.to_ne_bytes().to_vec() };
-    rule.then(mark).then(Expr::SetCt { key: CtKey::Mark, from: Reg::A }).accept()
+    rule.goto(if mark == UNTRACKED { ACCEPT_UNTRACKED } else { ACCEPT_TRACKED })
+}
+
+/// The chains that accept, and mark the connection. What is asked for an answer says nothing about the connection it belongs to, so the
+/// mark stays then. A packet without a connection (an answer to what this ENI has not seen) is accepted too; there is nothing to mark.
+pub(super) fn accepting_chains(batch: &mut Batch) {
+    for (name, mark) in [(ACCEPT_TRACKED, TRACKED), (ACCEPT_UNTRACKED, UNTRACKED)] {
+        let mark = Expr::Immediate { into: Reg::A, value: mark.to_ne_bytes().to_vec() };
+        let marking = Rule::new().then(mark).then(Expr::SetCt { key: CtKey::Mark, from: Reg::A });
+        batch.add_chain(&table(), &Chain::regular(name));
+        batch.add_rule(&table(), name, &Rule::new().ct_direction(CtDirection::Reply).accept());
+        batch.add_rule(&table(), name, &marking.accept());
+    }
 }
 
 fn matching(traffic: Traffic) -> Rule {

@@ -504,7 +504,7 @@ fn checked_public_ips(
             return value(field, format!("{address} is inside the VPC's {cidr}: {expected}"));
         }
         if hosts.contains(&address) {
-            return value(field, format!("{address} is that of a public host or service: {expected}"));
+            return value(field, format!("{address} is that of a host in `public_hosts` or `services`: {expected}"));
         }
         if odd(address) {
             return value(field, format!("{address} is no address of the internet: {expected}"));

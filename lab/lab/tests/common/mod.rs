@@ -4,7 +4,9 @@
 pub(crate) mod ec2;
 pub(crate) mod faults;
 pub(crate) mod nobody;
+pub(crate) mod sandbox;
 pub(crate) mod traces;
+pub(crate) mod vpc;
 pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
