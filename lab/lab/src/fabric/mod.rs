@@ -79,6 +79,8 @@ use routes::{INTERNET, Routes};
 pub const IMDS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// The EC2 API for the lab's nodes: a link-local address of the router that AWS uses for nothing.
 pub const EC2_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 200);
+/// The Kubernetes API for the lab's nodes: a link-local address of the router that AWS uses for nothing.
+pub const KUBE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 201);
 /// Where the internet gateway's own ICMP errors come from.
 const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
 /// MTU inside the VPC in bytes: EC2's jumbo frames.
@@ -320,7 +322,7 @@ pub fn resolvers(cidrs: &[Ipv4Net]) -> Vec<Ipv4Addr> {
 /// The router's own services: IMDS, EC2 and the resolver.
 fn own_addresses(router: &mut Rtnl, resolvers: &[Ipv4Addr]) -> Result<(), FabricError> {
     let lo = router.link(&link_name("lo")?).context("find lo")?.index;
-    for address in [IMDS_ADDRESS, EC2_ADDRESS].iter().chain(resolvers) {
+    for address in [IMDS_ADDRESS, EC2_ADDRESS, KUBE_ADDRESS].iter().chain(resolvers) {
         router
             .add_address(&vpc_linux::Address::new(lo, (*address).into()))
             .context("give the router its services' addresses")?;
