@@ -53,7 +53,9 @@ pub use iam::{Policy, PolicyError, VPC_CNI_POLICY};
 pub use imds_faults::{ImdsAnswer, ImdsArrival};
 pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
 pub use profile::{ImdsQuirks, Profile, Setup, Span};
-pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
+pub use snapshot::{
+    AttachmentSnapshot, CidrSnapshot, EniSnapshot, InstanceSnapshot, ReservationSnapshot, Snapshot, SubnetSnapshot,
+};
 pub use spec::{
     EndpointSpec, ExtraEniSpec, GroupRule, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, PeeringSpec,
     ReservationKind, ReservationSpec, RoleSpec, RouteSpec, RouteTableSpec, RouteTarget, RulePeer, SecurityGroupSpec,

@@ -360,6 +360,18 @@ impl Lab {
         self.ask(&Request::Power { node: node.to_owned(), on })
     }
 
+    /// Launches a node like the topology's `node_defaults` through EC2's API, and waits until it is ready; its name.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`]; EC2's refusal.
+    pub fn node_add(&self, name: Option<&str>, subnet: &str, instance_type: Option<&str>) -> Result<String, LabError> {
+        self.ask(&Request::NodeAdd {
+            name: name.map(str::to_owned),
+            subnet: subnet.to_owned(),
+            instance_type: instance_type.map(str::to_owned),
+        })
+    }
+
     /// Terminates a node's instance, and waits until nothing of the node is left.
     ///
     /// # Errors
@@ -377,13 +389,17 @@ impl Lab {
         let Some(ec2) = status.host.ec2 else {
             return Err(LabError::Refused(Failure::other(status.host.problem.unwrap_or_default())));
         };
-        Ok(vec![
+        let kubeconfig = status.host.kube.map(|_| self.place.kubeconfig().display().to_string());
+        Ok([
             ("AWS_ENDPOINT_URL_EC2", format!("http://{ec2}")),
             ("AWS_ACCESS_KEY_ID", lab_cloud::ACCESS_KEY.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", lab_cloud::SECRET_KEY.to_owned()),
             ("AWS_DEFAULT_REGION", status.region.clone()),
             ("AWS_REGION", status.region),
-        ])
+        ]
+        .into_iter()
+        .chain(kubeconfig.map(|path| ("KUBECONFIG", path)))
+        .collect())
     }
 
     /// Makes something go wrong; it is lifted after `lasts`, if that is given.
