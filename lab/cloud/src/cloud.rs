@@ -81,8 +81,8 @@ pub(crate) enum Task {
     ImdsRefresh(EniId),
     /// IMDS no longer lists the MAC.
     ImdsDrop { instance: InstanceId, mac: Mac, attachment: AttachmentId },
-    /// An instance is up; `first`: for the first time.
-    Booted { instance: InstanceId, first: bool },
+    /// An instance that was launched or started is up.
+    Booted(InstanceId),
     /// An instance that was told to stop, or to end, is down.
     Down(InstanceId),
     /// A terminated instance is shown no longer.
@@ -392,7 +392,7 @@ impl Cloud {
             }
             Task::ImdsRefresh(eni) => self.imds.refresh(&self.world, &eni),
             Task::ImdsDrop { instance, mac, attachment } => self.imds.drop_mac(&instance, mac, &attachment),
-            Task::Booted { instance, first } => self.booted(&instance, first),
+            Task::Booted(instance) => self.booted(&instance),
             Task::Down(instance) => self.went_down(&instance),
             Task::Forget(instance) => self.forget_instance(&instance),
             Task::CidrSettled(id) => self.cidr_settled(&id),

@@ -56,7 +56,7 @@ impl Cloud {
         }
         for id in &launched {
             self.announce_launch(id);
-            self.later(self.setup.profile.boot, Task::Booted { instance: id.clone(), first: true });
+            self.later(self.setup.profile.boot, Task::Booted(id.clone()));
         }
         Ok(Reservation {
             reservation_id: launch.birth.reservation,

@@ -47,6 +47,8 @@ pub(crate) struct Instance {
     pub(crate) power: Power,
     /// Whether its programs run: also while it goes down.
     pub(crate) on: bool,
+    /// Whether it ever had power.
+    pub(crate) has_run: bool,
     pub(crate) primary: EniId,
     pub(crate) private_ip: Ipv4Addr,
     pub(crate) private_dns_name: String,
@@ -151,7 +153,7 @@ impl World {
         let id = spec.id.clone();
         self.launch(spec, birth, tags, seats, public, dice).map_err(|_| WorldError::Full { subnet, what })?;
         if let Some(instance) = self.instances.get_mut(&id) {
-            (instance.power, instance.on) = (Power::Running, true);
+            (instance.power, instance.on, instance.has_run) = (Power::Running, true, true);
         }
         for attachment in self.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
             (attachment.tie, attachment.seen) = (Tie::Attached, true);
@@ -203,6 +205,7 @@ impl World {
             limits,
             power: Power::Pending,
             on: false,
+            has_run: false,
             primary,
             private_ip,
             private_dns_name,
