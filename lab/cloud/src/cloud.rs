@@ -11,12 +11,14 @@ use std::net::Ipv4Addr;
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 
+use crate::consistency::{Past, is_read};
 use crate::dice::Dice;
 use crate::error::{ApiError, WorldError};
 use crate::event::FabricEvent;
 use crate::fault::FaultId;
 use crate::faults::Faults;
 use crate::gate::{Ending, Verdict};
+use crate::iam::Policy;
 use crate::imds::Imds;
 use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
@@ -68,7 +70,7 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
     /// A call is carried out and answered.
-    Execute { call: CallId, request: Box<AnyRequest>, verdict: Box<Verdict> },
+    Execute { call: CallId, caller: Caller, request: Box<AnyRequest>, verdict: Box<Verdict> },
     /// The guest sees its new device.
     Attached(AttachmentId),
     /// The device is gone.
@@ -79,14 +81,25 @@ pub(crate) enum Task {
     ImdsRefresh(EniId),
     /// IMDS no longer lists the MAC.
     ImdsDrop { instance: InstanceId, mac: Mac, attachment: AttachmentId },
-    /// An instance is up; `first`: for the first time.
-    Booted { instance: InstanceId, first: bool },
+    /// An instance that was launched or started is up.
+    Booted(InstanceId),
     /// An instance that was told to stop, or to end, is down.
     Down(InstanceId),
     /// A terminated instance is shown no longer.
     Forget(InstanceId),
     /// A CIDR of the VPC is there, or gone.
     CidrSettled(String),
+}
+
+impl Task {
+    /// Whether what EC2 shows may be another after it.
+    fn changes_world(&self) -> bool {
+        match self {
+            Self::Execute { request, .. } => !is_read(request),
+            Self::ImdsMac(_) | Self::ImdsRefresh(_) | Self::ImdsDrop { .. } => false,
+            _ => true,
+        }
+    }
 }
 
 /// A VPC in EC2.
@@ -103,6 +116,10 @@ pub struct Cloud {
     /// Token buckets that somebody has taken from, by name.
     pub(crate) buckets: BTreeMap<String, Level>,
     pub(crate) faults: Faults,
+    /// What roles may do; a role that is not here may do everything.
+    pub(crate) policies: BTreeMap<String, Policy>,
+    /// Older worlds, for reads that lag.
+    pub(crate) past: Past,
     /// Faults that had a hand in what is being carried out.
     pub(crate) touched: Vec<FaultId>,
     queue: BTreeMap<(Time, u64), Task>,
@@ -129,12 +146,19 @@ impl Cloud {
             tokens: BTreeMap::new(),
             buckets: BTreeMap::new(),
             faults: Faults::default(),
+            policies: BTreeMap::new(),
+            past: Past::default(),
             touched: Vec::new(),
             queue: BTreeMap::new(),
             told: NetworkPlan::default(),
             outputs: VecDeque::new(),
             sequence: 0,
         };
+        for role in &cloud.world.spec.roles {
+            if let Some(policy) = role.policy()? {
+                cloud.policies.insert(role.name.clone(), policy);
+            }
+        }
         cloud.network_changed();
         for id in cloud.world.instances.keys().cloned().collect::<Vec<_>>() {
             cloud.announce(&id);
@@ -183,7 +207,7 @@ impl Cloud {
         let call = CallId(self.sequence);
         self.later(
             span.longer(verdict.delay),
-            Task::Execute { call, request: Box::new(request), verdict: Box::new(verdict) },
+            Task::Execute { call, caller: caller.clone(), request: Box::new(request), verdict: Box::new(verdict) },
         );
         call
     }
@@ -353,8 +377,11 @@ impl Cloud {
     }
 
     fn carry_out(&mut self, task: Task) {
+        if task.changes_world() {
+            self.remember();
+        }
         match task {
-            Task::Execute { call, request, verdict } => self.finish_call(call, *request, *verdict),
+            Task::Execute { call, caller, request, verdict } => self.finish_call(call, &caller, *request, *verdict),
             Task::Attached(id) => self.finish_attachment(&id),
             Task::Detached(id) => self.finish_detachment(&id),
             Task::ImdsMac(id) => {
@@ -365,18 +392,18 @@ impl Cloud {
             }
             Task::ImdsRefresh(eni) => self.imds.refresh(&self.world, &eni),
             Task::ImdsDrop { instance, mac, attachment } => self.imds.drop_mac(&instance, mac, &attachment),
-            Task::Booted { instance, first } => self.booted(&instance, first),
+            Task::Booted(instance) => self.booted(&instance),
             Task::Down(instance) => self.went_down(&instance),
             Task::Forget(instance) => self.forget_instance(&instance),
             Task::CidrSettled(id) => self.cidr_settled(&id),
         }
     }
 
-    fn finish_call(&mut self, call: CallId, request: AnyRequest, verdict: Verdict) {
+    fn finish_call(&mut self, call: CallId, caller: &Caller, request: AnyRequest, verdict: Verdict) {
         self.touched = verdict.faults;
         let result = match verdict.refused {
             Some(refused) => Err(refused),
-            None => self.execute(request).map(Box::new),
+            None => self.permit(caller, &request).and_then(|()| self.execute_late(request, verdict.lag)).map(Box::new),
         };
         let faults = std::mem::take(&mut self.touched);
         self.faults.hit(&faults);

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use vpc_aws::ec2::shapes::query::ParamError;
+
+use crate::iam::PolicyError;
 use vpc_model::InstanceId;
 
 /// A refused call, as EC2 words it.
@@ -221,6 +223,15 @@ pub enum WorldError {
         limit: u32,
         /// Its type.
         instance_type: String,
+    },
+    /// A role with a policy that cannot be used.
+    #[error("role {role}, policy: {error}")]
+    Policy {
+        /// Which role.
+        role: String,
+        /// What is wrong.
+        #[source]
+        error: PolicyError,
     },
     /// A subnet that cannot give what is asked.
     #[error("subnet {subnet} has no room for {what}: take a larger subnet or ask for less")]

@@ -333,6 +333,7 @@ pub(crate) fn unknown(field: &str, kind: &str, name: &str, expected: String) -> 
 
 /// `one of a, b, c`, or what to say if there is nothing.
 pub(crate) fn one_of<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    let names: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    let mut names: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    names.sort();
     if names.is_empty() { "nothing: there is none".to_owned() } else { format!("one of {}", names.join(", ")) }
 }

@@ -1,4 +1,4 @@
-//! What stands between a call and its deed: throttling and faults.
+//! What stands between a call and its deed: throttling, lag and faults. (What IAM says is asked when it is carried out.)
 //!
 //! All of it is decided when the request arrives ([`Cloud::judge`]) and goes along with it as a [`Verdict`]: what is
 //! injected or lifted later does not concern a call in flight, and every draw of chance falls in the order of arrival.
@@ -20,6 +20,8 @@ use crate::throttle::{Bucket, Level, limit_exceeded};
 pub(crate) struct Verdict {
     /// How much longer it takes.
     pub(crate) delay: Millis,
+    /// How old the world is that it sees.
+    pub(crate) lag: Millis,
     /// Not carried out: answered so.
     pub(crate) refused: Option<ApiError>,
     /// Whether that is for want of a token.
@@ -49,9 +51,11 @@ impl Cloud {
         if !self.has_token(request) {
             return Verdict { throttled: true, refused: Some(limit_exceeded()), ..verdict };
         }
+        verdict.lag = self.dice.span(self.setup.consistency.span(request));
         if self.faults.is_empty() {
             return verdict;
         }
+        let denied = self.refusal(caller, &format!("ec2:{}", request.name()), "*", true);
         let subnet = self.subnet_asked(request);
         let now = self.now;
         let mut jitter = Vec::new();
@@ -74,7 +78,7 @@ impl Cloud {
                     jitter.push(*jitter_ms);
                 }
                 (CloudFault::Deny { .. }, _) => {
-                    verdict.refused.get_or_insert_with(|| ApiError::unauthorized("a fault of the lab denies it."));
+                    _ = verdict.refused.get_or_insert_with(|| denied.clone());
                 }
                 (CloudFault::Error { .. }, Memory::Matched(count)) => {
                     *count += 1;

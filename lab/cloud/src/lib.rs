@@ -9,8 +9,10 @@
 //! time and a simulator in made-up time run the same model.
 
 mod actions;
+mod authorize;
 mod check;
 mod cloud;
+mod consistency;
 mod credentials;
 mod default_world;
 mod describe;
@@ -20,6 +22,7 @@ mod event;
 mod fault;
 mod faults;
 mod gate;
+mod iam;
 mod ids;
 mod imds;
 mod imds_faults;
@@ -36,16 +39,20 @@ mod throttle;
 mod world;
 
 pub use cloud::{CallId, Caller, Cloud, Output};
+pub use consistency::Consistency;
 pub use credentials::{ACCESS_KEY, Identity, RoleCredentials, SECRET_KEY};
 pub use default_world::{NAT_PUBLIC_IP, PUBLIC_POOL};
 pub use describe::{ActionFilters, DocumentedFilter, filter_catalogue};
 pub use error::{ApiError, WorldError};
 pub use event::{AttachedEni, EniAddresses, FabricEvent, LaunchedInstance};
 pub use fault::{ActiveFault, CloudFault, ErrorWhen, FaultError, FaultId, OutsideEvent};
+pub use iam::{Policy, PolicyError, VPC_CNI_POLICY};
 pub use imds_faults::{ImdsAnswer, ImdsArrival};
 pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
 pub use profile::{ImdsQuirks, Profile, Setup, Span};
-pub use snapshot::{AttachmentSnapshot, EniSnapshot, InstanceSnapshot, Snapshot, SubnetSnapshot};
+pub use snapshot::{
+    AttachmentSnapshot, CidrSnapshot, EniSnapshot, InstanceSnapshot, ReservationSnapshot, Snapshot, SubnetSnapshot,
+};
 pub use spec::{
     EndpointSpec, ExtraEniSpec, GroupRule, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, PeeringSpec,
     ReservationKind, ReservationSpec, RoleSpec, RouteSpec, RouteTableSpec, RouteTarget, RulePeer, SecurityGroupSpec,

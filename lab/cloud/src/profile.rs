@@ -2,12 +2,14 @@
 
 use vpc_model::{Millis, WallTime};
 
+use crate::consistency::Consistency;
 use crate::throttle::Throttle;
 
 /// A span drawn evenly between two ends, with a rare long tail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
-    /// Shortest.
+    /// Shortest, in milliseconds.
     pub least: Millis,
     /// Longest of the usual ones.
     pub most: Millis,
@@ -130,6 +132,49 @@ impl Profile {
         }
     }
 
+    /// Names of the single spans.
+    pub const SPANS: [&'static str; 16] = [
+        "describe",
+        "create",
+        "attach",
+        "guest_sees",
+        "assign",
+        "modify",
+        "detach",
+        "detached",
+        "run",
+        "boot",
+        "down",
+        "cidr",
+        "imds_mac",
+        "imds_secondaries",
+        "imds_change",
+        "imds_drop",
+    ];
+
+    /// A single span by its name (one of [`Profile::SPANS`]), to set it to something else; `None`: there is none.
+    pub fn span_mut(&mut self, name: &str) -> Option<&mut Span> {
+        Some(match name {
+            "describe" => &mut self.describe,
+            "create" => &mut self.create,
+            "attach" => &mut self.attach,
+            "guest_sees" => &mut self.guest_sees,
+            "assign" => &mut self.assign,
+            "modify" => &mut self.modify,
+            "detach" => &mut self.detach,
+            "detached" => &mut self.detached,
+            "run" => &mut self.run,
+            "boot" => &mut self.boot,
+            "down" => &mut self.down,
+            "cidr" => &mut self.cidr,
+            "imds_mac" => &mut self.imds_mac,
+            "imds_secondaries" => &mut self.imds_secondaries,
+            "imds_change" => &mut self.imds_change,
+            "imds_drop" => &mut self.imds_drop,
+            _ => return None,
+        })
+    }
+
     /// The profile of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -155,6 +200,8 @@ pub struct Setup {
     pub wall: WallTime,
     /// How many requests EC2 takes.
     pub throttle: Throttle,
+    /// How old what calls see may be.
+    pub consistency: Consistency,
     /// Whether requests must be signed. If not, a caller is whoever the access key belongs to, else the instance with the
     /// source address, else the account.
     pub check_signatures: bool,
@@ -173,15 +220,34 @@ pub struct ImdsQuirks {
 }
 
 impl Default for Setup {
-    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling, signatures checked.
+    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling, reads up to date, signatures
+    /// checked.
     fn default() -> Self {
         Self {
             profile: Profile::instant(),
             seed: 1,
             wall: WallTime(1_767_225_600_000_000_000),
             throttle: Throttle::off(),
+            consistency: Consistency::off(),
             check_signatures: true,
             imds: ImdsQuirks::default(),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_span_can_be_set_by_its_name() {
+        let (mut profile, other) = (Profile::instant(), Profile::aws());
+        let mut source = other;
+        for name in Profile::SPANS {
+            *profile.span_mut(name).unwrap() = *source.span_mut(name).unwrap();
+        }
+        assert_eq!(profile, other, "a span without a name");
+        assert!(profile.span_mut("nothing").is_none());
     }
 }

@@ -8,6 +8,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use vpc_model::{CardIndex, DeviceIndex, EniId, InstanceId, SecurityGroupId, Subnet, SubnetId, VpcId};
 
+use crate::error::WorldError;
+use crate::iam::Policy;
+
 /// Tags of an object: key to value.
 pub type Tags = BTreeMap<String, String>;
 
@@ -314,6 +317,17 @@ pub struct ExtraEniSpec {
     pub security_groups: Vec<SecurityGroupId>,
     /// Its tags.
     pub tags: Tags,
+}
+
+impl RoleSpec {
+    /// Its policy; `None`: it may do everything.
+    ///
+    /// # Errors
+    /// What is wrong in the document.
+    pub fn policy(&self) -> Result<Option<Policy>, WorldError> {
+        let parsed = self.policy.as_deref().map(Policy::parse).transpose();
+        parsed.map_err(|error| WorldError::Policy { role: self.name.clone(), error })
+    }
 }
 
 impl InstanceSpec {

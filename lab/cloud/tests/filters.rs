@@ -106,6 +106,7 @@ fn instances(world: &mut Rich) -> Vec<Case> {
     vec![
         case("availability-zone", "us-west-2c", "node-3, node-4"),
         case("availability-zone-id", "usw2-az3", "node-3, node-4"),
+        case("client-token", "only once", "run-0, run-1"),
         case("dns-name", public, "node-2"),
         case("iam-instance-profile.arn", profile.arn.unwrap(), "node-1"),
         case("iam-instance-profile.id", profile.id.unwrap(), "node-1"),
@@ -130,6 +131,7 @@ fn instances(world: &mut Rich) -> Vec<Case> {
         case("owner-id", "111122223333", ALL),
         case("private-dns-name", "node-2.example", "node-2"),
         case("private-ip-address", node.private_ip_address.unwrap(), "node-1"),
+        case("reason", "User initiated (2026-01-02 01:01:01 GMT)", "node-3, node-4"),
         case("reservation-id", run, "run-0, run-1"),
         case("source-dest-check", false, "node-3"),
         case("state-reason-code", down, "node-3, node-4"),

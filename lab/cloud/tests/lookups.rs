@@ -211,3 +211,24 @@ fn routes_show_their_targets() {
     assert_eq!(route("10.98.0.0/16").instance_id.as_ref().unwrap().as_str(), node);
     assert_eq!((state("10.98.0.0/16").as_str(), state("10.99.0.0/16").as_str()), ("active", "blackhole"));
 }
+
+/// A stop is told with its time until the instance starts again, which counts as a launch; a reboot does not.
+#[test]
+fn instances_show_why_they_are_down_and_since_when_they_are_up() {
+    let mut world = Rich::new();
+    let node = world.id("node-1");
+    let first = world.instance("node-1").launch_time.unwrap();
+    world.call("RebootInstances", &[("InstanceId.1", &node)]).unwrap();
+    assert_eq!(world.instance("node-1").launch_time, Some(first));
+    world.call("StopInstances", &[("InstanceId.1", &node)]).unwrap();
+    world.lab.pass(5000);
+    let shown = world.instance("node-1");
+    assert_eq!(shown.state_transition_reason.as_deref(), Some("User initiated (2026-01-02 01:01:01 GMT)"));
+    assert_eq!(shown.state_reason.unwrap().code, "Client.UserInitiatedShutdown");
+    assert_eq!(shown.state.code, 80);
+    world.call("StartInstances", &[("InstanceId.1", &node)]).unwrap();
+    world.lab.pass(0);
+    let shown = world.instance("node-1");
+    assert_eq!((shown.state_transition_reason.as_deref(), shown.state_reason), (Some(""), None));
+    assert_eq!(shown.launch_time.unwrap().to_string(), "2026-01-02T01:01:06.001Z");
+}

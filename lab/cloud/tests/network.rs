@@ -283,6 +283,23 @@ fn a_cidr_comes_and_goes_in_its_own_time() {
     assert_eq!(plan(&mut lab).cidrs.len(), 2);
 }
 
+#[test]
+fn a_cidr_that_goes_before_it_was_there_was_never_there() {
+    let mut lab = Lab::new(WorldSpec::default_topology(), Profile::aws(), 1);
+    let request = associate(&lab, "10.30.0.0/16");
+    let AnyResponse::AssociateVpcCidrBlock(answer) = lab.call(request).unwrap() else { panic!() };
+    let id = answer.cidr_block_association.unwrap().association_id.unwrap();
+    let events = lab.events.len();
+    let AnyResponse::DisassociateVpcCidrBlock(answer) =
+        lab.call(DisassociateVpcCidrBlock { association_id: id }).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(answer.cidr_block_association.unwrap().cidr_block_state.unwrap().state.as_str(), "disassociating");
+    lab.settle();
+    assert_eq!((lab.events.len(), plan(&mut lab).cidrs.len()), (events, 2));
+}
+
 // -- route tables ------------------------------------------------------------------------------------------------------
 
 fn to(cidr: &str) -> RouteDestination {

@@ -144,7 +144,7 @@ impl Access {
             asked.verb,
             asked.resource.group()
         );
-        Err(KubeError::Forbidden { resource: asked.resource.clone(), name: asked.name.to_owned(), why })
+        Err(KubeError::Forbidden { resource: asked.resource.clone(), name: asked.name.to_owned(), why: why.into() })
     }
 }
 

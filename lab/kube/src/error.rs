@@ -34,13 +34,13 @@ pub enum KubeError {
         /// Its name.
         name: String,
         /// What does not fit.
-        why: String,
+        why: Box<str>,
     },
     /// The object breaks a rule of its kind.
     #[error("{kind}{} \"{name}\" is invalid: {}", group_suffix(resource), join(causes))]
     Invalid {
         /// Its resource.
-        resource: Resource,
+        resource: Box<Resource>,
         /// Its kind.
         kind: String,
         /// Its name; empty if it has none.
@@ -56,7 +56,7 @@ pub enum KubeError {
         /// Which object; empty: all of them.
         name: String,
         /// Who may not do what, or why not.
-        why: String,
+        why: Box<str>,
     },
     /// The namespace is being deleted: nothing new comes into it.
     #[error(
@@ -68,7 +68,7 @@ pub enum KubeError {
         /// Its name.
         name: String,
         /// The namespace.
-        namespace: String,
+        namespace: Box<str>,
     },
     /// Nobody is known by that token, or there is none.
     #[error("Unauthorized")]

@@ -14,7 +14,7 @@ use crate::error::KubeError;
 use crate::object;
 use crate::patch::Patch;
 use crate::record::{KubeCall, KubeCallFilter, Ring};
-use crate::resource::Resource;
+use crate::resource::{Definition, Resource};
 use crate::selector::Selection;
 use crate::store::{DeleteOptions, Deleted, EventKind, List, ListOptions, Part, Store, StoreSettings, WatchEvent};
 use crate::token::{Holder, ISSUER, Tokens};
@@ -46,8 +46,8 @@ pub enum StartError {
     #[error("the system has no randomness to make the key of the tokens from")]
     NoRandomness,
     /// The first objects could not be made.
-    #[error("the first objects of the cluster: {0}")]
-    FirstObjects(#[from] KubeError),
+    #[error("the first objects of the cluster could not be made")]
+    FirstObjects(#[source] Box<KubeError>),
 }
 
 /// The running API: read and change objects in it, watch them, look at its calls, throw its switches. Cheap to clone. Whoever
@@ -108,7 +108,7 @@ impl KubeHandle {
     /// The system has no randomness.
     pub fn start(settings: KubeSettings) -> Result<Self, StartError> {
         let mut store = Store::new(settings.store);
-        bootstrap::first_objects(&mut store, wall_now())?;
+        bootstrap::first_objects(&mut store, wall_now()).map_err(|error| StartError::FirstObjects(Box::new(error)))?;
         let version = store.version();
         let state = State { store, access: Access::default(), ring: Ring::default() };
         let shared = Shared {
@@ -216,6 +216,16 @@ impl KubeHandle {
     /// See [`Store::bind`].
     pub fn bind(&self, namespace: &str, pod: &str, node: &str) -> Result<(), KubeError> {
         self.write(|store, _| store.bind(namespace, pod, node))
+    }
+
+    /// The kind of that name, as manifests name it (`apps/v1`, `DaemonSet`).
+    #[must_use]
+    pub fn definition_of(&self, api_version: &str, kind: &str) -> Option<Definition> {
+        self.read(|store| {
+            let known =
+                |definition: &&Definition| definition.kind == kind && definition.resource.api_version() == api_version;
+            store.definitions().iter().find(known).cloned()
+        })
     }
 
     // -- tokens ----------------------------------------------------------------------------------------------------------

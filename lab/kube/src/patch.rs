@@ -46,7 +46,7 @@ impl Patch {
             }
             Self::Merge(patch) => json_patch::merge(&mut patched, patch),
             Self::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| KubeError::Invalid {
-                resource: definition.resource.clone(),
+                resource: Box::new(definition.resource.clone()),
                 kind: definition.kind.clone(),
                 name: object::name(object).to_owned(),
                 causes: vec![Cause::new("patch", CauseReason::Invalid, error.to_string())],

@@ -377,13 +377,17 @@ impl Lab {
         let Some(ec2) = status.host.ec2 else {
             return Err(LabError::Refused(Failure::other(status.host.problem.unwrap_or_default())));
         };
-        Ok(vec![
+        let kubeconfig = status.host.kube.map(|_| self.place.kubeconfig().display().to_string());
+        Ok([
             ("AWS_ENDPOINT_URL_EC2", format!("http://{ec2}")),
             ("AWS_ACCESS_KEY_ID", lab_cloud::ACCESS_KEY.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", lab_cloud::SECRET_KEY.to_owned()),
             ("AWS_DEFAULT_REGION", status.region.clone()),
             ("AWS_REGION", status.region),
-        ])
+        ]
+        .into_iter()
+        .chain(kubeconfig.map(|path| ("KUBECONFIG", path)))
+        .collect())
     }
 
     /// Makes something go wrong; it is lifted after `lasts`, if that is given.

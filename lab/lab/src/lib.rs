@@ -7,6 +7,7 @@
 //!   supervisor PID 1 of a lab: cloud (lab-cloud, lab-serve), nodes, the door
 //!   fault      what can be made to go wrong, and scenario files
 //!   kubelet    sandboxes and plugin calls
+//!   cluster    the Kubernetes API (lab-kube) in the lab
 //!   control    what may be asked of a running lab;  Lab: how a program asks it
 //!   capture    packets, taken apart
 //! ```
@@ -14,6 +15,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod cluster;
 pub mod control;
 pub mod demo;
 pub mod dns;

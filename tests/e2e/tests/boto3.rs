@@ -1,22 +1,42 @@
-//! Amazon's own client for Python against the lab's EC2: creating, attaching, describing, assigning, deleting, all parsed by boto3.
+//! Amazon's own client for Python against the lab's EC2: every action of it is called, and every answer is parsed by boto3 and
+//! held against EC2's published model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use e2e::{program, python_with, root, skip};
+use vpc_aws::ec2::shapes::catalogue;
 
-const TEST: &str = "boto3_walks_through_the_labs_ec2";
+/// The lab's VPC has no IPv6: these are always refused.
+const ALWAYS_REFUSED: [&str; 2] = ["AssignIpv6Addresses", "UnassignIpv6Addresses"];
 
 #[test]
 fn boto3_walks_through_the_labs_ec2() {
-    let lab = match program("vpc-lab") {
-        Ok(lab) => lab,
-        Err(reason) => return skip(TEST, &reason),
+    walk("boto3_walks_through_the_labs_ec2", "boto3_walk.py");
+}
+
+#[test]
+fn boto3_changes_the_labs_network_and_launches_an_instance() {
+    let Some(said) = walk("boto3_changes_the_labs_network_and_launches_an_instance", "boto3_network.py") else {
+        return;
     };
-    let python = match python_with("boto3") {
-        Ok(python) => python,
-        Err(reason) => return skip(TEST, &reason),
+    let answered = said.lines().find_map(|line| line.strip_prefix("answered ")).unwrap();
+    let answered: BTreeSet<&str> = answered.split(' ').chain(ALWAYS_REFUSED).collect();
+    let all: BTreeSet<&str> = catalogue().iter().map(|action| action.name).collect();
+    assert_eq!(answered, all, "every action was answered");
+}
+
+/// Runs a walk against a cloud of its own and gives what it said; `None` if it was skipped.
+fn walk(test: &str, script: &str) -> Option<String> {
+    let found = program("vpc-lab").and_then(|lab| Ok((lab, python_with("boto3")?)));
+    let (lab, python) = match found {
+        Ok(found) => found,
+        Err(reason) => {
+            skip(test, &reason);
+            return None;
+        }
     };
     let mut cloud = Command::new(lab)
         .args(["cloud", "--listen", "127.0.0.1:0"])
@@ -40,13 +60,14 @@ fn boto3_walks_through_the_labs_ec2() {
     assert!(environment.iter().any(|(name, _)| name == "AWS_ENDPOINT_URL_EC2"), "{environment:?}");
 
     let walk = Command::new(python)
-        .arg(root().join("tests/e2e/py/boto3_walk.py"))
+        .arg(root().join("tests/e2e/py").join(script))
         .envs(environment)
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&walk.stdout), String::from_utf8_lossy(&walk.stderr));
-    assert!(walk.status.success(), "{said}");
+    let said = String::from_utf8_lossy(&walk.stdout).into_owned();
+    assert!(walk.status.success(), "{said}{}", String::from_utf8_lossy(&walk.stderr));
+    Some(said)
 }
 
 /// A program that ends with its test.

@@ -102,9 +102,14 @@ impl Cloud {
             return Err(ApiError::client("InvalidCidrBlock.InUse", text));
         }
         let block = self.world.cidrs.get_mut(place).ok_or_else(|| ApiError::missing("AssociationId"))?;
-        block.state = CidrState::Disassociating;
+        let before = std::mem::replace(&mut block.state, CidrState::Disassociating);
         let block = block.clone();
-        self.later(self.setup.profile.cidr, Task::CidrSettled(block.id.clone()));
+        match before {
+            CidrState::Associated => self.later(self.setup.profile.cidr, Task::CidrSettled(block.id.clone())),
+            // It never was there.
+            CidrState::Associating => _ = self.world.cidrs.remove(place),
+            CidrState::Disassociating => {}
+        }
         Ok(self.cidr_answer(&block))
     }
 

@@ -20,7 +20,7 @@ impl Cloud {
         Ok(self.change_states(ids, |cloud, id, before| {
             if before == Power::Stopped {
                 cloud.set_state(id, Power::Pending);
-                cloud.later(cloud.setup.profile.boot, Task::Booted { instance: id.clone(), first: false });
+                cloud.later(cloud.setup.profile.boot, Task::Booted(id.clone()));
             }
         }))
     }

@@ -56,7 +56,7 @@ impl Cloud {
         }
         for id in &launched {
             self.announce_launch(id);
-            self.later(self.setup.profile.boot, Task::Booted { instance: id.clone(), first: true });
+            self.later(self.setup.profile.boot, Task::Booted(id.clone()));
         }
         Ok(Reservation {
             reservation_id: launch.birth.reservation,
@@ -144,6 +144,7 @@ impl Cloud {
                 reservation: self.dice.id("r-"),
                 index: 0,
                 key: request.key_name.clone(),
+                token: request.client_token.clone().filter(|token| !token.is_empty()),
                 user_data: request.user_data.clone(),
                 may_stop: request.disable_api_stop != Some(true),
                 may_terminate: request.disable_api_termination != Some(true),

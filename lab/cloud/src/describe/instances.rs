@@ -109,11 +109,19 @@ impl Cloud {
             public_dns_name: Some(public_ip.map(|address| self.world.public_dns_name(address)).unwrap_or_default()),
             key_name: instance.birth.key.clone(),
             ami_launch_index: Some(instance.birth.index),
-            client_token: None,
+            client_token: Some(instance.birth.token.clone().unwrap_or_default()),
             monitoring: Some(Monitoring { state: "disabled".to_owned() }),
-            state_transition_reason: None,
+            state_transition_reason: Some(self.transition_reason(instance)),
             state_reason: state_reason(instance.power),
         }
+    }
+
+    /// Why an instance is in its state, with the time; empty while nobody has told it to go down.
+    fn transition_reason(&self, instance: &world::Instance) -> String {
+        let Some(at) = instance.told_down else { return String::new() };
+        let at = self.timestamp(at).to_string().replace('T', " ");
+        let seconds = at.split_once('.').map_or(at.as_str(), |(seconds, _)| seconds);
+        format!("User initiated ({seconds} GMT)")
     }
 
     fn show_own_eni(&self, eni: &Eni) -> Option<InstanceNetworkInterface> {

@@ -63,6 +63,15 @@ impl Lab {
         }
     }
 
+    /// Lets time pass step by step, so that all that happens by itself happens at its time.
+    pub(crate) fn settle_for(&mut self, millis: u64) {
+        let end = self.now + Millis(millis);
+        while let Some(due) = self.cloud.next_due().filter(|due| *due <= end) {
+            self.pass(due.since(self.now).0);
+        }
+        self.pass(end.since(self.now).0);
+    }
+
     pub(crate) fn create(&mut self, request: CreateNetworkInterface) -> Result<NetworkInterface, ApiError> {
         match self.call(request)? {
             AnyResponse::CreateNetworkInterface(answer) => Ok(answer.network_interface),

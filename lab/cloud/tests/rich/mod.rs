@@ -1,6 +1,8 @@
 //! A world with two of everything, each object with a short name, so that every filter has something to select and something
 //! to leave out.
 
+#![allow(dead_code, reason = "each test program uses its own part")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lab_cloud::{
@@ -192,6 +194,7 @@ impl Rich {
             ("MaxCount", "2"),
             ("InstanceType", "t2.medium"),
             ("KeyName", "lab"),
+            ("ClientToken", "only once"),
             ("SubnetId", &place),
         ];
         let AnyResponse::RunInstances(launch) = self.call("RunInstances", &parameters).unwrap() else { panic!() };

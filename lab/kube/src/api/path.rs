@@ -146,7 +146,12 @@ impl Query {
 /// Options that do not go together.
 pub(crate) fn option_error(resource: &Resource, cause: Cause) -> KubeError {
     let resource = Resource::new("meta.k8s.io", resource.version().to_owned(), resource.plural().to_owned());
-    KubeError::Invalid { resource, kind: "ListOptions".to_owned(), name: String::new(), causes: vec![cause] }
+    KubeError::Invalid {
+        resource: Box::new(resource),
+        kind: "ListOptions".to_owned(),
+        name: String::new(),
+        causes: vec![cause],
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const GRACE_SECONDS: u64 = 30;
 
 pub(super) fn invalid(definition: &Definition, name: &str, causes: Vec<Cause>) -> KubeError {
     KubeError::Invalid {
-        resource: definition.resource.clone(),
+        resource: Box::new(definition.resource.clone()),
         kind: definition.kind.clone(),
         name: name.to_owned(),
         causes,

@@ -212,7 +212,7 @@ impl Store {
             } else {
                 format!("pod {pod} is already assigned to node \"{on}\"")
             };
-            return Err(KubeError::Conflict { resource: Resource::PODS, name: pod.to_owned(), why });
+            return Err(KubeError::Conflict { resource: Resource::PODS, name: pod.to_owned(), why: why.into() });
         }
         let mut object = Value::clone(stored);
         object["spec"]["nodeName"] = json!(node);
@@ -246,6 +246,9 @@ impl Store {
         if definition.resource == Resource::NEW_EVENTS {
             object = convert::event_to_core(&object);
         }
+        // As it is stored, said or not: what is sent back unchanged changes nothing.
+        let stored_as = if definition.resource == Resource::NEW_EVENTS { "v1" } else { api_version.as_str() };
+        object["apiVersion"] = json!(stored_as);
         object["kind"] = json!(definition.kind);
         Ok(object)
     }
@@ -282,7 +285,7 @@ impl Store {
         let stored = self.objects.get(&key(&Resource::NAMESPACES, "", namespace)).ok_or_else(not_found)?;
         if object::deleting(stored) {
             let (resource, name) = (definition.resource.clone(), name.to_owned());
-            return Err(KubeError::NamespaceTerminating { resource, name, namespace: namespace.to_owned() });
+            return Err(KubeError::NamespaceTerminating { resource, name, namespace: namespace.into() });
         }
         Ok(())
     }
@@ -394,7 +397,7 @@ impl Store {
     ) -> Result<Deleted, KubeError> {
         let name = object::name(stored).to_owned();
         if matches!(name.as_str(), "default" | "kube-system" | "kube-public") {
-            let why = "this namespace may not be deleted".to_owned();
+            let why = "this namespace may not be deleted".into();
             return Err(KubeError::Forbidden { resource: Resource::NAMESPACES, name, why });
         }
         let mut object = Value::clone(stored);
@@ -457,7 +460,11 @@ fn check_shape(object: &mut Value) -> Result<(), KubeError> {
 }
 
 fn conflict(definition: &Definition, stored: &Value, why: String) -> KubeError {
-    KubeError::Conflict { resource: definition.resource.clone(), name: object::name(stored).to_owned(), why }
+    KubeError::Conflict {
+        resource: definition.resource.clone(),
+        name: object::name(stored).to_owned(),
+        why: why.into(),
+    }
 }
 
 /// The new object as far as the part goes, the old one for the rest.

@@ -8,7 +8,7 @@ use lab_cloud::Snapshot;
 use lab_serve::{CallRecord, Service};
 
 use super::colours;
-use crate::control::{EniStatus, LabStatus, NodeStatus, ScaleReport};
+use crate::control::{EniStatus, LabStatus, NodeStatus, Place, ScaleReport};
 use crate::fault::FaultState;
 use crate::kubelet::{Phase, PodStatus};
 use crate::topology::Topology;
@@ -45,7 +45,12 @@ pub(super) fn status(lab: &LabStatus) -> String {
     let hosts = lab.public_hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "internet     {hosts}");
     for visit in &lab.visits {
-        let _ = writeln!(out, "             {} saw {}:{} ask for {}", visit.host, visit.source, visit.port, visit.path);
+        let place = if visit.place == Place::World { String::new() } else { format!(" ({})", visit.place) };
+        let _ = writeln!(
+            out,
+            "             {}{place} saw {}:{} ask for {}",
+            visit.host, visit.source, visit.port, visit.path
+        );
     }
     match (&lab.host.ec2, &lab.host.problem) {
         (Some(ec2), _) => _ = writeln!(out, "this host    EC2 at http://{ec2}: eval \"$(vpc-lab env)\""),

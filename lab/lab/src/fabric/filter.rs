@@ -34,7 +34,8 @@ use vpc_model::SecurityGroupId;
 use super::error::Context;
 use super::groups::{GroupSet, Groups, TRACKED, Way, accepting_chains, each_address};
 use super::port::Port;
-use super::{EC2_ADDRESS, FIRST_PASS, FabricError, IMDS_ADDRESS, LINK_LOCAL};
+use super::{EC2_ADDRESS, FIRST_PASS, FabricError, IMDS_ADDRESS, KUBE_ADDRESS, LINK_LOCAL};
+use crate::cluster::KUBE_PORT;
 
 const PREROUTING: &str = "prerouting";
 const INPUT: &str = "input";
@@ -400,8 +401,8 @@ fn forward(batch: &mut Batch) {
 fn own(batch: &mut Batch, resolvers: &[Ipv4Addr]) {
     let table = table();
     batch.add_chain(&table, &dropping(INPUT, Hook::Input));
-    for service in [IMDS_ADDRESS, EC2_ADDRESS] {
-        let http = Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, 80);
+    for (service, port) in [(IMDS_ADDRESS, 80), (EC2_ADDRESS, 80), (KUBE_ADDRESS, KUBE_PORT)] {
+        let http = Rule::new().ip_destination(Test::Is, service.into()).destination_port(libc::IPPROTO_TCP as u8, port);
         batch.add_rule(&table, INPUT, &http.accept());
     }
     for resolver in resolvers {

@@ -34,7 +34,7 @@ const SERVICES: &str = "services";
 /// When the kernel has no token bucket filter, or the link has gone.
 pub fn hold_to(eni: &EniId, node: &Netns, link: &LinkName, mbps: u32) -> Result<(), FabricError> {
     let bucket = bucket(mbps);
-    let step = || format!("hold {eni} to {mbps} Mbit/s");
+    let step = || format!("hold {eni} to {mbps} Mbit/s (with the kernel's token bucket filter, sch_tbf)");
     let shape = |mut network: Rtnl, link: &LinkName| {
         let index = network.link(link)?.index;
         network.shape_link(index, &bucket)

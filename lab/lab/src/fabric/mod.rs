@@ -6,6 +6,9 @@
 //!   node-b  eth0 ---- p-5e6f7a8b  (the lab's       1:1 NAT for public addresses, nothing else
 //!                                  own namespace)
 //!   nat-…   eth0 ---- n-0 ............ source NAT to the gateway's private address, and back into the same router
+//!   peer:…   vpc ---- x-0 ............ a peered VPC's hosts, by private addresses both ways                      (outside.rs)
+//!   site     eth0 --- site vgw vpc --- vgw, in the router: hosts on premises, by private addresses both ways
+//!   service  eth0 ---- p-77665544 .... an interface endpoint: a port like a node's, with a service behind it   (endpoints.rs)
 //!                     loop-a -- loop-b   both ends in the router: the way to a second pass
 //!
 //!   from an ENI (first pass):    source check (port, MAC, address) -> connections of this ENI -> may its groups let it out?
@@ -17,7 +20,8 @@
 //!
 //! So every ENI tracks connections by itself, as on AWS: what leaves one ENI and comes to another is looked at twice, with two zones of
 //! connection tracking. What comes from, or goes to, a gateway is looked at once, at the ENI's side; what goes from gateway to gateway
-//! is not looked at. Link-local services (IMDS, EC2) are not subject to groups.
+//! is not looked at. Link-local services (IMDS, EC2) and the VPC's resolver are not subject to
+//! groups: they are addresses of the router itself.
 //!
 //! A pass costs no TTL, as on AWS, where no router is to be seen between two instances: the filter adds one before the router takes one
 //! away. (A packet that starts with 255 arrives with 254: there is nothing to add then.) Gateways do cost one.
@@ -77,6 +81,8 @@ use routes::{INTERNET, Routes};
 pub const IMDS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// The EC2 API for the lab's nodes: a link-local address of the router that AWS uses for nothing.
 pub const EC2_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 200);
+/// The Kubernetes API for the lab's nodes: a link-local address of the router that AWS uses for nothing.
+pub const KUBE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 201);
 /// Where the internet gateway's own ICMP errors come from.
 const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
 /// MTU inside the VPC in bytes: EC2's jumbo frames.
@@ -318,7 +324,7 @@ pub fn resolvers(cidrs: &[Ipv4Net]) -> Vec<Ipv4Addr> {
 /// The router's own services: IMDS, EC2 and the resolver.
 fn own_addresses(router: &mut Rtnl, resolvers: &[Ipv4Addr]) -> Result<(), FabricError> {
     let lo = router.link(&link_name("lo")?).context("find lo")?.index;
-    for address in [IMDS_ADDRESS, EC2_ADDRESS].iter().chain(resolvers) {
+    for address in [IMDS_ADDRESS, EC2_ADDRESS, KUBE_ADDRESS].iter().chain(resolvers) {
         router
             .add_address(&vpc_linux::Address::new(lo, (*address).into()))
             .context("give the router its services' addresses")?;

@@ -8,6 +8,7 @@
 //!
 //! Whoever started the lab hears on stdout what went wrong, or that it is ready; after that the supervisor talks to its log only.
 
+mod cluster;
 mod cuts;
 mod daemon;
 mod events;

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use vpc_linux::{Address, LinkChange, Netns, RouteSpec, Rtnl};
 use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
 use super::daemon::{Daemon, tail};
+use crate::cluster::Cluster;
 use crate::control::{DaemonAction, DaemonStatus, Failure};
 use crate::dns::NodeNames;
 use crate::fabric::{EC2_ADDRESS, Fabric, hold_to, link_up, set_switches};
@@ -28,7 +30,7 @@ use crate::sys::init::Machine;
 use crate::sys::process::{PATH, Program, Streams, wait_within};
 use crate::sys::root::RootPlan;
 use crate::sys::spaces::Spaces;
-use crate::topology::{Command, EC2_ENDPOINT_VARIABLE, NodeSpec};
+use crate::topology::{Command, EC2_ENDPOINT_VARIABLE, NodeSpec, PlacedFile};
 
 /// The programs of the lab that a node gets in `/app`.
 const AGENT: &str = "aws-k8s-agent";
@@ -60,6 +62,7 @@ pub(super) struct Node {
     fabric: Arc<Fabric>,
     plan: RootPlan,
     names: NodeNames,
+    cluster_files: Vec<PlacedFile>,
     pub(super) kubelet: Kubelet,
     daemon: Option<Daemon>,
     state: Mutex<State>,
@@ -78,6 +81,8 @@ struct State {
 #[derive(Debug)]
 struct Running {
     machine: Machine,
+    /// Its primary address.
+    address: Ipv4Addr,
     links: BTreeMap<EniId, LinkName>,
 }
 
@@ -90,6 +95,8 @@ pub(super) struct NodePlaces {
     pub(super) mount_point: PathBuf,
     /// What nodes are told about names.
     pub(super) names: NodeNames,
+    /// What lies on nodes so that their programs find the Kubernetes API.
+    pub(super) cluster_files: Vec<PlacedFile>,
 }
 
 impl Node {
@@ -111,6 +118,7 @@ impl Node {
         });
         let kubelet = Kubelet::new(&spec.name);
         let names = places.names.clone();
+        let cluster_files = places.cluster_files.clone();
         Ok(Self {
             spec,
             instance,
@@ -118,6 +126,7 @@ impl Node {
             fabric,
             plan,
             names,
+            cluster_files,
             kubelet,
             daemon,
             state: Mutex::default(),
@@ -151,10 +160,11 @@ impl Node {
     fn try_boot(&self, enis: &[AttachedEni]) -> Result<Running, String> {
         let primary = enis.first().ok_or("an instance without an ENI")?;
         // What the topology places comes after it, and so may be another.
-        let files = self.names.files(&self.spec.name, primary.addresses.primary).into_iter();
+        let names = self.names.files(&self.spec.name, primary.addresses.primary).into_iter();
+        let files = names.chain(self.cluster_files.clone());
         let plan = RootPlan { files: files.chain(self.plan.files.clone()).collect(), ..self.plan.clone() };
         let machine = Machine::boot(&plan).map_err(|e| e.to_string())?;
-        let mut running = Running { machine, links: BTreeMap::new() };
+        let mut running = Running { machine, links: BTreeMap::new(), address: primary.addresses.primary };
         match self.connect(&mut running, enis) {
             Ok(()) => Ok(running),
             Err(e) => {
@@ -362,6 +372,11 @@ impl Node {
         }
     }
 
+    /// Its primary address, while it has power.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.state().running.as_ref().map(|running| running.address)
+    }
+
     /// Its daemon.
     pub(super) fn daemon(&self) -> Result<Daemon, Failure> {
         let none = || Failure::other(format!("{} has no daemon in the topology", self.spec.name));
@@ -400,6 +415,7 @@ impl Node {
             (EC2_ENDPOINT_VARIABLE, format!("http://{EC2_ADDRESS}")),
         ];
         let mut env: BTreeMap<_, _> = standard.map(|(key, value)| (key.to_owned(), value)).into();
+        env.extend(Cluster::variables());
         env.extend(self.spec.env.clone());
         env
     }

@@ -15,16 +15,19 @@ use tokio::runtime::Runtime;
 use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
+use super::cluster::Registered;
 use super::cuts::Cuts;
 use super::faults::FaultBook;
 use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::nodes::Nodes;
 use super::{Order, Report, hang_up, report, server};
+use crate::cluster::{Cluster, KUBE_PORT};
 use crate::control::{HostEndpoints, Place};
 use crate::dns::{NodeNames, Resolver};
 use crate::fabric::{
-    EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, LinkLocalLimit, Responder, WorldLog, listen, resolvers, serve,
+    EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, KUBE_ADDRESS, LinkLocalLimit, Responder, WorldLog, listen, resolvers,
+    serve,
 };
 use crate::fault::ApiSeat;
 use crate::place::LabPlace;
@@ -47,6 +50,8 @@ pub(super) struct Supervisor {
     pub(super) host: HostEndpoints,
     /// Where the Kubernetes API is served from.
     pub(super) api: ApiSeat,
+    pub(super) cluster: Cluster,
+    pub(super) registered: Registered,
     pub(super) faults: FaultBook,
     pub(super) cuts: Cuts,
     pub(super) visits: WorldLog,
@@ -72,13 +77,19 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     let visits = WorldLog::default();
     servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
+    let (mut host, api) = doors.serve(&runtime, &cloud)?;
+    let cluster = servers.kubernetes(&runtime, &order.topology, &api, &mut host)?;
+    if let Some(text) = cluster.kubeconfig() {
+        let file = place.kubeconfig();
+        std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+    }
     let places = NodePlaces {
         programs: order.programs.clone(),
         mount_point: place.mount_point(),
         names: NodeNames::of(&order.topology),
+        cluster_files: cluster.files(),
     };
     let nodes = Nodes::of(&order.topology, places, Arc::clone(&fabric))?;
-    let (host, api) = doors.serve(&runtime, &cloud)?;
     let supervisor = Arc::new(Supervisor {
         lab: order.lab.clone(),
         since: SystemTime::now(),
@@ -90,6 +101,8 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
         nodes,
         host,
         api,
+        cluster,
+        registered: Registered::default(),
         faults: FaultBook::default(),
         cuts: Cuts::default(),
         endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
@@ -99,10 +112,13 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     });
     let follower = Arc::clone(&supervisor);
     spawn("fabric", move || follower.follow(deliveries))?;
+    let registrar = Arc::clone(&supervisor);
+    spawn("cluster", move || registrar.run_cluster())?;
     let door = UnixListener::bind(place.socket()).map_err(|e| format!("{}: {e}", place.socket().display()))?;
     let doorman = Arc::clone(&supervisor);
     spawn("door", move || server::serve(&doorman, &door))?;
     let warnings = if order.wait_for_daemons { supervisor.wait_until_ready() } else { Vec::new() };
+    supervisor.tell_nodes();
     report(&Report::Ready { warnings });
     hang_up().map_err(|e| format!("close stdout: {e}"))?;
     if order.lifeline {
@@ -269,6 +285,25 @@ impl Servers {
         Ok((cloud, deliveries))
     }
 
+    /// The Kubernetes API, for nodes and for the host.
+    fn kubernetes(
+        &mut self,
+        runtime: &Runtime,
+        topology: &Topology,
+        seat: &ApiSeat,
+        host: &mut HostEndpoints,
+    ) -> Result<Cluster, String> {
+        let _inside = runtime.enter();
+        let failed = |e: io::Error| format!("serve the Kubernetes API: {e}");
+        let inside = TcpListener::bind((KUBE_ADDRESS, KUBE_PORT)).map_err(failed)?;
+        let door = seat.take_door();
+        host.kube = door.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
+        let cluster = Cluster::start(topology.seed, inside, door)?;
+        seat.sit(Arc::new(cluster.clone()));
+        topology.objects.iter().try_for_each(|object| cluster.put(object))?;
+        Ok(cluster)
+    }
+
     /// Every host that answers: of the internet (services of the provider among them) and of the VPC's neighbours.
     fn hosts(&mut self, runtime: &Runtime, fabric: &Fabric, topology: &Topology, log: &WorldLog) -> Result<(), String> {
         let answer = |network: &Netns, hosts: &[Ipv4Addr], place: &Place, name: Option<String>| {
@@ -300,7 +335,7 @@ fn end_on_signals(end: mpsc::Sender<()>) -> Result<(), String> {
     })
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map(drop).map_err(|e| format!("start thread {name}: {e}"))
 }

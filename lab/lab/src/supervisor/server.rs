@@ -82,14 +82,14 @@ impl Supervisor {
             Request::Down => value(&()),
             Request::PodAdd { node, pod, annotations, attempts } => {
                 let node = self.named(&node)?;
-                value(&node.kubelet.add(&node.view()?, &pod, annotations, attempts)?)
+                value(&self.add_pod(&node, &pod, annotations, attempts)?)
             }
             Request::PodDel { node, pod } => {
                 let node = self.named(&node)?;
-                value(&node.kubelet.del(&node.view()?, &pod)?)
+                value(&self.delete_pod(&node, &pod)?)
             }
             Request::PodScale { node, count, attempts } => {
-                value(&scale(&self.named(&node)?, count, attempts, connection)?)
+                value(&self.scale(&self.named(&node)?, count, attempts, connection)?)
             }
             Request::Exec { place, command, env } => self.exec(&place, command, env, descriptors, connection),
             Request::Capture { place, link } => self.capture(&place, &link),
@@ -234,42 +234,46 @@ fn links_of(spaces: &Spaces) -> String {
     links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Brings the number of a node's scaled pods to `count`: new ones fill the gaps from the lowest number, the highest go first.
-/// When whoever asked has gone, what has begun is finished, and nothing more begins.
-fn scale(node: &Arc<Node>, count: u32, attempts: u32, asker: &UnixStream) -> Result<ScaleReport, Failure> {
-    let start = Instant::now();
-    let most = most_pods(&node.spec.instance_type).unwrap_or(u32::MAX);
-    if count > most {
-        let instance_type = node.spec.instance_type.clone();
-        return Err(Failure::TooMany { node: node.spec.name.clone(), instance_type, count, most });
-    }
-    let wanted_still = || !hung_up(asker);
-    let view = node.view()?;
-    let name =
-        |number: u32| PodName { namespace: SCALE_NAMESPACE.to_owned(), name: format!("{}-{number}", node.spec.name) };
-    let pods = node.kubelet.pods();
-    let there: BTreeSet<&PodName> =
-        pods.iter().map(|status| &status.pod).filter(|pod| pod.namespace == SCALE_NAMESPACE).collect();
-    let wanted: BTreeSet<PodName> = (1..=count).map(name).collect();
-    let missing: Vec<_> = wanted.iter().filter(|pod| !there.contains(pod)).cloned().collect();
-    let surplus: Vec<_> = there.into_iter().filter(|pod| !wanted.contains(*pod)).cloned().collect();
-    let mut report = ScaleReport { added: Vec::new(), deleted: Vec::new(), failed: Vec::new(), millis: 0 };
-    for (pod, outcome) in
-        in_parallel(missing, wanted_still, |pod| node.kubelet.add(&view, pod, BTreeMap::new(), attempts))
-    {
-        match outcome {
-            Ok(status) => report.added.push(status),
-            Err(e) => report.failed.push((pod, e.to_string())),
+impl Supervisor {
+    /// Brings the number of a node's scaled pods to `count`: new ones fill the gaps from the lowest number, the highest go first.
+    /// When whoever asked has gone, what has begun is finished, and nothing more begins.
+    fn scale(&self, node: &Arc<Node>, count: u32, attempts: u32, asker: &UnixStream) -> Result<ScaleReport, Failure> {
+        let start = Instant::now();
+        let most = most_pods(&node.spec.instance_type).unwrap_or(u32::MAX);
+        if count > most {
+            let instance_type = node.spec.instance_type.clone();
+            return Err(Failure::TooMany { node: node.spec.name.clone(), instance_type, count, most });
         }
-    }
-    for (pod, outcome) in in_parallel(surplus, wanted_still, |pod| node.kubelet.del(&view, pod)) {
-        match outcome {
-            Ok(()) => report.deleted.push(pod),
-            Err(e) => report.failed.push((pod, e.to_string())),
+        let wanted_still = || !hung_up(asker);
+        node.view()?;
+        let name = |number: u32| PodName {
+            namespace: SCALE_NAMESPACE.to_owned(),
+            name: format!("{}-{number}", node.spec.name),
+        };
+        let pods = node.kubelet.pods();
+        let there: BTreeSet<&PodName> =
+            pods.iter().map(|status| &status.pod).filter(|pod| pod.namespace == SCALE_NAMESPACE).collect();
+        let wanted: BTreeSet<PodName> = (1..=count).map(name).collect();
+        let missing: Vec<_> = wanted.iter().filter(|pod| !there.contains(pod)).cloned().collect();
+        let surplus: Vec<_> = there.into_iter().filter(|pod| !wanted.contains(*pod)).cloned().collect();
+        let mut report = ScaleReport { added: Vec::new(), deleted: Vec::new(), failed: Vec::new(), millis: 0 };
+        for (pod, outcome) in
+            in_parallel(missing, wanted_still, |pod| self.add_pod(node, pod, BTreeMap::new(), attempts))
+        {
+            match outcome {
+                Ok(status) => report.added.push(status),
+                Err(e) => report.failed.push((pod, e.to_string())),
+            }
         }
+        for (pod, outcome) in in_parallel(surplus, wanted_still, |pod| self.delete_pod(node, pod)) {
+            match outcome {
+                Ok(()) => report.deleted.push(pod),
+                Err(e) => report.failed.push((pod, e.to_string())),
+            }
+        }
+        report.millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
     }
-    report.millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(report)
 }
 
 /// Pods that a type could have addresses for: a prefix in each secondary position of each ENI.

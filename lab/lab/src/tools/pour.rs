@@ -2,14 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 /// Bytes written at once.
 const PIECE: usize = 64 << 10;
-/// Somebody who neither takes nor gives anything for so long has gone.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Who neither comes, nor takes or gives anything, for so long will not.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What went through a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,14 +22,18 @@ pub struct Poured {
     pub micros: u64,
 }
 
-/// Takes one connection on a TCP port, reads it to its end, and says what came. Says `ready` on stdout when it listens.
+/// Takes one connection (that begins within 15 s) on a TCP port, reads it to its end, and says what came. Says `ready` on stdout when it listens.
 ///
 /// # Errors
-/// As `bind(2)` and `read(2)`.
+/// As `bind(2)` and `read(2)`; that nobody came.
 pub fn sink(port: u16) -> io::Result<Poured> {
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     println!("ready");
     io::stdout().flush()?;
+    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut waiting, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX))? == 0 {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody came"));
+    }
     let (mut stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = vec![0; PIECE];

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use vpc_model::{Subnet, instance_limits};
 
 use super::file::{CommandFile, FileFile, NatGatewayFile, NodeFile, SubnetFile};
+use super::objects;
 use super::outside::{Endpoint, ON_PREMISES, Outside};
 use super::{
     Command, Content, NatGateway, NodeSpec, PlacedFile, RouteTable, SubnetSpec, Target, Topology, TopologyFile,
@@ -22,6 +23,8 @@ const PRIVATE: &str = "private";
 const KERNEL_DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Bandwidths a node can be held to, in Mbit/s: what the kernel's 32 bits of bytes per second hold.
 const BANDWIDTHS: std::ops::RangeInclusive<u32> = 1..=34_000;
+/// Pods of a node that use its own network: the CNI and the proxy.
+const HOST_PODS: u32 = 2;
 /// Longest node name: a host name's limit.
 const LONGEST_NAME: usize = 63;
 
@@ -160,6 +163,7 @@ impl TopologyFile {
             link_local_pps: self.checked_link_local()?,
             nodes,
             template: self.equipped(&NodeFile::default())?,
+            objects: objects::resolved(self)?,
         })
     }
 
@@ -389,6 +393,7 @@ impl TopologyFile {
             security_groups: self.groups_of(field("security_groups"), groups)?,
             hop_limit,
             bandwidth_mbps,
+            max_pods: node.max_pods.or(defaults.max_pods).unwrap_or_else(|| most_pods(instance_type)),
             init: init.map(|command| checked_command(&field("init"), command)).transpose()?.flatten(),
             daemon: checked_command(&field("daemon"), daemon)?,
             restart: node.restart.or(defaults.restart).unwrap_or_default(),
@@ -504,7 +509,7 @@ fn checked_public_ips(
             return value(field, format!("{address} is inside the VPC's {cidr}: {expected}"));
         }
         if hosts.contains(&address) {
-            return value(field, format!("{address} is that of a public host or service: {expected}"));
+            return value(field, format!("{address} is that of a host in `public_hosts` or `services`: {expected}"));
         }
         if odd(address) {
             return value(field, format!("{address} is no address of the internet: {expected}"));
@@ -600,4 +605,9 @@ fn host_mode(field: &str, path: &Path) -> Result<u32> {
         Ok(meta) => Ok(meta.permissions().mode() & 0o7777),
         Err(e) => value(field, format!("{}: {e}", path.display())),
     }
+}
+
+/// As many pods as EKS lets a node of that type have: one for each secondary address, and those on the node's own network.
+fn most_pods(instance_type: &str) -> u32 {
+    instance_limits(instance_type).map_or(HOST_PODS, |limits| limits.max_enis * limits.slots_per_eni() + HOST_PODS)
 }

@@ -76,6 +76,10 @@ pub struct TopologyFile {
     /// Nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeFile>,
+    /// Objects that the Kubernetes API has from the start, as in a manifest: `apiVersion`, `kind`, `metadata` and what else the kind
+    /// has. In any text, `${subnet.NAME}` and `${group.NAME}` stand for the id of the subnet or security group of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<serde_json::Value>,
     /// Directory that relative host paths start from: that of the file, or the current one.
     #[serde(skip)]
     pub base: PathBuf,
@@ -164,6 +168,9 @@ pub struct NodeDefaults {
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_mbps: Option<u32>,
+    /// Pods that the Kubernetes API puts on it at most. Default: as many as its ENIs have secondary addresses for, and two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pods: Option<u32>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -210,6 +217,9 @@ pub struct NodeFile {
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_mbps: Option<u32>,
+    /// Pods that the Kubernetes API puts on it at most. Default: as many as its ENIs have secondary addresses for, and two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pods: Option<u32>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

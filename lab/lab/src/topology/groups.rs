@@ -154,7 +154,7 @@ impl TopologyFile {
         Ok(names.to_vec())
     }
 
-    fn group_names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn group_names(&self) -> impl Iterator<Item = &str> {
         let written = self.security_groups.iter().map(|group| group.name.as_str());
         std::iter::once(DEFAULT_GROUP).chain(written.filter(|name| *name != DEFAULT_GROUP))
     }

@@ -11,6 +11,7 @@
 mod check;
 mod file;
 mod groups;
+mod objects;
 mod outside;
 mod ready;
 mod world;
@@ -81,6 +82,8 @@ pub struct Topology {
     pub nodes: Vec<NodeSpec>,
     /// What a node is like that somebody launches while the lab runs: `node_defaults`, without a name and a subnet.
     pub template: NodeSpec,
+    /// Objects that the Kubernetes API has from the start.
+    pub objects: Vec<serde_json::Value>,
 }
 
 /// A subnet.
@@ -155,7 +158,10 @@ pub struct NodeSpec {
     pub hop_limit: u8,
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s; `None`: no limit.
     pub bandwidth_mbps: Option<u32>,
-    /// Environment of the init command and the daemon, beside `PATH`, `HOME`, `HOSTNAME` and `AWS_ENDPOINT_URL_EC2`.
+    /// Pods that the Kubernetes API puts on it at most.
+    pub max_pods: u32,
+    /// Environment of the init command and the daemon, beside `PATH`, `HOME`, `HOSTNAME`, `AWS_ENDPOINT_URL_EC2` and
+    /// the variables of in-cluster configuration.
     pub env: BTreeMap<String, String>,
     /// Run once before the daemon starts, as the init container is.
     pub init: Option<Command>,
