@@ -161,6 +161,17 @@ pub(super) enum NodeCommand {
         /// Node.
         node: String,
     },
+    /// Launch a node, as `aws ec2 run-instances` does; comes back when it is ready.
+    Add {
+        /// Its name.
+        node: String,
+        /// Its subnet, by name or id.
+        #[arg(long)]
+        subnet: String,
+        /// Its instance type; without one that of the topology's `node_defaults`.
+        #[arg(long = "type", value_name = "TYPE")]
+        instance_type: Option<String>,
+    },
     /// Terminate a node's instance; nothing of the node stays.
     Remove {
         /// Node.

@@ -147,6 +147,10 @@ fn node(lab: &Lab, command: NodeCommand) -> anyhow::Result<()> {
     match command {
         NodeCommand::On { node } => Ok(lab.power(&node, true)?),
         NodeCommand::Off { node } => Ok(lab.power(&node, false)?),
+        NodeCommand::Add { node, subnet, instance_type } => {
+            lab.node_add(Some(&node), &subnet, instance_type.as_deref())?;
+            Ok(())
+        }
         NodeCommand::Remove { node } => Ok(lab.node_remove(&node)?),
     }
 }
