@@ -129,26 +129,18 @@ impl Cloud {
         let Some((_, past)) = self.past.worlds.get(index) else { return Ok(()) };
         let now = &self.world;
         for (_, value) in request.query().pairs() {
+            let fresh = |is: bool, was: bool, error: ApiError| if is && !was { Err(error) } else { Ok(()) };
             if let Ok(id) = value.parse::<AttachmentId>() {
-                if now.attached_as(&id).is_some() && past.attached_as(&id).is_none() {
-                    return Err(ApiError::no_attachment(&id));
-                }
+                let (is, was) = (now.attached_as(&id).is_some(), past.attached_as(&id).is_some());
+                fresh(is, was, ApiError::no_attachment(&id))?;
             } else if let Ok(id) = value.parse::<EniId>() {
-                if now.enis.contains_key(&id) && !past.enis.contains_key(&id) {
-                    return Err(ApiError::no_eni(&id));
-                }
+                fresh(now.enis.contains_key(&id), past.enis.contains_key(&id), ApiError::no_eni(&id))?;
             } else if let Ok(id) = value.parse::<InstanceId>() {
-                if now.instances.contains_key(&id) && !past.instances.contains_key(&id) {
-                    return Err(ApiError::no_instance(&id));
-                }
+                fresh(now.instances.contains_key(&id), past.instances.contains_key(&id), ApiError::no_instance(&id))?;
             } else if let Ok(id) = value.parse::<SubnetId>() {
-                if now.subnets.contains_key(&id) && !past.subnets.contains_key(&id) {
-                    return Err(ApiError::no_subnet(&id));
-                }
+                fresh(now.subnets.contains_key(&id), past.subnets.contains_key(&id), ApiError::no_subnet(&id))?;
             } else if let Ok(id) = value.parse::<SecurityGroupId>() {
-                if now.groups.contains_key(&id) && !past.groups.contains_key(&id) {
-                    return Err(ApiError::no_group(&id));
-                }
+                fresh(now.groups.contains_key(&id), past.groups.contains_key(&id), ApiError::no_group(&id))?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A [`Policy`] is read from IAM's own JSON; what this model does not know (principals, other operators and keys) is refused
 //! by name when it is read, not ignored when it is asked. [`Policy::decide`] follows IAM: an explicit deny beats everything,
-//! then an allow, and without either the answer is no. What a call asks for, `permissions` of the gate work out.
+//! then an allow, and without either the answer is no. What a call asks for, `authorize` works out.
 
 use std::collections::BTreeMap;
 

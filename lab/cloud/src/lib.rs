@@ -1,9 +1,12 @@
 //! A VPC in EC2 as a state machine: no clock, no I/O, no randomness of its own.
 //!
-//! The path of a call: [`Cloud::submit`] puts it into a queue at *now* plus its latency; [`Cloud::advance`] carries out what
-//! is due (`actions`: checks in EC2's order and words, then the change in `world`, then the answer in EC2's shapes) and
-//! hands out answers and [`FabricEvent`]s. [`Cloud::next_due`] says when to come again. [`Cloud::metadata`] is the
-//! instance metadata service, which lags behind EC2 as the real one does.
+//! The path of a call: [`Cloud::submit`] judges it on arrival (`gate`: token buckets, faults) and puts it into a queue at
+//! *now* plus its latency; [`Cloud::advance`] carries out what is due (`authorize`: may the caller's role do it?;
+//! `consistency`: how old is the world it sees?; `actions`: checks in EC2's order and words, then the change in `world`, then
+//! the answer in EC2's shapes) and hands out answers and [`FabricEvent`]s. [`Cloud::next_due`] says when to come again.
+//! [`Cloud::imds_answer`] is the instance metadata service, which lags behind EC2 as the real one does.
+//!
+//! What goes wrong, [`Cloud::inject`] begins and [`Cloud::lift`] ends; [`Cloud::outside`] does what somebody else would.
 //!
 //! Time, the calendar and the seed are arguments: the same calls at the same times give the same history. A server in real
 //! time and a simulator in made-up time run the same model.

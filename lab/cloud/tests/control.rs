@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use common::{Lab, instance, subnet};
 use lab_cloud::{
-    ApiError, Bucket, Caller, Cloud, CloudFault, Consistency, ErrorWhen, FaultError, Output, OutsideEvent, Profile,
-    RoleSpec, Setup, Span, Throttle, VPC_CNI_POLICY, WorldError, WorldSpec,
+    ApiError, Bucket, Caller, Cloud, CloudFault, Consistency, ErrorWhen, FaultError, ImdsQuirks, Output, OutsideEvent,
+    Profile, RoleSpec, Setup, Span, Throttle, VPC_CNI_POLICY, WorldError, WorldSpec,
 };
 use vpc_aws::ec2::shapes::{
     AnyRequest, AnyResponse, AssignPrivateIpAddresses, CreateNetworkInterface, CreateTags, DeleteNetworkInterface,
@@ -240,6 +240,32 @@ fn attributes_and_tags_lag_each_by_their_own_time() {
     lab.pass(5000);
     lab.call(DeleteNetworkInterface { network_interface_id: gone.clone(), dry_run: None }).unwrap();
     assert_eq!(lab.show(&gone).network_interface_id, gone, "what is gone is still shown for a moment");
+}
+
+#[test]
+fn imds_can_list_macs_with_nothing_below() {
+    let quirks = ImdsQuirks { hollow_when_new: true, hollow_when_gone: true };
+    let profile = Profile {
+        imds_secondaries: Span::between(1000, 1000),
+        imds_drop: Span::between(1000, 1000),
+        ..Profile::instant()
+    };
+    let mut lab = lab(Setup { profile, imds: quirks, ..Setup::default() });
+    let (eni, attachment_id) = lab.attached(1);
+    lab.pass(0);
+    let below = format!("meta-data/network/interfaces/macs/{}", lab.show(&eni).mac_address);
+    let looks = |lab: &mut Lab| {
+        let listed = lab.imds("node-1", "meta-data/network/interfaces/macs").unwrap().lines().count();
+        (listed, lab.imds("node-1", &format!("{below}/interface-id")))
+    };
+    assert_eq!(looks(&mut lab), (2, None));
+    lab.pass(1000);
+    assert_eq!(looks(&mut lab), (2, Some(eni.to_string())));
+    lab.call(DetachNetworkInterface { attachment_id, force: None, dry_run: None }).unwrap();
+    lab.pass(0);
+    assert_eq!(looks(&mut lab), (2, None));
+    lab.pass(1000);
+    assert_eq!(looks(&mut lab), (1, None));
 }
 
 // -- faults ------------------------------------------------------------------------------------------------------------

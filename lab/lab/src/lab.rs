@@ -360,6 +360,18 @@ impl Lab {
         self.ask(&Request::Power { node: node.to_owned(), on })
     }
 
+    /// Launches a node like the topology's `node_defaults` through EC2's API, and waits until it is ready; its name.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`]; EC2's refusal.
+    pub fn node_add(&self, name: Option<&str>, subnet: &str, instance_type: Option<&str>) -> Result<String, LabError> {
+        self.ask(&Request::NodeAdd {
+            name: name.map(str::to_owned),
+            subnet: subnet.to_owned(),
+            instance_type: instance_type.map(str::to_owned),
+        })
+    }
+
     /// Terminates a node's instance, and waits until nothing of the node is left.
     ///
     /// # Errors

@@ -4,11 +4,13 @@
 mod common;
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use common::ec2::wait_until;
 use common::nobody::skip;
-use common::{SMALL, options, start, topology, unique, vpc_lab};
+use common::{SMALL, options, start, topology, unique, vpc_lab, with_toys};
 use vpc_lab::control::Place;
+use vpc_lab::tools::{HttpOptions, PingOptions};
 use vpc_lab::topology::{Restart, TopologyFile};
 use vpc_lab::{Lab, StartOptions};
 
@@ -95,7 +97,9 @@ fn nodes_get_nothing_from_the_host_s_environment() {
     let first = lab.run(&"a".parse().unwrap(), &["cat", "/proc/1/environ"]).unwrap().stdout;
     lab.down().unwrap();
     let names = |text: &str| text.lines().filter_map(|l| Some(l.split_once('=')?.0.to_owned())).collect::<Vec<_>>();
-    assert_eq!(names(&seen[0]), ["AWS_ENDPOINT_URL_EC2", "HOME", "HOSTNAME", "PATH"]);
+    let cluster = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+    let own: Vec<_> = names(&seen[0]).into_iter().filter(|name| !cluster.contains(&name.as_str())).collect();
+    assert_eq!(own, ["AWS_ENDPOINT_URL_EC2", "HOME", "HOSTNAME", "PATH"]);
     assert_eq!(names(&seen[1]), ["HOME", "PATH"]);
     assert_eq!(first, "");
 }
@@ -116,6 +120,91 @@ fn a_removed_node_takes_everything_with_it() {
     let disk = lab.place().mount_point().join("disks");
     let disks = lab.run(&Place::Fabric, &["ls", disk.to_str().unwrap()]).unwrap().stdout;
     assert_eq!(disks.split_whitespace().collect::<Vec<_>>(), ["a", "a2", "p"]);
+}
+
+#[test]
+fn a_node_is_added_while_the_lab_runs() {
+    let lab = start(&with_toys());
+    assert_eq!(lab.node_add(Some("late"), "private-b", Some("t3.small")).unwrap(), "late");
+    let status = lab.status().unwrap();
+    let late = status.nodes.last().unwrap();
+    assert_eq!((late.name.as_str(), late.instance_type.as_str(), late.on), ("late", "t3.small", true));
+    assert_eq!(late.zone, "ap-northeast-2b");
+    let (from, to) = (Place::Node("a".to_owned()), late.enis[0].primary);
+    assert!(lab.ping(&from, to, &PingOptions::count(1)).unwrap().all_answered());
+    // It has what the topology gives to all nodes, EC2's metadata and its own name.
+    let inside = Place::Node("late".to_owned());
+    assert_eq!(
+        lab.run(&inside, &["sh", "-c", "hostname; ls /opt/cni/bin/toy"]).unwrap().stdout,
+        "late\n/opt/cni/bin/toy\n"
+    );
+    let pod = "default/web-0".parse().unwrap();
+    lab.pod_add("late", &pod, 1).unwrap();
+    assert!(lab.http(&inside, "http://169.254.169.254/latest/api/token", &token()).unwrap().status == 200);
+    // Off and on it keeps its disk, and its pods come back.
+    lab.power("late", false).unwrap();
+    lab.power("late", true).unwrap();
+    assert!(lab.run(&inside, &["ls", "/var/lib/toy"]).unwrap().stdout.lines().count() >= 4);
+    assert_eq!(lab.status().unwrap().nodes.last().unwrap().pods.len(), 1);
+    lab.node_remove("late").unwrap();
+    assert_eq!(lab.status().unwrap().nodes.len(), 4);
+    // The name is free again, and what had it before has left nothing.
+    lab.node_add(Some("late"), "private-a", None).unwrap();
+    assert_eq!(lab.run(&inside, &["sh", "-c", "ls /var/lib/toy 2>/dev/null | wc -l"]).unwrap().stdout.trim(), "0");
+    for (name, subnet, instance_type, wanted) in [
+        ("late", "private-a", None, "already"),
+        ("world", "private-a", None, "something else"),
+        ("x", "nowhere", None, "there are: private-a, private-b, public"),
+        ("x", "private-a", Some("m5.gigantic"), "m5.gigantic"),
+    ] {
+        let error = lab.node_add(Some(name), subnet, instance_type).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+fn token() -> HttpOptions {
+    let headers = vec![("x-aws-ec2-metadata-token-ttl-seconds".to_owned(), "60".to_owned())];
+    HttpOptions { method: "PUT".to_owned(), headers, timeout: Duration::from_secs(5) }
+}
+
+#[test]
+fn boto3_launches_reboots_and_terminates_nodes() {
+    if !Command::new("python3").args(["-c", "import boto3"]).output().is_ok_and(|run| run.status.success()) {
+        return skip("boto3_launches_reboots_and_terminates_nodes", "python3 has no boto3");
+    }
+    let lab = start(&with_toys());
+    let python = |script: &str| {
+        let script = format!("python3 -c 'import boto3\nec2 = boto3.client(\"ec2\")\n{script}'");
+        let output = in_a_shell(&lab, &script);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let subnet: vpc_model::SubnetId = lab_cloud::id_for("private-a");
+    let names =
+        "TagSpecifications=[{\"ResourceType\": \"instance\", \"Tags\": [{\"Key\": \"Name\", \"Value\": \"a\"}]}]";
+    let ids = python(&format!(
+        "for i in ec2.run_instances(ImageId=\"ami-0123456789abcdef0\", MinCount=2, MaxCount=2, InstanceType=\"m5.large\", \
+         SubnetId=\"{subnet}\", {names})[\"Instances\"]: print(i[\"InstanceId\"])"
+    ));
+    let ids: Vec<_> = ids.lines().map(str::to_owned).collect();
+    assert_eq!(ids.len(), 2);
+    // There is a node a already: they go by their ids.
+    let nodes = || lab.status().unwrap().nodes;
+    let on =
+        |nodes: &Vec<vpc_lab::control::NodeStatus>| nodes.iter().filter(|n| n.on && ids.contains(&n.name)).count() == 2;
+    wait_until(nodes, on);
+    let pod = "default/web-0".parse().unwrap();
+    lab.pod_add(&ids[0], &pod, 1).unwrap();
+    let place = Place::Node(ids[0].clone());
+    let boot =
+        || lab.run(&place, &["sh", "-c", "cut -d\" \" -f22 /proc/1/stat"]).map(|run| run.stdout).unwrap_or_default();
+    let first = boot();
+    python(&format!("ec2.reboot_instances(InstanceIds=[\"{}\"])", ids[0]));
+    wait_until(boot, |now| !now.is_empty() && *now != first);
+    let pods = || nodes().iter().find(|node| node.name == ids[0]).map(|node| node.pods.clone()).unwrap();
+    wait_until(pods, |pods| pods.len() == 1 && pods[0].phase == vpc_lab::kubelet::Phase::Running);
+    python(&format!("ec2.terminate_instances(InstanceIds={ids:?})"));
+    wait_until(nodes, |nodes| nodes.len() == 4);
 }
 
 /// A daemon that writes its network configuration and waits.

@@ -6,7 +6,7 @@ use vpc_aws::ec2::shapes::{
     AssignPrivateIpAddresses, AssignPrivateIpAddressesResponse, AssignedPrivateIpAddress, CreateNetworkInterface, Done,
     Ipv4PrefixEntry, Ipv4PrefixSpecification, PrivateIpAddressSpecification, UnassignPrivateIpAddresses,
 };
-use vpc_model::{EniId, InstanceLimits, Slot, all_instance_limits};
+use vpc_model::{EniId, InstanceLimits, Prefix28, Slot, all_instance_limits};
 
 use super::one_kind;
 use crate::cloud::Cloud;
@@ -46,7 +46,12 @@ impl Cloud {
         if eni.slots().saturating_add(want.slots()) > limit {
             return Err(ApiError::too_many_addresses());
         }
-        let (addresses, prefixes) = self.world.assign(id, &want, &mut self.dice)?;
+        let losers = if request.allow_reassignment == Some(true) { self.holders_of(&want, id) } else { Vec::new() };
+        let (addresses, prefixes) = self.move_or_assign(id, &want, &losers)?;
+        for (loser, _) in &losers {
+            self.end_mappings(loser);
+            self.eni_changed(loser);
+        }
         self.eni_changed(id);
         Ok(AssignPrivateIpAddressesResponse {
             network_interface_id: id.clone(),
@@ -56,6 +61,31 @@ impl Cloud {
                 .collect(),
             assigned_ipv4_prefixes: prefixes.into_iter().map(|ipv4_prefix| Ipv4PrefixEntry { ipv4_prefix }).collect(),
         })
+    }
+
+    /// Gives an ENI what it wants, some of it taken from others: all or nothing.
+    fn move_or_assign(
+        &mut self,
+        id: &EniId,
+        want: &Want,
+        losers: &[(EniId, Slot)],
+    ) -> Result<(Vec<Ipv4Addr>, Vec<Prefix28>), ApiError> {
+        if losers.is_empty() {
+            return self.world.assign(id, want, &mut self.dice);
+        }
+        let before = self.world.clone();
+        for (loser, slot) in losers {
+            self.world.unassign(loser, &[*slot]);
+        }
+        self.world.assign(id, want, &mut self.dice).inspect_err(|_| self.world = before)
+    }
+
+    /// Who else holds, beside a primary address, what is wanted by name.
+    fn holders_of(&self, want: &Want, id: &EniId) -> Vec<(EniId, Slot)> {
+        let addresses = want.these_addresses.iter().map(|address| Slot::Address(*address));
+        let slots = addresses.chain(want.these_prefixes.iter().map(|prefix| Slot::Prefix(*prefix)));
+        let holder = |slot: Slot| self.world.enis.keys().find(|other| *other != id && self.holds(other, slot));
+        slots.filter_map(|slot| Some((holder(slot)?.clone(), slot))).collect()
     }
 
     pub(super) fn unassign(&mut self, request: &UnassignPrivateIpAddresses) -> Result<Done, ApiError> {

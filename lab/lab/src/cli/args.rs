@@ -161,6 +161,17 @@ pub(super) enum NodeCommand {
         /// Node.
         node: String,
     },
+    /// Launch a node, as `aws ec2 run-instances` does; comes back when it is ready.
+    Add {
+        /// Its name.
+        node: String,
+        /// Its subnet, by name or id.
+        #[arg(long)]
+        subnet: String,
+        /// Its instance type; without one that of the topology's `node_defaults`.
+        #[arg(long = "type", value_name = "TYPE")]
+        instance_type: Option<String>,
+    },
     /// Terminate a node's instance; nothing of the node stays.
     Remove {
         /// Node.
@@ -285,6 +296,18 @@ pub(super) enum ToolCommand {
         /// For the connection and each piece of the answer, in milliseconds.
         #[arg(long, default_value_t = 2000)]
         timeout_ms: u64,
+    },
+    /// Measure what the fabric costs beside a plain router, in a network of its own; prints both as JSON.
+    Cost {
+        /// Turns; the median counts.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Round trips in each.
+        #[arg(long, default_value_t = 10_000)]
+        round_trips: usize,
+        /// How long a stream runs in each, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        millis: u64,
     },
     /// Take one connection on a TCP port and read it to its end; prints how much came as JSON.
     Sink {

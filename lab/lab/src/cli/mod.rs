@@ -20,8 +20,10 @@ use vpc_model::WallTime;
 use crate::capture::{PcapWriter, read_packet, wait_readable};
 use crate::control::{DaemonAction, Failure, Place};
 use crate::demo;
+use crate::fabric::{CostOptions, measure};
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
+use crate::sys::userns::leave_the_network;
 use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
 use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
@@ -144,6 +146,10 @@ fn node(lab: &Lab, command: NodeCommand) -> anyhow::Result<()> {
     match command {
         NodeCommand::On { node } => Ok(lab.power(&node, true)?),
         NodeCommand::Off { node } => Ok(lab.power(&node, false)?),
+        NodeCommand::Add { node, subnet, instance_type } => {
+            lab.node_add(Some(&node), &subnet, instance_type.as_deref())?;
+            Ok(())
+        }
         NodeCommand::Remove { node } => Ok(lab.node_remove(&node)?),
     }
 }
@@ -244,6 +250,11 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             let headers = header.iter().map(split).collect::<anyhow::Result<_>>()?;
             let options = HttpOptions { method, headers, timeout: Duration::from_millis(timeout_ms) };
             print(&to_json(&tools::get(&url, &options))?)
+        }
+        ToolCommand::Cost { rounds, round_trips, millis } => {
+            leave_the_network()?;
+            let options = CostOptions { rounds, round_trips, stream: Duration::from_millis(millis) };
+            print(&to_json(&measure(options)?)?)
         }
         ToolCommand::Sink { port } => print(&to_json(&tools::sink(port)?)?),
         ToolCommand::Pour { to, port, millis } => {

@@ -76,6 +76,15 @@ pub enum Request {
         /// On.
         on: bool,
     },
+    /// Launches a node through EC2's API (RunInstances) and waits until it is ready: its name.
+    NodeAdd {
+        /// Its name; `None`: that of its instance.
+        name: Option<String>,
+        /// Name or id of its subnet.
+        subnet: String,
+        /// Instance type; `None`: that of the topology's `node_defaults`.
+        instance_type: Option<String>,
+    },
     /// Terminates a node's instance (TerminateInstances) and waits until nothing of the node is left: `null`.
     NodeRemove {
         /// Node.

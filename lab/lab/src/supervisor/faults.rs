@@ -8,7 +8,7 @@
 //!
 //! All of them are numbered in one row, and each beginning and end is a line among the calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -192,7 +192,13 @@ impl Supervisor {
         if subnets.iter().any(|known| known.name == *subnet || known.id.as_str() == subnet) {
             return Ok(());
         }
-        let known = subnets.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", ");
+        let known = subnets
+            .iter()
+            .map(|known| known.name.as_str())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+            .join(", ");
         Err(Failure::other(format!("there is no subnet `{subnet}`; there are: {known}")))
     }
 

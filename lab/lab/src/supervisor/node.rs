@@ -25,7 +25,7 @@ use crate::cluster::Cluster;
 use crate::control::{DaemonAction, DaemonStatus, Failure};
 use crate::dns::NodeNames;
 use crate::fabric::{EC2_ADDRESS, Fabric, hold_to, link_up, set_switches};
-use crate::kubelet::{Kubelet, NodeView};
+use crate::kubelet::{Kubelet, NodeView, Phase};
 use crate::sys::init::Machine;
 use crate::sys::process::{PATH, Program, Streams, wait_within};
 use crate::sys::root::RootPlan;
@@ -257,6 +257,17 @@ impl Node {
         }
         state.settled = true;
         self.changed.notify_all();
+    }
+
+    /// After a reboot: when the network is ready again, every pod the node had gets a new sandbox.
+    pub(super) fn restore_pods(&self) {
+        let lost = self.kubelet.pods().iter().any(|pod| pod.phase == Phase::Lost);
+        if lost
+            && self.wait_ready(READY_PATIENCE).is_ok()
+            && let Ok(view) = self.view()
+        {
+            self.kubelet.power_back(&view);
+        }
     }
 
     fn try_services(&self) -> Result<(), String> {

@@ -151,7 +151,10 @@ impl Supervisor {
             delivery.done();
             for node in booted {
                 let name = node.spec.name.clone();
-                let started = spawn(&name, move || node.start_services());
+                let started = spawn(&name, move || {
+                    node.start_services();
+                    node.restore_pods();
+                });
                 if let Err(e) = started {
                     tracing::error!(node = name, "{e}");
                 }

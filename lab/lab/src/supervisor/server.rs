@@ -95,6 +95,9 @@ impl Supervisor {
             Request::Capture { place, link } => self.capture(&place, &link),
             Request::Calls => value(&self.cloud.calls(&CallFilter::default())),
             Request::Power { node, on } => value(&self.power(&node, on)?),
+            Request::NodeAdd { name, subnet, instance_type } => {
+                value(&self.add_node(name.as_deref(), &subnet, instance_type.as_deref())?)
+            }
             Request::NodeRemove { node } => value(&self.remove_node(&node)?),
             Request::Daemon { node, action } => value(&self.named(&node)?.daemon_action(action)?),
             Request::FaultAdd { fault, for_ms } => value(&self.begin_fault(fault, for_ms.map(Duration::from_millis))?),

@@ -1,7 +1,8 @@
 //! What this layer knows of each action, as data: for checks against EC2's published model.
 
+use super::Action;
+use super::scalar::Scalar;
 use super::xml::XmlValue;
-use super::{Action, Scalar};
 
 /// An action with its parameters and the elements of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

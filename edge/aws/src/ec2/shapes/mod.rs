@@ -34,7 +34,7 @@ pub use interface_actions::*;
 pub use launch::*;
 pub use query::{ParamError, Query, Reader, VERSION};
 pub use routes::*;
-pub use scalar::{Scalar, Timestamp};
+pub use scalar::Timestamp;
 pub use subnets::*;
 pub use tags::*;
 pub use vpc::*;
