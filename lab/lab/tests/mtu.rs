@@ -131,17 +131,17 @@ fn a_pod_is_told_too_through_its_node_s_translation_and_the_gateway_s() {
     let options = StartOptions { programs: Some(programs), ..options() };
     let (lab, warnings) = Lab::start(&file.resolve().unwrap(), &options).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(warnings, Vec::<String>::new());
-    let pod: PodName = "default/web".parse().unwrap();
-    let (near, far) = (lab.pod_add("node-a", &pod, 1).unwrap(), lab.pod_add("node-b", &pod, 1).unwrap());
-    let place = |node: &str| Place::Pod(node.to_owned(), pod.clone());
-    learns_1500(&lab, &place("node-a"), "eth0", near.address.unwrap());
-    let between = lab.ping(&place("node-a"), far.address.unwrap(), &sized(9001)).unwrap();
+    let [near_pod, far_pod] = ["default/near", "default/far"].map(|name| name.parse::<PodName>().unwrap());
+    let (near, far) = (lab.pod_add("node-a", &near_pod, 1).unwrap(), lab.pod_add("node-b", &far_pod, 1).unwrap());
+    let place = Place::Pod("node-a".to_owned(), near_pod);
+    learns_1500(&lab, &place, "eth0", near.address.unwrap());
+    let between = lab.ping(&place, far.address.unwrap(), &sized(9001)).unwrap();
     assert!(between.all_answered(), "jumbo between pods: {between:?}");
-    let poured = poured(&lab, &place("node-a"), &Place::World, HOST);
+    let poured = poured(&lab, &place, &Place::World, HOST);
     assert!(poured.bytes > 1 << 20, "{poured:?}");
     // A pod asks the VPC's resolver as any address of the VPC.
-    let asked = lab.dns(&place("node-a"), "example.com", &vpc_lab::tools::DnsOptions::of(Ipv4Addr::new(10, 20, 0, 2)));
+    let asked = lab.dns(&place, "example.com", &vpc_lab::tools::DnsOptions::of(Ipv4Addr::new(10, 20, 0, 2)));
     assert_eq!(asked.unwrap().answers, [HOST.to_string()]);
-    let seen = lab.run(&place("node-a"), &["getent", "ahostsv4", "example.com"]).unwrap();
+    let seen = lab.run(&place, &["getent", "ahostsv4", "example.com"]).unwrap();
     assert!(seen.stdout.starts_with(&HOST.to_string()), "{seen:?}");
 }

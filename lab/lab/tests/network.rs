@@ -268,3 +268,15 @@ fn the_filter_does_not_grow_rules_with_addresses_or_enis() {
 fn every_test_here_also_passes_for_nobody() {
     nobody::run_all_as_nobody("every_test_here_also_passes_for_nobody");
 }
+
+#[test]
+fn the_cost_of_the_fabric_is_measured_beside_a_plain_router() {
+    let few = ["tool", "cost", "--rounds=1", "--round-trips=20", "--millis=20"];
+    let output = std::process::Command::new(common::vpc_lab()).args(few).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let cost: vpc_lab::fabric::FabricCost = serde_json::from_str(&text).unwrap();
+    for path in [cost.fabric, cost.control] {
+        assert!(path.round_trip_micros > 0.0 && path.gigabits > 0.0, "{cost:?}");
+    }
+}

@@ -297,6 +297,18 @@ pub(super) enum ToolCommand {
         #[arg(long, default_value_t = 2000)]
         timeout_ms: u64,
     },
+    /// Measure what the fabric costs beside a plain router, in a network of its own; prints both as JSON.
+    Cost {
+        /// Turns; the median counts.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Round trips in each.
+        #[arg(long, default_value_t = 10_000)]
+        round_trips: usize,
+        /// How long a stream runs in each, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        millis: u64,
+    },
     /// Take one connection on a TCP port and read it to its end; prints how much came as JSON.
     Sink {
         /// Port.

@@ -14,15 +14,16 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use lab_cloud::Setup;
 use lab_serve::standalone;
 use vpc_model::WallTime;
 
 use crate::capture::{PcapWriter, read_packet, wait_readable};
 use crate::control::{DaemonAction, Failure, Place};
 use crate::demo;
+use crate::fabric::{CostOptions, measure};
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
+use crate::sys::userns::leave_the_network;
 use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
 use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
@@ -216,7 +217,7 @@ fn cloud(listen: &str, file: Option<&Path>, instance: Option<&str>) -> anyhow::R
         .with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall = WallTime(i64::try_from(wall.as_nanos()).unwrap_or(0));
-    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall, ..Setup::default() };
+    let setup = topology.setup(wall);
     let (cloud, server) = standalone(listener, topology.world(), setup, instance)?;
     print(&show::cloud(server.address(), &topology, &cloud.snapshot()))?;
     runtime.block_on(server.wait());
@@ -249,6 +250,11 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             let headers = header.iter().map(split).collect::<anyhow::Result<_>>()?;
             let options = HttpOptions { method, headers, timeout: Duration::from_millis(timeout_ms) };
             print(&to_json(&tools::get(&url, &options))?)
+        }
+        ToolCommand::Cost { rounds, round_trips, millis } => {
+            leave_the_network()?;
+            let options = CostOptions { rounds, round_trips, stream: Duration::from_millis(millis) };
+            print(&to_json(&measure(options)?)?)
         }
         ToolCommand::Sink { port } => print(&to_json(&tools::sink(port)?)?),
         ToolCommand::Pour { to, port, millis } => {

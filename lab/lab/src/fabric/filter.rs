@@ -24,11 +24,11 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use lab_cloud::GroupRules;
 use vpc_hostnet::Mark;
-use vpc_linux::Netns;
 use vpc_linux::nft::{
     BaseChain, Batch, Chain, ChainKind, Data, DataKind, Element, Family, Hook, KeyPart, KeyType, Nft, Rule, Selector,
     Set, Table, Test, Value, Verdict, ct_state, priority,
 };
+use vpc_linux::{Netns, sysctl};
 use vpc_model::SecurityGroupId;
 
 use super::error::Context;
@@ -82,6 +82,9 @@ pub(super) struct Drops {
     pub(super) ingress: u64,
     pub(super) no_route: u64,
 }
+
+/// How long an answered UDP flow is remembered, in seconds: AWS's value. The others are the kernel's own: five days for TCP, 30 s for UDP.
+const UDP_STREAM: (&str, &str) = ("net/netfilter/nf_conntrack_udp_timeout_stream", "180");
 
 /// The router's filter.
 #[derive(Debug)]
@@ -200,6 +203,8 @@ impl RouterFilter {
         forward(&mut batch);
         own(&mut batch, resolvers);
         commit(&mut nft, batch, "install the router's packet filter")?;
+        // Older kernels keep this switch from root of a user namespace; flows are forgotten a minute early there.
+        router.enter(|| sysctl::write_if_present(UDP_STREAM.0, UDP_STREAM.1)).context("enter the router")?.ok();
         Ok(Self { nft, groups: Groups::default(), zones: BTreeSet::new(), last_zone: 0 })
     }
 

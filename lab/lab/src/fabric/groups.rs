@@ -12,6 +12,10 @@
 //! - TCP and UDP flows let through by a rule for everybody (`0.0.0.0/0`), while the other direction lets everything of that protocol
 //!   through to everybody, are not tracked: UNTRACKED connections ask the rules packet by packet, both ways, so they end when the rule
 //!   does. ICMP is always tracked, and so is what goes through a NAT gateway.
+//! - Idle connections are forgotten as on AWS: TCP after five days, UDP after 30 s, or 180 s once it was answered.
+//!
+//! A connection between two ENIs takes two entries of the kernel's table, which is the router's own; how large it may grow
+//! (`nf_conntrack_max`) is a setting of the host, far above what a lab needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -32,6 +32,7 @@
 //!
 //! [`Fabric::build`] makes what every VPC has; all else comes with the first [`NetworkPlan`] and changes with each following one.
 
+mod cost;
 mod endpoints;
 mod error;
 mod filter;
@@ -55,6 +56,7 @@ use serde::{Deserialize, Serialize};
 use vpc_linux::{Netns, Rtnl};
 use vpc_model::{EniId, GatewayOf, LinkName, RouteTable};
 
+pub use cost::{CostOptions, FabricCost, PathFigures, measure};
 pub use endpoints::{Endpoints, host_of};
 pub use error::FabricError;
 pub use limits::{LinkLocalLimit, hold_to};

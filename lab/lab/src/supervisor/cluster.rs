@@ -299,10 +299,14 @@ impl Supervisor {
         }
     }
 
-    /// Starts or ends a pod.
-    fn work_on(&self, node: &Node, pod: &Value, claim: &Claim, work: &Work) {
+    /// Starts or ends a pod. What was listed may be old: whoever had the claim before may have ended the pod meanwhile.
+    fn work_on(&self, node: &Node, listed: &Value, claim: &Claim, work: &Work) {
         let Ok(view) = node.view() else { return };
         let name = claim.pod();
+        let Ok(pod) = &self.cluster.api().get(&Resource::PODS, &name.namespace, &name.name) else { return };
+        if object::text(pod, "/metadata/uid") != object::text(listed, "/metadata/uid") {
+            return;
+        }
         if object::deleting(pod) {
             match node.kubelet.del(&view, name) {
                 Ok(()) | Err(PodError::Missing(_)) => self.forget_pod(name),

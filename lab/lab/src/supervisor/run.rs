@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Instant, SystemTime};
 
-use lab_cloud::{FabricEvent, Setup};
+use lab_cloud::FabricEvent;
 use lab_serve::{CloudHandle, Delivery, ImdsCallers, ImdsOptions, Server, serve_ec2, serve_imds};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::Runtime;
@@ -298,9 +298,8 @@ impl Servers {
         topology: &Topology,
     ) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
         let _inside = runtime.enter();
-        let setup =
-            Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time(), ..Setup::default() };
-        let (cloud, deliveries) = lab_serve::start(topology.world(), setup).map_err(|e| e.to_string())?;
+        let (cloud, deliveries) =
+            lab_serve::start(topology.world(), topology.setup(wall_time())).map_err(|e| e.to_string())?;
         let failed = |what: &'static str| move |e: io::Error| format!("serve {what}: {e}");
         let bind = |address, what| TcpListener::bind((address, 80)).map_err(failed(what));
         let options = ImdsOptions { callers: ImdsCallers::ByAddress, routers_between: 0 };
