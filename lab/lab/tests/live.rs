@@ -20,7 +20,7 @@ use vpc_aws::ec2::shapes::{
 use vpc_lab::Lab;
 use vpc_lab::capture::Packet;
 use vpc_lab::control::Place;
-use vpc_lab::tools::PingOptions;
+use vpc_lab::tools::{HttpOptions, PingOptions};
 use vpc_model::{EniId, SecurityGroupId, VpcId};
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 20, 8, 10);
@@ -347,4 +347,30 @@ fn a_cidr_with_a_subnet_and_a_node_in_it() {
         },
         |left| *left,
     );
+}
+
+#[test]
+fn an_automatic_public_address_goes_with_the_power() {
+    let lab = start(&topology(SMALL));
+    lab.node_add(Some("q"), "public", None).unwrap();
+    let seen_as =
+        || lab.http(&node("q"), &format!("http://{HOST}/who"), &HttpOptions::default()).map(|reply| reply.body);
+    let public = || {
+        let status = lab.status().unwrap();
+        status.nodes.iter().find(|node| node.name == "q").unwrap().enis[0].public
+    };
+    let first = public().expect("the subnet gives public addresses");
+    assert!(seen_as().unwrap().starts_with(&format!("hello {first},")));
+    lab.power("q", false).unwrap();
+    assert_eq!(public(), None);
+    // Another one takes its address, and is heard under it.
+    lab.node_add(Some("r"), "public", None).unwrap();
+    let reply = lab.http(&node("r"), &format!("http://{HOST}/who"), &HttpOptions::default()).unwrap();
+    assert!(reply.body.starts_with(&format!("hello {first},")), "{}", reply.body);
+    lab.power("q", true).unwrap();
+    let second = public().unwrap();
+    assert_ne!(second, first);
+    assert!(seen_as().unwrap().starts_with(&format!("hello {second},")));
+    lab.node_remove("r").unwrap();
+    assert!(seen_as().unwrap().starts_with(&format!("hello {second},")), "the end of the other changes nothing");
 }
