@@ -93,7 +93,7 @@ pub(super) enum Command {
         #[arg(long, conflicts_with = "node")]
         kubernetes: bool,
     },
-    /// Print what a node's daemon has written.
+    /// Print what a node's daemon has written: to stdout and stderr, and to the CNI's log file.
     Logs {
         /// Node.
         #[arg(add = ArgValueCandidates::new(complete::nodes))]
@@ -101,6 +101,9 @@ pub(super) enum Command {
         /// Go on as it writes, until interrupted or the lab is down.
         #[arg(short, long)]
         follow: bool,
+        /// What the plugin has written to its log file instead.
+        #[arg(long)]
+        plugin: bool,
     },
     /// Print what `kubectl` needs to reach the lab's Kubernetes API: write it to a file and name that in KUBECONFIG.
     Kubeconfig,

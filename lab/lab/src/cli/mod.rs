@@ -23,7 +23,7 @@ use lab_serve::standalone;
 use vpc_model::WallTime;
 
 use crate::capture::{PcapWriter, read_packet, wait_readable};
-use crate::control::{DaemonAction, Failure, Place};
+use crate::control::{DaemonAction, Failure, LogSource, Place};
 use crate::demo;
 use crate::fabric::{CostOptions, measure};
 use crate::lab::{Lab, LabError, StartOptions};
@@ -84,7 +84,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Calls { json, node, action, errors, kubernetes } => {
             calls::run(&Lab::open(name)?, &calls::Wanted { json, node, action, errors, kubernetes })?
         }
-        Command::Logs { node, follow } => logs(&Lab::open(name)?, &node, follow)?,
+        Command::Logs { node, follow, plugin } => logs(&Lab::open(name)?, &node, follow, plugin)?,
         Command::Kubeconfig => kubeconfig(&Lab::open(name)?)?,
         Command::Completion { shell } => print(&complete::script(shell)?)?,
         Command::Env => print(&show::environment(&Lab::open(name)?.host_environment()?))?,
@@ -158,21 +158,30 @@ fn drawn(lab: &Lab) -> anyhow::Result<String> {
     Ok(picture::status(&lab.status()?, Paint { colours: colours(), now: SystemTime::now() }))
 }
 
-/// What a node's daemon has written, and what it will.
-fn logs(lab: &Lab, node: &str, follow: bool) -> anyhow::Result<()> {
-    /// From one look at the log to the next, while nothing comes.
+/// What a node's daemon (or plugin) has written, and what it will.
+fn logs(lab: &Lab, node: &str, follow: bool, plugin: bool) -> anyhow::Result<()> {
+    /// From one look to the next, while nothing comes.
     const GLANCE: Duration = Duration::from_millis(200);
-    let mut from = 0;
+    let sources = if plugin { vec![LogSource::Plugin] } else { vec![LogSource::Output, LogSource::Daemon] };
+    let mut sources: Vec<_> = sources.into_iter().map(|source| (source, 0)).collect();
+    let mut first = true;
     loop {
-        let piece = match lab.log(node, from) {
-            Err(LabError::Down { .. } | LabError::Gone { .. }) if from > 0 => return Ok(()),
-            other => other?,
-        };
-        print(&piece.text)?;
-        match (piece.next == from, follow) {
+        let mut quiet = true;
+        for (source, from) in &mut sources {
+            let piece = match lab.log(node, *source, *from) {
+                // It was there a moment ago.
+                Err(LabError::Down { .. } | LabError::Gone { .. }) if !first => return Ok(()),
+                other => other?,
+            };
+            first = false;
+            quiet &= piece.text.is_empty();
+            *from = piece.next;
+            print(&piece.text)?;
+        }
+        match (quiet, follow) {
             (true, false) => return Ok(()),
             (true, true) => std::thread::sleep(GLANCE),
-            (false, _) => from = piece.next,
+            (false, _) => {}
         }
     }
 }

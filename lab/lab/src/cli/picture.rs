@@ -141,6 +141,7 @@ impl Picture<'_> {
 
     fn subnet(&mut self, lead: &str, subnet: &SubnetStatus, width: usize) {
         let free = format!("{:>6} of {} free", subnet.free, subnet.usable);
+        let free = format!("{free:<20}");
         let free = if subnet.free == 0 { self.ink(Ink::Bad, &free) } else { free };
         let cidr = subnet.cidr.to_string();
         self.line(&format!("{lead}{:<width$}  {cidr:<18} {free}  {}", subnet.name, subnet.way_out));

@@ -99,7 +99,7 @@ fn frame(text: &str, height: usize) -> String {
     for line in lines.iter().take(shown) {
         out += line;
         // The rest of what was on this line before.
-        out += "\x1b[K\r\n";
+        out += "\x1b[K\n";
     }
     if shown < lines.len() {
         out += &format!("… {} more lines\x1b[K", lines.len() - shown);
@@ -120,13 +120,13 @@ mod tests {
 
     #[test]
     fn a_frame_covers_the_one_before() {
-        assert_eq!(frame("a\nb\n", 3), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
+        assert_eq!(frame("a\nb\n", 3), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
     }
 
     #[test]
     fn what_does_not_fit_is_counted() {
         let text = frame("a\nb\nc\nd\n", 3);
         assert!(text.contains("b\x1b[K") && text.contains("… 2 more lines") && !text.contains('c'), "{text:?}");
-        assert_eq!(text.matches("\r\n").count(), 2);
+        assert_eq!(text.matches('\n').count(), 2);
     }
 }

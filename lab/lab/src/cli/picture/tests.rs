@@ -125,13 +125,13 @@ fn a_lab_is_a_tree_of_zones_subnets_nodes_and_pods() {
 lab default · up 0 s · ap-northeast-2 · 1 node, 1 pod
 VPC 10.20.0.0/16
 ├─ ap-northeast-2a
-│  ├─ public-a   10.20.0.0/22         1018 of 1019 free  igw
-│  └─ private-a  10.20.8.0/22         1009 of 1019 free  nat nat-a
+│  ├─ public-a   10.20.0.0/22         1018 of 1019 free   igw
+│  └─ private-a  10.20.8.0/22         1009 of 1019 free   nat nat-a
 │     node-a · m5.large · i-0a1b2c3d4e5f60718 · daemon ready after 47 ms
 │       eth0  10.20.8.85      ■□□······ 3/9   eni-067094cea8ca40db0
 │         10.20.8.17      default/web
 └─ ap-northeast-2b
-   └─ data-b  10.20.12.0/22           0 of 1019 free  private
+   └─ data-b  10.20.12.0/22           0 of 1019 free   private
 
 NAT gateways nat-a 10.20.0.5 = 203.0.113.200
 internet     52.78.83.169
