@@ -1,4 +1,4 @@
-//! Amazon's own client for Python against the lab's EC2: creating, attaching, describing, assigning, deleting, all parsed by boto3.
+//! Amazon's own clients for Python against the lab's EC2: boto3, and the AWS CLI that stands on it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader};
@@ -6,17 +6,25 @@ use std::process::{Child, Command, Stdio};
 
 use e2e::{program, root, skip};
 
-const TEST: &str = "boto3_walks_through_the_labs_ec2";
-
 #[test]
 fn boto3_walks_through_the_labs_ec2() {
+    walk("boto3_walks_through_the_labs_ec2", "boto3", "boto3_walk.py");
+}
+
+#[test]
+fn the_aws_cli_walks_through_the_labs_ec2() {
+    walk("the_aws_cli_walks_through_the_labs_ec2", "awscli", "aws_cli_walk.py");
+}
+
+/// Runs a walk in Python against a cloud of its own.
+fn walk(test: &str, package: &str, script: &str) {
     let lab = match program("vpc-lab") {
         Ok(lab) => lab,
-        Err(reason) => return skip(TEST, &reason),
+        Err(reason) => return skip(test, &reason),
     };
     let python = std::env::var("VPC_CNI_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    if let Err(reason) = has_boto3(&python) {
-        return skip(TEST, &reason);
+    if let Err(reason) = has(&python, package) {
+        return skip(test, &reason);
     }
     let mut cloud = Command::new(lab)
         .args(["cloud", "--listen", "127.0.0.1:0"])
@@ -40,7 +48,7 @@ fn boto3_walks_through_the_labs_ec2() {
     assert!(environment.iter().any(|(name, _)| name == "AWS_ENDPOINT_URL_EC2"), "{environment:?}");
 
     let walk = Command::new(python)
-        .arg(root().join("tests/e2e/py/boto3_walk.py"))
+        .arg(root().join("tests/e2e/py").join(script))
         .envs(environment)
         .stdin(Stdio::null())
         .output()
@@ -49,10 +57,10 @@ fn boto3_walks_through_the_labs_ec2() {
     assert!(walk.status.success(), "{said}");
 }
 
-fn has_boto3(python: &str) -> Result<(), String> {
-    match Command::new(python).args(["-c", "import boto3"]).stdin(Stdio::null()).output() {
+fn has(python: &str, package: &str) -> Result<(), String> {
+    match Command::new(python).args(["-c", &format!("import {package}")]).stdin(Stdio::null()).output() {
         Err(error) => Err(format!("cannot run {python}: {error}")),
-        Ok(output) if !output.status.success() => Err(format!("{python} has no boto3 (pip install boto3)")),
+        Ok(output) if !output.status.success() => Err(format!("{python} has no {package} (pip install {package})")),
         Ok(_) => Ok(()),
     }
 }
