@@ -1,6 +1,6 @@
 //! The running API: the store behind a mutex that is never held across an `.await`, real time, and the switches.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -290,6 +290,12 @@ impl KubeHandle {
     /// Makes every version but the latest expire: whoever lags behind gets `410 Gone`.
     pub fn expire_versions(&self) {
         self.shared.lock().store.expire();
+    }
+
+    /// How many objects there are of each resource (`pods`), those of which there are none left out.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.read(Store::counts)
     }
 
     /// The calls that pass a filter, oldest first.

@@ -10,16 +10,19 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lab_kube::{KubeCall, KubeCallFilter};
 use lab_serve::CallRecord;
 use serde::de::DeserializeOwned;
 use vpc_hostnet::HostState;
 
 use crate::capture::Capture;
-use crate::control::{Answer, DaemonAction, ExitReport, Failure, LabStatus, Place, Request, ScaleReport, Visits};
+use crate::control::{
+    Answer, DaemonAction, ExitReport, Failure, LabStatus, LogPiece, Place, Request, ScaleReport, Visits,
+};
 use crate::fault::{Fault, FaultReport, NodeFault};
 use crate::kubelet::{PodName, PodStatus};
 use crate::place::{LabPlace, PlaceError};
-use crate::supervisor::{self, Order, Report};
+use crate::supervisor::{self, Order, Progress, Report};
 use crate::sys::fds;
 use crate::tools::{DnsOptions, DnsReply, HttpOptions, HttpReply, PingOptions, PingReport};
 use crate::topology::Topology;
@@ -123,6 +126,18 @@ impl Lab {
     /// # Errors
     /// [`LabError::Start`] with the cause and the way out; nothing of the lab is left then.
     pub fn start(topology: &Topology, options: &StartOptions) -> Result<(Self, Vec<String>), LabError> {
+        Self::start_telling(topology, options, |_| ())
+    }
+
+    /// As [`Lab::start`]; tells each step when it is done.
+    ///
+    /// # Errors
+    /// See [`Lab::start`].
+    pub fn start_telling(
+        topology: &Topology,
+        options: &StartOptions,
+        mut tell: impl FnMut(&Progress),
+    ) -> Result<(Self, Vec<String>), LabError> {
         let place = LabPlace::of(&options.name)?;
         if place.is_up() {
             return Err(PlaceError::Up(options.name.clone()).into());
@@ -140,8 +155,10 @@ impl Lab {
             lifeline: options.dies_with_me,
             wait_for_daemons: options.wait_for_daemons,
         };
-        let (stdin, report) = supervise(&vpc_lab, &place, &order)?;
+        let (stdin, report) = supervise(&vpc_lab, &place, &order, &mut tell)?;
         match report {
+            // Not the last word: see `supervise`.
+            Report::Progress(_) => Err(LabError::Start("the supervisor ended in the middle".to_owned())),
             Report::Ready { warnings } => {
                 Ok((Self { place, lifeline: options.dies_with_me.then_some(stdin) }, warnings))
             }
@@ -352,6 +369,22 @@ impl Lab {
         self.ask(&Request::Calls)
     }
 
+    /// The calls of the Kubernetes API that pass a filter, oldest first.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn kube_calls(&self, filter: &KubeCallFilter) -> Result<Vec<KubeCall>, LabError> {
+        self.ask(&Request::KubeCalls { filter: filter.clone() })
+    }
+
+    /// What a node's daemon has written, from a byte on: a piece of it; an empty one is the end so far.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn log(&self, node: &str, from: u64) -> Result<LogPiece, LabError> {
+        self.ask(&Request::Log { node: node.to_owned(), from })
+    }
+
     /// Turns a node on or off, and waits until it is; a node that comes back is ready, and has its pods again.
     ///
     /// # Errors
@@ -524,7 +557,12 @@ impl Drop for Lab {
 }
 
 /// Starts the supervisor and hears what it says. The process that is waited for ends at once; the lab itself is its child.
-fn supervise(vpc_lab: &Path, place: &LabPlace, order: &Order) -> Result<(ChildStdin, Report), LabError> {
+fn supervise(
+    vpc_lab: &Path,
+    place: &LabPlace,
+    order: &Order,
+    tell: &mut dyn FnMut(&Progress),
+) -> Result<(ChildStdin, Report), LabError> {
     let log = File::create(place.log()).map_err(system("open the lab's log"))?;
     let mut command = Command::new(vpc_lab);
     command.arg(supervisor::SUBCOMMAND).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
@@ -536,13 +574,20 @@ fn supervise(vpc_lab: &Path, place: &LabPlace, order: &Order) -> Result<(ChildSt
     text.push('\n');
     stdin.write_all(text.as_bytes()).map_err(system("give the supervisor its order"))?;
     outer.wait().map_err(system("wait for vpc-lab supervise"))?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).map_err(system("hear from the supervisor"))?;
-    let report = serde_json::from_str(&line).unwrap_or_else(|_| {
-        let said = std::fs::read_to_string(place.log()).unwrap_or_default();
-        Report::Failed { cause: format!("the supervisor ended without a word; its log says: {}", said.trim()) }
-    });
-    Ok((stdin, report))
+    let mut stdout = BufReader::new(stdout);
+    loop {
+        let mut line = String::new();
+        stdout.read_line(&mut line).map_err(system("hear from the supervisor"))?;
+        match serde_json::from_str(&line) {
+            Ok(Report::Progress(progress)) => tell(&progress),
+            Ok(last) => return Ok((stdin, last)),
+            Err(_) => {
+                let said = std::fs::read_to_string(place.log()).unwrap_or_default();
+                let cause = format!("the supervisor ended without a word; its log says: {}", said.trim());
+                return Ok((stdin, Report::Failed { cause }));
+            }
+        }
+    }
 }
 
 /// `vpc-lab`: this program, or the one beside it.

@@ -202,6 +202,15 @@ impl Store {
         })
     }
 
+    /// How many objects there are of each resource (`leases.coordination.k8s.io`), those of which there are none left out.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.objects.keys().fold(BTreeMap::new(), |mut counts, key| {
+            *counts.entry(key.kind.to_string()).or_default() += 1;
+            counts
+        })
+    }
+
     /// What happened after a version, as the selection sees it, and the version it leads to.
     ///
     /// # Errors

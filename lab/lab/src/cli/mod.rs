@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use lab_cloud::Setup;
 use lab_serve::standalone;
 use vpc_model::WallTime;
 
@@ -218,7 +217,7 @@ fn cloud(listen: &str, file: Option<&Path>, instance: Option<&str>) -> anyhow::R
         .with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall = WallTime(i64::try_from(wall.as_nanos()).unwrap_or(0));
-    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall, ..Setup::default() };
+    let setup = topology.setup(wall);
     let (cloud, server) = standalone(listener, topology.world(), setup, instance)?;
     print(&show::cloud(server.address(), &topology, &cloud.snapshot()))?;
     runtime.block_on(server.wait());

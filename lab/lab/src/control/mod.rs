@@ -3,9 +3,12 @@
 //! A client connects to the lab's socket, writes one [`Request`] as a line of JSON (with descriptors where the request has some),
 //! and reads one line: the answer's value, or a [`Failure`]. Nothing else happens on a connection; closing it early gives up.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use lab_kube::KubeCallFilter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,7 @@ use crate::fabric::{FabricStatus, Visit};
 use crate::fault::{Fault, FaultReport};
 use crate::kubelet::{PodError, PodName, PodStatus};
 use crate::topology::ON_PREMISES;
+pub use network::{EndpointStatus, KubeStatus, NeighbourStatus, SubnetStatus, WayOut};
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,6 +73,18 @@ pub enum Request {
     },
     /// All calls of EC2 and IMDS so far: list of [`lab_serve`]'s records.
     Calls,
+    /// Calls of the Kubernetes API: list of [`lab_kube::KubeCall`].
+    KubeCalls {
+        /// Which.
+        filter: KubeCallFilter,
+    },
+    /// What a node's daemon has written to stdout and stderr, from a byte on: [`LogPiece`].
+    Log {
+        /// Node.
+        node: String,
+        /// Bytes that are known already.
+        from: u64,
+    },
     /// Turns a node on or off: `null`.
     Power {
         /// Node.
@@ -208,6 +224,15 @@ pub struct ExitReport {
     pub code: i32,
 }
 
+/// A piece of a daemon's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPiece {
+    /// The text.
+    pub text: String,
+    /// Where the next piece begins, in bytes.
+    pub next: u64,
+}
+
 /// What scaling did.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScaleReport {
@@ -276,6 +301,8 @@ pub struct NodeStatus {
     pub instance_type: String,
     /// Its zone.
     pub zone: String,
+    /// Name of the subnet of its primary ENI.
+    pub subnet: String,
     /// It has power.
     pub on: bool,
     /// What went wrong at its last boot.
@@ -320,6 +347,16 @@ pub struct LabStatus {
     pub public_hosts: Vec<std::net::Ipv4Addr>,
     /// NAT gateways: name, private and public address.
     pub nat_gateways: Vec<(String, std::net::Ipv4Addr, std::net::Ipv4Addr)>,
+    /// Subnets, in the order of their networks.
+    pub subnets: Vec<SubnetStatus>,
+    /// Peered VPCs, and the network on premises.
+    pub neighbours: Vec<NeighbourStatus>,
+    /// Services of the provider: name and public address.
+    pub services: Vec<(String, std::net::Ipv4Addr)>,
+    /// Interface endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+    /// The Kubernetes API.
+    pub kube: KubeStatus,
     /// Nodes.
     pub nodes: Vec<NodeStatus>,
     /// The fabric.

@@ -22,7 +22,7 @@ use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
 use super::daemon::{Daemon, tail};
 use crate::cluster::Cluster;
-use crate::control::{DaemonAction, DaemonStatus, Failure};
+use crate::control::{DaemonAction, DaemonStatus, Failure, LogPiece};
 use crate::dns::NodeNames;
 use crate::fabric::{EC2_ADDRESS, Fabric, hold_to, link_up, set_switches};
 use crate::kubelet::{Kubelet, NodeView, Phase};
@@ -359,8 +359,14 @@ impl Node {
     /// # Errors
     /// What keeps it from being ready.
     pub(super) fn wait_ready(&self, at_most: Duration) -> Result<(), String> {
+        self.wait_ready_telling(at_most, || ())
+    }
+
+    /// As [`Node::wait_ready`]; says when it has power.
+    pub(super) fn wait_ready_telling(&self, at_most: Duration, booted: impl FnOnce()) -> Result<(), String> {
         let named = |problem: String| format!("{} is not ready: {problem}", self.spec.name);
         self.wait_for_power(true, at_most).map_err(|e| named(e.to_string()))?;
+        booted();
         if let Some(problem) = self.problem() {
             return Err(named(problem));
         }
@@ -381,6 +387,11 @@ impl Node {
                 daemon.wait_ready(READY_PATIENCE).map_err(|e| Failure::other(format!("{name}: {e}")))
             }
         }
+    }
+
+    /// What its daemon has written, from a byte on.
+    pub(super) fn log(&self, from: u64) -> Result<LogPiece, Failure> {
+        self.daemon()?.log(from).map_err(|e| Failure::other(format!("read the log of {}: {e}", self.spec.name)))
     }
 
     /// Its primary address, while it has power.

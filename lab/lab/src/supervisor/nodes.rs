@@ -31,6 +31,8 @@ struct Now {
     nodes: Vec<Arc<Node>>,
     /// Networks of the VPC's subnets, those that were made later included.
     subnets: BTreeMap<SubnetId, Subnet>,
+    /// The network around them, as the cloud said it last.
+    plan: NetworkPlan,
 }
 
 impl Nodes {
@@ -46,7 +48,12 @@ impl Nodes {
             Ok::<_, String>(Arc::new(node))
         };
         let nodes = topology.nodes.iter().map(node).collect::<Result<_, _>>()?;
-        Ok(Self { template: topology.template.clone(), places, fabric, now: Mutex::new(Now { nodes, subnets }) })
+        Ok(Self {
+            template: topology.template.clone(),
+            places,
+            fabric,
+            now: Mutex::new(Now { nodes, subnets, plan: NetworkPlan::default() }),
+        })
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -77,7 +84,14 @@ impl Nodes {
 
     /// The network is now this: nodes may be launched in its subnets.
     pub(super) fn learn(&self, plan: &NetworkPlan) {
-        self.now().subnets = plan.subnets.iter().map(|(id, subnet)| (id.clone(), subnet.cidr)).collect();
+        let mut now = self.now();
+        now.subnets = plan.subnets.iter().map(|(id, subnet)| (id.clone(), subnet.cidr)).collect();
+        now.plan = plan.clone();
+    }
+
+    /// The network around them, as the cloud said it last.
+    pub(super) fn plan(&self) -> NetworkPlan {
+        self.now().plan.clone()
     }
 
     /// Somebody has launched an instance. What it is called by others, if it can be and is free, is its name; else its id is.

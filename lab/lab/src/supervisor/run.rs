@@ -6,9 +6,9 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use lab_cloud::{FabricEvent, Setup};
+use lab_cloud::FabricEvent;
 use lab_serve::{CloudHandle, Delivery, ImdsCallers, ImdsOptions, Server, serve_ec2, serve_imds};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::Runtime;
@@ -21,7 +21,7 @@ use super::faults::FaultBook;
 use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
 use super::nodes::Nodes;
-use super::{Order, Report, hang_up, report, server};
+use super::{Order, Progress, Report, Step, hang_up, report, server};
 use crate::cluster::{Cluster, KUBE_PORT};
 use crate::control::{HostEndpoints, Place};
 use crate::dns::{NodeNames, Resolver};
@@ -67,9 +67,11 @@ pub(super) struct Supervisor {
 /// Why it could not be started.
 pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<(), String> {
     log_to_stderr();
+    let clock = Clock(Instant::now());
     let (end, ended) = mpsc::channel();
     end_on_signals(end.clone())?;
     let fabric = Arc::new(Fabric::build(&order.topology).map_err(|e| e.to_string())?);
+    clock.done(Step::Fabric);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(SERVER_THREADS).enable_all().build();
     let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
     let link_local = LinkLocalLimit::install(&order.topology).map_err(|e| e.to_string())?;
@@ -77,12 +79,14 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     let visits = WorldLog::default();
     servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
+    clock.done(Step::Cloud);
     let (mut host, api) = doors.serve(&runtime, &cloud)?;
     let cluster = servers.kubernetes(&runtime, &order.topology, &api, &mut host)?;
     if let Some(text) = cluster.kubeconfig() {
         let file = place.kubeconfig();
         std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
     }
+    clock.done(Step::Kubernetes);
     let places = NodePlaces {
         programs: order.programs.clone(),
         mount_point: place.mount_point(),
@@ -117,7 +121,7 @@ pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<()
     let door = UnixListener::bind(place.socket()).map_err(|e| format!("{}: {e}", place.socket().display()))?;
     let doorman = Arc::clone(&supervisor);
     spawn("door", move || server::serve(&doorman, &door))?;
-    let warnings = if order.wait_for_daemons { supervisor.wait_until_ready() } else { Vec::new() };
+    let warnings = if order.wait_for_daemons { supervisor.wait_until_ready(clock) } else { Vec::new() };
     supervisor.tell_nodes();
     report(&Report::Ready { warnings });
     hang_up().map_err(|e| format!("close stdout: {e}"))?;
@@ -249,14 +253,35 @@ impl Supervisor {
     }
 
     /// Waits for every node, all at the same time; what is wrong with those that are not ready.
-    fn wait_until_ready(&self) -> Vec<String> {
+    fn wait_until_ready(&self, clock: Clock) -> Vec<String> {
         let nodes = self.nodes.all();
+        clock.done(Step::Nodes { names: nodes.iter().map(|node| node.spec.name.clone()).collect() });
+        let wait = |node: &Node| {
+            let name = || node.spec.name.clone();
+            let outcome = node.wait_ready_telling(READY_PATIENCE, || clock.done(Step::Booted { node: name() }));
+            clock.done(match outcome {
+                Ok(()) => Step::Ready { node: name(), daemon: node.daemon_status().is_some() },
+                Err(_) => Step::NotReady { node: name() },
+            });
+            outcome
+        };
         std::thread::scope(|scope| {
-            let waiting: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
+            let waiting: Vec<_> = nodes.iter().map(|node| scope.spawn(|| wait(node))).collect();
             let outcomes =
                 waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
             outcomes.filter_map(Result::err).collect()
         })
+    }
+}
+
+/// Says what is done, and when.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn done(self, step: Step) {
+        let at_ms = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report(&Report::Progress(Progress { at_ms, step }));
     }
 }
 
@@ -273,9 +298,8 @@ impl Servers {
         topology: &Topology,
     ) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
         let _inside = runtime.enter();
-        let setup =
-            Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time(), ..Setup::default() };
-        let (cloud, deliveries) = lab_serve::start(topology.world(), setup).map_err(|e| e.to_string())?;
+        let (cloud, deliveries) =
+            lab_serve::start(topology.world(), topology.setup(wall_time())).map_err(|e| e.to_string())?;
         let failed = |what: &'static str| move |e: io::Error| format!("serve {what}: {e}");
         let bind = |address, what| TcpListener::bind((address, 80)).map_err(failed(what));
         let options = ImdsOptions { callers: ImdsCallers::ByAddress, routers_between: 0 };

@@ -94,6 +94,8 @@ impl Supervisor {
             Request::Exec { place, command, env } => self.exec(&place, command, env, descriptors, connection),
             Request::Capture { place, link } => self.capture(&place, &link),
             Request::Calls => value(&self.cloud.calls(&CallFilter::default())),
+            Request::KubeCalls { filter } => value(&self.cluster.api().calls(&filter)),
+            Request::Log { node, from } => value(&self.named(&node)?.log(from)?),
             Request::Power { node, on } => value(&self.power(&node, on)?),
             Request::NodeAdd { name, subnet, instance_type } => {
                 value(&self.add_node(name.as_deref(), &subnet, instance_type.as_deref())?)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use vpc_model::{Subnet, instance_limits};
 
+use super::cloud::{NODE_ROLE, checked_reservations};
 use super::file::{CommandFile, FileFile, NatGatewayFile, NodeFile, SubnetFile};
 use super::objects;
 use super::outside::{Endpoint, ON_PREMISES, Outside};
@@ -163,6 +164,7 @@ impl TopologyFile {
             link_local_pps: self.checked_link_local()?,
             nodes,
             template: self.equipped(&NodeFile::default())?,
+            cloud: self.cloud_settings()?,
             objects: objects::resolved(self)?,
         })
     }
@@ -328,6 +330,8 @@ impl TopologyFile {
                 cidr,
                 route_table,
                 map_public_ip: subnet.map_public_ip.unwrap_or(subnet.public),
+                reservations: checked_reservations(&field("reservations"), cidr, &subnet.reservations)?,
+                tags: subnet.tags.clone(),
             });
         }
         if done.is_empty() { value("subnets", "a VPC has at least one subnet") } else { Ok(done) }
@@ -392,6 +396,10 @@ impl TopologyFile {
             public_ip: node.public_ip,
             security_groups: self.groups_of(field("security_groups"), groups)?,
             hop_limit,
+            role: node.role.as_ref().or(defaults.role.as_ref()).map_or(NODE_ROLE, String::as_str).to_owned(),
+            tokens_required: node.tokens_required.or(defaults.tokens_required).unwrap_or(true),
+            metadata_tags: node.metadata_tags.or(defaults.metadata_tags).unwrap_or(false),
+            tags: defaults.tags.iter().chain(&node.tags).map(|(key, tag)| (key.clone(), tag.clone())).collect(),
             bandwidth_mbps,
             max_pods: node.max_pods.or(defaults.max_pods).unwrap_or_else(|| most_pods(instance_type)),
             init: init.map(|command| checked_command(&field("init"), command)).transpose()?.flatten(),

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::cloud::{Ec2File, ImdsFile, ReservationFile, RoleFile};
 use super::groups::SecurityGroupFile;
 use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, ServiceFile};
 use super::{READY, TopologyError};
@@ -27,6 +28,19 @@ pub struct TopologyFile {
     /// How long EC2 and IMDS take: `instant` (default) or `aws`.
     #[serde(default)]
     pub profile: ProfileName,
+    /// Latencies that differ from the profile's, in milliseconds: `attach = [500, 1200]`, or `[500, 1200, 9000]` where one in a hundred
+    /// takes up to the third.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency: BTreeMap<String, Vec<u64>>,
+    /// How EC2's API behaves.
+    #[serde(default)]
+    pub ec2: Ec2File,
+    /// How the metadata service behaves.
+    #[serde(default)]
+    pub imds: ImdsFile,
+    /// IAM roles and what they may do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<RoleFile>,
     /// Where addresses, MACs and latencies come from: same seed, same world. Default 1.
     #[serde(default = "default_seed")]
     pub seed: u64,
@@ -113,6 +127,12 @@ pub struct SubnetFile {
     /// Whether instances started in it get a public address. Default: the value of `public`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map_public_ip: Option<bool>,
+    /// Parts of it that are kept for a purpose: `{ cidr = "10.20.8.64/26", kind = "prefix" }` or `"explicit"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<ReservationFile>,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// `[[route_tables]]`
@@ -171,6 +191,18 @@ pub struct NodeDefaults {
     /// Pods that the Kubernetes API puts on it at most. Default: as many as its ENIs have secondary addresses for, and two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pods: Option<u32>,
+    /// IAM role of its instance. Default `node-role`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Whether IMDS answers only with a token (IMDSv2). Default true; `false` lets version 1 work too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_required: Option<bool>,
+    /// Whether IMDS shows the instance's tags. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_tags: Option<bool>,
+    /// Tags of the instance, beside its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -220,6 +252,18 @@ pub struct NodeFile {
     /// Pods that the Kubernetes API puts on it at most. Default: as many as its ENIs have secondary addresses for, and two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_pods: Option<u32>,
+    /// IAM role of its instance. Default `node-role`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Whether IMDS answers only with a token (IMDSv2). Default true; `false` lets version 1 work too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_required: Option<bool>,
+    /// Whether IMDS shows the instance's tags. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_tags: Option<bool>,
+    /// Tags of the instance, beside its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

@@ -9,6 +9,7 @@
 //! A [`Topology`] has every default filled in and every reference checked, so nothing behind it checks again.
 
 mod check;
+mod cloud;
 mod file;
 mod groups;
 mod objects;
@@ -26,6 +27,7 @@ use vpc_model::Subnet;
 
 pub use check::TopologyError;
 pub(crate) use check::checked_node_name;
+pub use cloud::{CloudSettings, Ec2File, ImdsFile, ReservationFile, RoleFile, Switch};
 pub use file::{
     Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, Restart, RouteFile,
     RouteTableFile, SubnetFile, TopologyFile, VpcFile,
@@ -82,6 +84,8 @@ pub struct Topology {
     pub nodes: Vec<NodeSpec>,
     /// What a node is like that somebody launches while the lab runs: `node_defaults`, without a name and a subnet.
     pub template: NodeSpec,
+    /// How EC2, IAM and IMDS behave.
+    pub cloud: CloudSettings,
     /// Objects that the Kubernetes API has from the start.
     pub objects: Vec<serde_json::Value>,
 }
@@ -99,6 +103,10 @@ pub struct SubnetSpec {
     pub route_table: String,
     /// Whether instances started in it get a public address.
     pub map_public_ip: bool,
+    /// Parts of it that are kept for a purpose.
+    pub reservations: Vec<ReservationFile>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// A route table. The VPC's own CIDRs come before any of its routes, as on AWS.
@@ -156,6 +164,14 @@ pub struct NodeSpec {
     pub security_groups: Vec<String>,
     /// How many hops an IMDS token answer may go. At 1 only the node itself gets one.
     pub hop_limit: u8,
+    /// IAM role of its instance.
+    pub role: String,
+    /// Whether IMDS answers only with a token.
+    pub tokens_required: bool,
+    /// Whether IMDS shows the instance's tags.
+    pub metadata_tags: bool,
+    /// Tags of the instance, beside its name.
+    pub tags: BTreeMap<String, String>,
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s; `None`: no limit.
     pub bandwidth_mbps: Option<u32>,
     /// Pods that the Kubernetes API puts on it at most.
