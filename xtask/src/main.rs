@@ -5,7 +5,8 @@
 //!   test           every test, in lanes, with a tally that names what did not run  test.rs, tally.rs
 //!   tidy           what a machine can check: fmt, clippy, cargo-deny               tidy.rs
 //!   dist           static programs, as they are shipped                            dist.rs
-//!   bench add      the figures of the pod's path, each beside its control          bench.rs
+//!   bench add      the figures of the pod's path, each beside its control          bench/
+//!   bench fabric   what the lab's fabric costs beside a plain router               bench/fabric.rs
 //! ```
 //!
 //! Chores need cargo and a C compiler, nothing else; what more a chore can use, it names when it lacks.
@@ -57,6 +58,8 @@ enum Chore {
 enum Bench {
     /// The pod's path: ADD, DEL, start, a burst of pods
     Add(bench::Options),
+    /// The lab's fabric: round trip and throughput through it and through a plain router
+    Fabric(bench::fabric::Options),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Dist => dist::run(),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
+        Chore::Bench { what: Bench::Fabric(options) } => bench::fabric::run(&options),
     };
     match done {
         Ok(code) => code,

@@ -89,7 +89,7 @@ fn accept(request: &Arrived) -> AnyRequest {
         headers: &headers,
         body: request.body.as_bytes(),
     };
-    let secret = Secret { secret_key: "lab-secret".into(), session_token: None };
+    let secret = Secret { secret_key: "lab-secret".into(), session_token: None, expired: false };
     let signer = signature::verify(&received, Some("eu-central-1"), now(), |key| (key == KEY).then_some(secret));
     assert_eq!(signer.unwrap().access_key, KEY);
     AnyRequest::from_query(&Query::parse(request.body.as_bytes())).unwrap()
@@ -285,7 +285,7 @@ async fn a_wrong_clock_is_corrected_from_the_answer() {
         let headers: Vec<(&str, &str)> = request.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let received =
             Received { method: "POST", path: "/", query: "", headers: &headers, body: request.body.as_bytes() };
-        let secret = Secret { secret_key: "lab-secret".into(), session_token: None };
+        let secret = Secret { secret_key: "lab-secret".into(), session_token: None, expired: false };
         match signature::verify(&received, None, server, |_| Some(secret)) {
             Ok(_) => vpcs(&[], None),
             Err(e) => refusal(e.status(), e.code(), &e.to_string()).with("date", "Sat, 21 Nov 2026 07:25:09 GMT"),

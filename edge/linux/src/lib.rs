@@ -34,6 +34,7 @@ pub use rtnl::Rtnl;
 pub use rtnl::addr::Address;
 pub use rtnl::link::{ConfKey, Ipv4Conf, LinkChange, LinkInfo, LinkRef, VethPeer, VethSpec};
 pub use rtnl::neigh::NeighSpec;
+pub use rtnl::qdisc::TokenBucket;
 pub use rtnl::route::{FibAnswer, FibQuery, RouteKind, RouteSpec};
 pub use rtnl::rule::{RuleAction, RuleSpec};
 pub use wire::{WireError, WireStep, Wired, unwire, wire_pod};

@@ -75,6 +75,7 @@ impl WorldSpec {
         unique("peering", self.peerings.iter().map(|peering| &peering.name))?;
         unique("endpoint", self.endpoints.iter().map(|endpoint| &endpoint.id))?;
         unique("role", self.roles.iter().map(|role| &role.name))?;
+        self.roles.iter().try_for_each(|role| role.policy().map(|_| ()))?;
         let own = self.vpc.cidrs.iter().map(|cidr| (format!("VPC CIDR {cidr}"), *cidr));
         let peers = self.peerings.iter().flat_map(|peering| {
             peering.cidrs.iter().map(|cidr| (format!("CIDR {cidr} of peering {}", peering.name), *cidr))

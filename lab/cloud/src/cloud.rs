@@ -8,17 +8,26 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse, CreateNetworkInterfaceResponse};
+use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
 
+use crate::consistency::{Past, is_read};
 use crate::dice::Dice;
 use crate::error::{ApiError, WorldError};
 use crate::event::FabricEvent;
+use crate::fault::FaultId;
+use crate::faults::Faults;
+use crate::gate::{Ending, Verdict};
+use crate::iam::Policy;
 use crate::imds::Imds;
 use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
 use crate::spec::WorldSpec;
+use crate::throttle::Level;
 use crate::world::{Power, Tie, World};
+
+/// Nanoseconds in a millisecond.
+const NANOS_PER_MILLI: i64 = 1_000_000;
 
 /// A call in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -43,6 +52,15 @@ pub enum Output {
         call: CallId,
         /// With what.
         result: Result<Box<AnyResponse>, ApiError>,
+        /// Faults that had a hand in it.
+        faults: Vec<FaultId>,
+    },
+    /// A call is carried out, but its answer is lost: the connection ends without one.
+    Lost {
+        /// Which.
+        call: CallId,
+        /// Faults that had a hand in it.
+        faults: Vec<FaultId>,
     },
     /// The fabric must change.
     Fabric(FabricEvent),
@@ -52,7 +70,7 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
     /// A call is carried out and answered.
-    Execute { call: CallId, request: Box<AnyRequest> },
+    Execute { call: CallId, caller: Caller, request: Box<AnyRequest>, verdict: Box<Verdict> },
     /// The guest sees its new device.
     Attached(AttachmentId),
     /// The device is gone.
@@ -63,14 +81,25 @@ pub(crate) enum Task {
     ImdsRefresh(EniId),
     /// IMDS no longer lists the MAC.
     ImdsDrop { instance: InstanceId, mac: Mac, attachment: AttachmentId },
-    /// An instance is up; `first`: for the first time.
-    Booted { instance: InstanceId, first: bool },
+    /// An instance that was launched or started is up.
+    Booted(InstanceId),
     /// An instance that was told to stop, or to end, is down.
     Down(InstanceId),
     /// A terminated instance is shown no longer.
     Forget(InstanceId),
     /// A CIDR of the VPC is there, or gone.
     CidrSettled(String),
+}
+
+impl Task {
+    /// Whether what EC2 shows may be another after it.
+    fn changes_world(&self) -> bool {
+        match self {
+            Self::Execute { request, .. } => !is_read(request),
+            Self::ImdsMac(_) | Self::ImdsRefresh(_) | Self::ImdsDrop { .. } => false,
+            _ => true,
+        }
+    }
 }
 
 /// A VPC in EC2.
@@ -82,8 +111,17 @@ pub struct Cloud {
     /// The time of what is being carried out. Never goes back.
     pub(crate) now: Time,
     pub(crate) imds: Imds,
-    /// CreateNetworkInterface by client token: what was asked, and what was answered.
-    pub(crate) tokens: BTreeMap<String, (AnyRequest, CreateNetworkInterfaceResponse)>,
+    /// Calls by action and client token: what was asked, and what was answered.
+    pub(crate) tokens: BTreeMap<(String, String), (AnyRequest, AnyResponse)>,
+    /// Token buckets that somebody has taken from, by name.
+    pub(crate) buckets: BTreeMap<String, Level>,
+    pub(crate) faults: Faults,
+    /// What roles may do; a role that is not here may do everything.
+    pub(crate) policies: BTreeMap<String, Policy>,
+    /// Older worlds, for reads that lag.
+    pub(crate) past: Past,
+    /// Faults that had a hand in what is being carried out.
+    pub(crate) touched: Vec<FaultId>,
     queue: BTreeMap<(Time, u64), Task>,
     /// The network as the fabric last heard of it.
     told: NetworkPlan,
@@ -106,11 +144,21 @@ impl Cloud {
             setup,
             now: Time(0),
             tokens: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            faults: Faults::default(),
+            policies: BTreeMap::new(),
+            past: Past::default(),
+            touched: Vec::new(),
             queue: BTreeMap::new(),
             told: NetworkPlan::default(),
             outputs: VecDeque::new(),
             sequence: 0,
         };
+        for role in &cloud.world.spec.roles {
+            if let Some(policy) = role.policy()? {
+                cloud.policies.insert(role.name.clone(), policy);
+            }
+        }
         cloud.network_changed();
         for id in cloud.world.instances.keys().cloned().collect::<Vec<_>>() {
             cloud.announce(&id);
@@ -131,18 +179,36 @@ impl Cloud {
         &self.world.spec
     }
 
-    /// What the calendar shows at `now`.
+    /// The network around the ENIs as it is now: what the last [`FabricEvent::Network`] said, or will say.
     #[must_use]
-    pub fn wall(&self, now: Time) -> WallTime {
-        self.setup.wall + now.since(Time(0))
+    pub fn network(&self) -> NetworkPlan {
+        self.world.plan()
     }
 
-    /// Takes in a call. Everybody may do everything: the caller is taken for the record only. The answer comes out of a later (or, in the profile `instant`, the next) [`Cloud::advance`].
-    pub fn submit(&mut self, now: Time, _caller: &Caller, request: AnyRequest) -> CallId {
+    /// What the world was started with.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// What the calendar shows at `now`, skewed if a fault skews it.
+    #[must_use]
+    pub fn wall(&self, now: Time) -> WallTime {
+        let WallTime(nanos) = self.setup.wall + now.since(Time(0));
+        WallTime(nanos.saturating_add(self.skew_ms().saturating_mul(NANOS_PER_MILLI)))
+    }
+
+    /// Takes in a call. The answer comes out of a later (or, in the profile `instant`, the next) [`Cloud::advance`].
+    pub fn submit(&mut self, now: Time, caller: &Caller, request: AnyRequest) -> CallId {
         self.catch_up(now);
-        let span = self.latency(&request);
+        let verdict = self.judge(caller, &request);
+        // Whoever has no token is told so as fast as EC2 answers anything.
+        let span = if verdict.throttled { self.setup.profile.describe } else { self.latency(&request) };
         let call = CallId(self.sequence);
-        self.later(span, Task::Execute { call, request: Box::new(request) });
+        self.later(
+            span.longer(verdict.delay),
+            Task::Execute { call, caller: caller.clone(), request: Box::new(request), verdict: Box::new(verdict) },
+        );
         call
     }
 
@@ -235,6 +301,18 @@ impl Cloud {
         self.world.instances.values().find(|instance| instance.spec.name == name).map(|i| i.spec.id.clone())
     }
 
+    /// The name of an instance.
+    #[must_use]
+    pub fn name_of(&self, instance: &InstanceId) -> Option<String> {
+        self.world.instances.get(instance).map(|instance| instance.spec.name.clone())
+    }
+
+    /// Whether IMDS wants a session token with every request of an instance.
+    #[must_use]
+    pub fn tokens_required(&self, instance: &InstanceId) -> bool {
+        self.world.instances.get(instance).is_none_or(|instance| instance.spec.tokens_required)
+    }
+
     /// How far IMDS token answers for an instance may travel.
     #[must_use]
     pub fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
@@ -299,26 +377,41 @@ impl Cloud {
     }
 
     fn carry_out(&mut self, task: Task) {
+        if task.changes_world() {
+            self.remember();
+        }
         match task {
-            Task::Execute { call, request } => {
-                let result = self.execute(*request).map(Box::new);
-                self.outputs.push_back(Output::Answer { call, result });
-            }
+            Task::Execute { call, caller, request, verdict } => self.finish_call(call, &caller, *request, *verdict),
             Task::Attached(id) => self.finish_attachment(&id),
             Task::Detached(id) => self.finish_detachment(&id),
             Task::ImdsMac(id) => {
                 if let Some(eni) = self.world.attached_as(&id).map(|eni| eni.id.clone()) {
-                    self.imds.list(&self.world, &id);
+                    self.imds.list(&self.world, &id, self.setup.imds.hollow_when_new);
                     self.later(self.setup.profile.imds_secondaries, Task::ImdsRefresh(eni));
                 }
             }
             Task::ImdsRefresh(eni) => self.imds.refresh(&self.world, &eni),
             Task::ImdsDrop { instance, mac, attachment } => self.imds.drop_mac(&instance, mac, &attachment),
-            Task::Booted { instance, first } => self.booted(&instance, first),
+            Task::Booted(instance) => self.booted(&instance),
             Task::Down(instance) => self.went_down(&instance),
             Task::Forget(instance) => self.forget_instance(&instance),
             Task::CidrSettled(id) => self.cidr_settled(&id),
         }
+    }
+
+    fn finish_call(&mut self, call: CallId, caller: &Caller, request: AnyRequest, verdict: Verdict) {
+        self.touched = verdict.faults;
+        let result = match verdict.refused {
+            Some(refused) => Err(refused),
+            None => self.permit(caller, &request).and_then(|()| self.execute_late(request, verdict.lag)).map(Box::new),
+        };
+        let faults = std::mem::take(&mut self.touched);
+        self.faults.hit(&faults);
+        self.outputs.push_back(match verdict.ending {
+            Ending::Answer => Output::Answer { call, result, faults },
+            Ending::Error(error) => Output::Answer { call, result: Err(error), faults },
+            Ending::Lost => Output::Lost { call, faults },
+        });
     }
 
     fn finish_attachment(&mut self, id: &AttachmentId) {
@@ -330,7 +423,7 @@ impl Cloud {
         };
         attachment.tie = Tie::Attached;
         let instance = attachment.instance.clone();
-        let runs = instances.get(&instance).is_some_and(|instance| instance.power.is_on());
+        let runs = instances.get(&instance).is_some_and(|instance| instance.on);
         let announced = std::mem::replace(&mut attachment.seen, runs);
         if runs
             && !announced
@@ -348,6 +441,9 @@ impl Cloud {
         if attachment.seen {
             self.emit(FabricEvent::EniDetached { instance: instance.clone(), eni, mac });
         }
+        if self.setup.imds.hollow_when_gone {
+            self.imds.hollow(&instance, mac);
+        }
         self.later(self.setup.profile.imds_drop, Task::ImdsDrop { instance, mac, attachment: attachment.id });
     }
 
@@ -361,10 +457,9 @@ impl Cloud {
             | AnyRequest::AssignPrivateIpAddresses(_)
             | AnyRequest::UnassignIpv6Addresses(_)
             | AnyRequest::UnassignPrivateIpAddresses(_) => profile.assign,
-            AnyRequest::CreateTags(_)
-            | AnyRequest::DeleteNetworkInterface(_)
-            | AnyRequest::ModifyNetworkInterfaceAttribute(_) => profile.modify,
-            _ => profile.describe,
+            AnyRequest::RunInstances(_) => profile.run,
+            other if other.name().starts_with("Describe") || other.name().starts_with("Get") => profile.describe,
+            _ => profile.modify,
         }
     }
 

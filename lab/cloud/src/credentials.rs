@@ -8,6 +8,7 @@ use vpc_model::{InstanceId, Millis, Time};
 use crate::cloud::{Caller, Cloud};
 use crate::dice::Dice;
 use crate::ids::hash64;
+use crate::spec::id_text;
 
 /// Access key of the account itself: documented, worth nothing outside the lab.
 pub const ACCESS_KEY: &str = "AKIALABEXAMPLE00000A";
@@ -18,6 +19,9 @@ pub const SECRET_KEY: &str = "lab-secret";
 const PERIOD: Millis = Millis::seconds(6 * 3600);
 /// How long they are valid beyond that, so that nobody holds a key that has just died.
 const GRACE: Millis = Millis::seconds(30 * 60);
+
+/// For so many periods a key is still known to have been one.
+const REMEMBERED: u64 = 8;
 
 /// Letters and digits of access keys.
 const KEY_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -48,6 +52,18 @@ pub struct Identity {
     pub secret_key: String,
     /// The session token that must go with it; `None` for the account's own key.
     pub session_token: Option<String>,
+    /// Whether the credentials are no longer taken.
+    pub expired: bool,
+}
+
+/// The ARN of the instance profile that carries a role; both have the same name.
+pub(crate) fn profile_arn(account: &str, role: &str) -> String {
+    format!("arn:aws:iam::{account}:instance-profile/{role}")
+}
+
+/// The id of that profile.
+pub(crate) fn profile_id(role: &str) -> String {
+    id_text("AIPA", role).to_uppercase()
 }
 
 impl Cloud {
@@ -58,23 +74,24 @@ impl Cloud {
         Some(self.credentials_of_period(now.0 / PERIOD.0, instance))
     }
 
-    /// Whose access key it is; `None` if nobody's, or no longer valid.
+    /// Whose access key it is; `None` if nobody's, or one of more than two days ago.
     #[must_use]
     pub fn identify(&self, now: Time, access_key: &str) -> Option<Identity> {
         if access_key == ACCESS_KEY {
             let secret_key = SECRET_KEY.to_owned();
-            return Some(Identity { caller: Caller::Account, secret_key, session_token: None });
+            return Some(Identity { caller: Caller::Account, secret_key, session_token: None, expired: false });
         }
         let period = now.0 / PERIOD.0;
         let with_role = self.world.instances.values().filter(|instance| instance.spec.role.is_some());
         for instance in with_role.map(|instance| &instance.spec.id) {
-            for period in period.saturating_sub(1)..=period {
+            for period in period.saturating_sub(REMEMBERED)..=period {
                 let credentials = self.credentials_of_period(period, instance);
-                if credentials.access_key == access_key && now < credentials.expires {
+                if credentials.access_key == access_key {
                     return Some(Identity {
                         caller: Caller::Instance(instance.clone()),
                         secret_key: credentials.secret_key,
                         session_token: Some(credentials.session_token),
+                        expired: now >= credentials.expires,
                     });
                 }
             }

@@ -5,6 +5,9 @@ use std::fmt::Display;
 
 use vpc_aws::ec2::shapes::query::ParamError;
 
+use crate::iam::PolicyError;
+use vpc_model::InstanceId;
+
 /// A refused call, as EC2 words it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
 #[error("{code}: {message}")]
@@ -32,6 +35,14 @@ impl ApiError {
         Self::client("InvalidParameterCombination", message)
     }
 
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::client("UnsupportedOperation", message)
+    }
+
+    pub(crate) fn dependency(message: impl Into<String>) -> Self {
+        Self::client("DependencyViolation", message)
+    }
+
     pub(crate) fn missing(parameter: &str) -> Self {
         Self::client("MissingParameter", format!("The request must contain the parameter {parameter}"))
     }
@@ -46,6 +57,52 @@ impl ApiError {
 
     pub(crate) fn no_instance(id: &impl Display) -> Self {
         Self::client("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
+    }
+
+    /// EC2 names all missing instances, where it names only the first of other kinds.
+    pub(crate) fn no_instances(ids: &[&InstanceId]) -> Self {
+        match ids {
+            [id] => Self::no_instance(id),
+            ids => {
+                let ids: Vec<_> = ids.iter().map(|id| id.as_str()).collect();
+                Self::client(
+                    "InvalidInstanceID.NotFound",
+                    format!("The instance IDs '{}' do not exist", ids.join(", ")),
+                )
+            }
+        }
+    }
+
+    pub(crate) fn no_vpc(id: &impl Display) -> Self {
+        Self::client("InvalidVpcID.NotFound", format!("The vpc ID '{id}' does not exist"))
+    }
+
+    pub(crate) fn no_route_table(id: &impl Display) -> Self {
+        Self::client("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist"))
+    }
+
+    pub(crate) fn no_rule(id: &impl Display) -> Self {
+        Self::client("InvalidSecurityGroupRuleId.NotFound", format!("The security group rule ID '{id}' does not exist"))
+    }
+
+    /// The VPC is not the account's default VPC, and in others groups have no names of their own.
+    pub(crate) fn no_default_vpc() -> Self {
+        Self::client(
+            "VPCIdNotSpecified",
+            "No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC.",
+        )
+    }
+
+    pub(crate) fn next_token() -> Self {
+        Self::client("InvalidNextToken", "The specified NextToken is not valid.")
+    }
+
+    /// What AWS documents and this model cannot compare: better refused than passed over.
+    pub(crate) fn filter_not_held(filter: &str, action: &str) -> Self {
+        Self::client(
+            "UnsupportedOperation",
+            format!("The lab does not model what the filter '{filter}' of {action} compares: leave it out."),
+        )
     }
 
     pub(crate) fn no_subnet(id: &impl Display) -> Self {
@@ -71,6 +128,10 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn no_public_address() -> Self {
+        Self::client("InsufficientAddressCapacity", "Not enough available addresses to satisfy request.")
+    }
+
     pub(crate) fn too_few_blocks() -> Self {
         Self::client(
             "InsufficientCidrBlocks",
@@ -84,6 +145,15 @@ impl ApiError {
 
     pub(crate) fn in_use(id: &impl Display) -> Self {
         Self::value(format!("Network interface '{id}' is currently in use."))
+    }
+
+    /// IAM refuses: `why` says on what grounds.
+    pub(crate) fn unauthorized(why: impl Display) -> Self {
+        Self {
+            code: "UnauthorizedOperation".into(),
+            message: format!("You are not authorized to perform this operation. {why}"),
+            status: 403,
+        }
     }
 
     pub(crate) fn dry_run() -> Self {
@@ -153,6 +223,15 @@ pub enum WorldError {
         limit: u32,
         /// Its type.
         instance_type: String,
+    },
+    /// A role with a policy that cannot be used.
+    #[error("role {role}, policy: {error}")]
+    Policy {
+        /// Which role.
+        role: String,
+        /// What is wrong.
+        #[source]
+        error: PolicyError,
     },
     /// A subnet that cannot give what is asked.
     #[error("subnet {subnet} has no room for {what}: take a larger subnet or ask for less")]

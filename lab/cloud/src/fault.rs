@@ -1,9 +1,88 @@
-//! What can be made to go wrong in the cloud while it runs.
+//! What can be made to go wrong in the cloud while it runs, as people and scenario files write it.
 //!
-//! A fault holds from the moment it is injected until it is lifted. Instances are named as people name them (by name or
-//! id), actions by a pattern with `*` and `?` as in EC2's filters.
+//! A [`CloudFault`] holds from the moment it is injected until it is lifted; an [`OutsideEvent`] happens once and stays.
+//! Instances are named as people name them (by name or id), actions by a pattern with `*` and `?` as in EC2's filters. What
+//! they do, `faults` and `outside` say.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use vpc_model::{EniId, Slot};
+
+/// A fault that was injected, by number from 1; numbers are not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FaultId(pub u64);
+
+impl std::fmt::Display for FaultId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A fault that holds now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveFault {
+    /// Its number: what [`crate::Cloud::lift`] takes.
+    pub id: FaultId,
+    /// When it was injected: milliseconds since the world began.
+    pub since_ms: u64,
+    /// What goes wrong.
+    pub fault: CloudFault,
+    /// How many requests it has touched so far (EC2 calls; for IMDS faults, requests whose answer is another because of
+    /// it).
+    pub hits: u64,
+}
+
+/// Something that somebody outside the lab does to the world, once. It stays done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OutsideEvent {
+    /// Somebody detaches an ENI by force and deletes it. Not a primary one: EC2 does not let go of those.
+    EniRemoved {
+        /// Which.
+        eni: EniId,
+    },
+    /// Somebody takes a secondary address or a prefix from its ENI.
+    AddressRemoved {
+        /// The address (`10.20.8.7`) or prefix (`10.20.8.16/28`).
+        #[serde(with = "slot_text")]
+        address: Slot,
+    },
+    /// Somebody takes tags from an ENI.
+    TagsRemoved {
+        /// Which.
+        eni: EniId,
+        /// Their keys; absent or empty: all tags.
+        #[serde(default)]
+        keys: Vec<String>,
+    },
+}
+
+/// A fault or event that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum FaultError {
+    /// A value that is not accepted.
+    #[error("{field}: `{value}` is not accepted: expected {expected}")]
+    Value {
+        /// Which field.
+        field: String,
+        /// Its value.
+        value: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// A name or id of nothing there is.
+    #[error("{field}: there is no {kind} `{name}`: expected {expected}")]
+    Unknown {
+        /// Which field.
+        field: String,
+        /// Kind of object referred to.
+        kind: String,
+        /// The name or id given.
+        name: String,
+        /// What there is.
+        expected: String,
+    },
+}
 
 /// Something wrong with EC2 or IMDS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +242,31 @@ pub enum ErrorWhen {
     After,
     /// It is done, and the connection ends without an answer.
     Lost,
+}
+
+/// A slot as text: an address, or a prefix with its length.
+mod slot_text {
+    use ipnet::Ipv4Net;
+    use vpc_model::Prefix28;
+
+    use super::{Deserialize, Deserializer, Serializer, Slot};
+
+    pub(super) fn serialize<S: Serializer>(slot: &Slot, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(slot)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Slot, D::Error> {
+        let text = String::deserialize(from)?;
+        let slot = match text.contains('/') {
+            true => text.parse::<Ipv4Net>().ok().and_then(|net| Prefix28::try_from(net).ok()).map(Slot::Prefix),
+            false => text.parse().ok().map(Slot::Address),
+        };
+        slot.ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "`{text}` is not accepted: expected an address (10.20.8.7) or a /28 prefix (10.20.8.16/28)"
+            ))
+        })
+    }
 }
 
 fn everything() -> String {

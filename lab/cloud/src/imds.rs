@@ -12,21 +12,25 @@ use vpc_model::{
 };
 
 use crate::cloud::Cloud;
+use crate::credentials::{profile_arn, profile_id};
+use crate::imds_faults::Picture;
 use crate::world::{Eni, Instance, World};
 
 /// An ENI as IMDS has it.
 #[derive(Clone, Debug)]
-struct Listed {
-    id: EniId,
+pub(crate) struct Listed {
+    pub(crate) id: EniId,
     attachment: AttachmentId,
-    device: DeviceIndex,
+    pub(crate) device: DeviceIndex,
     card: CardIndex,
     subnet: SubnetId,
     groups: Vec<SecurityGroupId>,
     primary: Ipv4Addr,
-    secondary: Vec<Ipv4Addr>,
-    prefixes: Vec<Prefix28>,
+    pub(crate) secondary: Vec<Ipv4Addr>,
+    pub(crate) prefixes: Vec<Prefix28>,
     public: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Only the MAC is listed, with nothing below.
+    pub(crate) hollow: bool,
 }
 
 impl Listed {
@@ -44,14 +48,18 @@ impl Listed {
             secondary: eni.secondary.clone(),
             prefixes: eni.prefixes.clone(),
             public: eni.public.clone(),
+            hollow: false,
         })
     }
 }
 
+/// What IMDS knows of one instance's ENIs.
+pub(crate) type Lists = BTreeMap<Mac, Listed>;
+
 /// What IMDS knows of all instances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Imds {
-    lists: BTreeMap<InstanceId, BTreeMap<Mac, Listed>>,
+    lists: BTreeMap<InstanceId, Lists>,
 }
 
 impl Imds {
@@ -72,11 +80,11 @@ impl Imds {
         self.lists.insert(instance.clone(), enis.collect());
     }
 
-    /// Lists a newly attached ENI, with its primary address only.
-    pub(crate) fn list(&mut self, world: &World, attachment: &AttachmentId) {
+    /// Lists a newly attached ENI, with its primary address only, or with nothing at all.
+    pub(crate) fn list(&mut self, world: &World, attachment: &AttachmentId, hollow: bool) {
         let Some(eni) = world.attached_as(attachment) else { return };
         let (Some(listed), Some(attachment)) = (Listed::of(eni), &eni.attachment) else { return };
-        let bare = Listed { secondary: Vec::new(), prefixes: Vec::new(), ..listed };
+        let bare = Listed { secondary: Vec::new(), prefixes: Vec::new(), hollow, ..listed };
         self.lists.entry(attachment.instance.clone()).or_default().insert(eni.mac, bare);
     }
 
@@ -90,6 +98,13 @@ impl Imds {
         }
     }
 
+    /// Empties what lies below a MAC.
+    pub(crate) fn hollow(&mut self, instance: &InstanceId, mac: Mac) {
+        if let Some(eni) = self.lists.get_mut(instance).and_then(|list| list.get_mut(&mac)) {
+            eni.hollow = true;
+        }
+    }
+
     /// Drops a MAC, unless it is there by a newer attachment.
     pub(crate) fn drop_mac(&mut self, instance: &InstanceId, mac: Mac, attachment: &AttachmentId) {
         if let Some(list) = self.lists.get_mut(instance)
@@ -99,56 +114,81 @@ impl Imds {
         }
     }
 
+    /// What it knows of an instance.
+    pub(crate) fn of_instance(&self, instance: &InstanceId) -> Lists {
+        self.lists.get(instance).cloned().unwrap_or_default()
+    }
+
     /// Drops an instance.
     pub(crate) fn forget(&mut self, instance: &InstanceId) {
         self.lists.remove(instance);
     }
 }
 
+/// Where the ENIs are.
+const MACS: &str = "meta-data/network/interfaces/macs";
+
 /// The leaves of the tree below `/latest/`: path to value.
 type Leaves = BTreeMap<String, String>;
 
 impl Cloud {
-    /// What an instance's metadata service answers to a path below `/latest/` (`meta-data/mac`): a value without a newline
-    /// at its end, or the names below a folder, one a line. A slash at the end means nothing. `None`: there is nothing
-    /// there (404), or the instance has no power.
+    /// The value of [`Cloud::imds_answer`] alone.
     #[must_use]
     pub fn metadata(&mut self, now: Time, instance: &InstanceId, path: &str) -> Option<String> {
-        // Bringing the picture up to date may produce outputs; they wait for the next `advance`.
-        self.catch_up(now);
-        let own = self.world.instances.get(instance).filter(|own| own.power.is_on())?;
-        let leaves = self.leaves(now, own);
-        let path = path.trim_matches('/');
-        leaves.get(path).cloned().or_else(|| list(&leaves, path))
+        self.imds_answer(now, instance, path).value
     }
 
-    fn leaves(&self, now: Time, instance: &Instance) -> Leaves {
+    /// What there is at a path, as a picture shows it.
+    pub(crate) fn look_up(&self, now: Time, own: &Instance, picture: &Picture, path: &str) -> Option<String> {
+        if path.trim_matches('/').is_empty() {
+            // The folders of the top are listed without slashes.
+            return Some("dynamic\nmeta-data".to_owned());
+        }
+        let leaves = self.leaves(now, own, picture);
+        let path = path.trim_matches('/');
+        if let Some(value) = leaves.get(path) {
+            return Some(value.clone());
+        }
+        let names = names_below(&leaves, path)?;
+        let names = if path == MACS { picture.in_order(names) } else { names };
+        Some(names.join("\n"))
+    }
+
+    fn leaves(&self, now: Time, instance: &Instance, picture: &Picture) -> Leaves {
         let mut leaves = Leaves::new();
-        self.add_instance(&mut leaves, instance);
+        self.add_instance(&mut leaves, instance, picture);
         self.add_role(&mut leaves, now, instance);
-        for (mac, eni) in self.imds.lists.get(&instance.spec.id).into_iter().flatten() {
-            self.add_eni(&mut leaves, instance, *mac, eni);
+        for (mac, eni) in &picture.lists {
+            if eni.hollow {
+                // A folder with nothing in it.
+                leaves.insert(format!("{MACS}/{mac}/"), String::new());
+            } else {
+                self.add_eni(&mut leaves, instance, *mac, eni, picture);
+            }
         }
         leaves.insert("dynamic/instance-identity/document".to_owned(), self.identity(instance));
         leaves
     }
 
-    fn add_instance(&self, leaves: &mut Leaves, instance: &Instance) {
+    fn add_instance(&self, leaves: &mut Leaves, instance: &Instance, picture: &Picture) {
         let world = &self.world;
         let mut put = |name: &str, value: String| _ = leaves.insert(format!("meta-data/{name}"), value);
-        let primary = self
-            .imds
-            .lists
-            .get(&instance.spec.id)
-            .and_then(|list| list.iter().find(|(_, eni)| eni.id == instance.primary));
+        let spec = &instance.spec;
+        let primary = picture.lists.iter().find(|(_, eni)| eni.id == instance.primary);
         let zone = world.spec.zones.iter().find(|zone| zone.name == instance.zone);
         put("ami-id", instance.birth.image.clone());
         put("ami-launch-index", instance.birth.index.to_string());
+        put("ami-manifest-path", "(unknown)".to_owned());
+        put("block-device-mapping/ami", "/dev/xvda".to_owned());
+        put("block-device-mapping/root", "/dev/xvda".to_owned());
+        put("events/maintenance/history", "[]".to_owned());
+        put("events/maintenance/scheduled", "[]".to_owned());
+        put("hibernation/configured", "false".to_owned());
         put("hostname", instance.private_dns_name.clone());
         put("instance-action", "none".to_owned());
-        put("instance-id", instance.spec.id.to_string());
+        put("instance-id", spec.id.to_string());
         put("instance-life-cycle", "on-demand".to_owned());
-        put("instance-type", instance.spec.instance_type.clone());
+        put("instance-type", spec.instance_type.clone());
         put("local-hostname", instance.private_dns_name.clone());
         put("local-ipv4", instance.private_ip.to_string());
         put("placement/availability-zone", instance.zone.clone());
@@ -156,8 +196,12 @@ impl Cloud {
         put("placement/region", world.spec.region.clone());
         put("profile", "default-hvm".to_owned());
         put("reservation-id", instance.birth.reservation.clone());
-        put("services/domain", "amazonaws.com".to_owned());
-        put("services/partition", "aws".to_owned());
+        put("services/domain", domain(&world.spec.region).to_owned());
+        put("services/partition", partition(&world.spec.region).to_owned());
+        put("system", if instance.limits.takes_prefixes() { "nitro" } else { "xen" }.to_owned());
+        if spec.metadata_tags {
+            instance.tags.iter().for_each(|(key, value)| put(&format!("tags/instance/{key}"), value.clone()));
+        }
         if let Some((mac, eni)) = primary {
             put("mac", mac.to_string());
             put("security-groups", lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name)));
@@ -178,8 +222,8 @@ impl Cloud {
         let info = serde_json::json!({
             "Code": "Success",
             "LastUpdated": issued,
-            "InstanceProfileArn": format!("arn:aws:iam::{account}:instance-profile/{role}"),
-            "InstanceProfileId": crate::spec::id_text("AIPA", role).to_uppercase(),
+            "InstanceProfileArn": profile_arn(account, role),
+            "InstanceProfileId": profile_id(role),
         });
         let key = serde_json::json!({
             "Code": "Success",
@@ -194,9 +238,9 @@ impl Cloud {
         leaves.insert(format!("meta-data/iam/security-credentials/{role}"), pretty(&key));
     }
 
-    fn add_eni(&self, leaves: &mut Leaves, instance: &Instance, mac: Mac, eni: &Listed) {
+    fn add_eni(&self, leaves: &mut Leaves, instance: &Instance, mac: Mac, eni: &Listed, picture: &Picture) {
         let world = &self.world;
-        let at = format!("meta-data/network/interfaces/macs/{mac}");
+        let at = format!("{MACS}/{mac}");
         let mut put = |name: &str, value: String| {
             if !value.is_empty() {
                 leaves.insert(format!("{at}/{name}"), value);
@@ -207,8 +251,8 @@ impl Cloud {
         put("device-number", eni.device.to_string());
         put("interface-id", eni.id.to_string());
         put("local-hostname", world.private_dns_name(eni.primary));
-        put("local-ipv4s", lines([eni.primary].iter().chain(&eni.secondary)));
-        put("ipv4-prefix", lines(&eni.prefixes));
+        put("local-ipv4s", lines([eni.primary].into_iter().chain(picture.in_order(eni.secondary.clone()))));
+        put("ipv4-prefix", lines(picture.in_order(eni.prefixes.clone())));
         put("mac", mac.to_string());
         put("owner-id", world.spec.account_id.clone());
         put("security-group-ids", lines(&eni.groups));
@@ -255,7 +299,7 @@ impl Cloud {
 }
 
 /// The names below a folder: folders end in a slash.
-fn list(leaves: &Leaves, folder: &str) -> Option<String> {
+fn names_below(leaves: &Leaves, folder: &str) -> Option<Vec<String>> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let mut names: Vec<String> = Vec::new();
     for (path, _) in leaves.range(prefix.clone()..) {
@@ -264,11 +308,25 @@ fn list(leaves: &Leaves, folder: &str) -> Option<String> {
             Some((folder, _)) => format!("{folder}/"),
             None => rest.to_owned(),
         };
-        if names.last() != Some(&name) {
+        if !name.is_empty() && names.last() != Some(&name) {
             names.push(name);
         }
     }
-    (!names.is_empty()).then(|| names.join("\n"))
+    (!names.is_empty()).then_some(names)
+}
+
+/// The partition of a region.
+pub(crate) fn partition(region: &str) -> &'static str {
+    match region {
+        _ if region.starts_with("cn-") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
+}
+
+/// The domain of a region's services.
+fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
 }
 
 fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

@@ -11,17 +11,11 @@ use crate::world::{Power, Tie};
 const REMEMBERED: Millis = Millis::seconds(3600);
 
 impl Cloud {
-    /// An instance on its way up is up. `first`: it has just been launched, and its ENIs with it.
-    pub(crate) fn booted(&mut self, id: &InstanceId, first: bool) {
-        if self.world.instances.get(id).is_none_or(|instance| instance.power != Power::Pending) {
-            return;
+    /// An instance on its way up is up.
+    pub(crate) fn booted(&mut self, id: &InstanceId) {
+        if self.world.instances.get(id).is_some_and(|instance| instance.power == Power::Pending) {
+            self.switch_on(id);
         }
-        if first {
-            let own = self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut());
-            own.filter(|attachment| attachment.instance == *id).for_each(|own| own.tie = Tie::Attached);
-            self.imds.admit(&self.world, id);
-        }
-        self.switch_on(id);
     }
 
     /// An instance on its way down is down.
@@ -33,16 +27,25 @@ impl Cloud {
         }
     }
 
-    /// Gives power.
+    /// Gives power. An instance that was going down goes on as if nothing had been.
     pub(crate) fn switch_on(&mut self, id: &InstanceId) {
-        self.set_power(id, Power::Running);
-        self.announce(id);
+        self.set_state(id, Power::Running);
+        let first = self.world.instances.get_mut(id).is_some_and(|own| !std::mem::replace(&mut own.has_run, true));
+        if first {
+            // The ENIs it was launched with are attached, and known to IMDS, when it is up.
+            let own = self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut());
+            own.filter(|attachment| attachment.instance == *id).for_each(|own| own.tie = Tie::Attached);
+            self.imds.admit(&self.world, id);
+        }
+        if !self.set_on(id, true) {
+            self.announce(id);
+        }
     }
 
     /// Takes the power away; ENIs and addresses stay.
     pub(crate) fn switch_off(&mut self, id: &InstanceId) {
-        let was_on = self.set_power(id, Power::Stopped);
-        if was_on {
+        self.set_state(id, Power::Stopped);
+        if self.set_on(id, false) {
             self.emit(FabricEvent::InstanceStopped { instance: id.clone() });
         }
     }
@@ -52,8 +55,8 @@ impl Cloud {
         if self.world.instances.get(id).is_none_or(|instance| instance.power == Power::Terminated) {
             return;
         }
-        let was_on = self.set_power(id, Power::Terminated);
-        if was_on {
+        self.set_state(id, Power::Terminated);
+        if self.set_on(id, false) {
             self.emit(FabricEvent::InstanceStopped { instance: id.clone() });
         }
         self.emit(FabricEvent::InstanceTerminated { instance: id.clone() });
@@ -75,15 +78,28 @@ impl Cloud {
         }
     }
 
-    /// Sets the state of an instance, and with it whether it sees its ENIs. Returns whether it had power.
-    fn set_power(&mut self, id: &InstanceId, power: Power) -> bool {
-        let Some(instance) = self.world.instances.get_mut(id) else { return false };
-        let before = std::mem::replace(&mut instance.power, power);
-        for attachment in self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
-            if attachment.instance == *id {
-                attachment.seen = power.is_on();
+    /// Sets where an instance is in its life.
+    pub(crate) fn set_state(&mut self, id: &InstanceId, power: Power) {
+        if let Some(instance) = self.world.instances.get_mut(id) {
+            let before = std::mem::replace(&mut instance.power, power);
+            match (before, power) {
+                (Power::Stopping, Power::Stopped) | (Power::ShuttingDown, Power::Terminated) => {}
+                (Power::Stopped, Power::Pending) => (instance.launched, instance.told_down) = (self.now, None),
+                (_, Power::Pending | Power::Running) => instance.told_down = None,
+                _ => instance.told_down = Some(self.now),
             }
         }
-        before.is_on()
+    }
+
+    /// Gives or takes power, and with it sight of the ENIs. Returns whether it had power.
+    fn set_on(&mut self, id: &InstanceId, on: bool) -> bool {
+        let Some(instance) = self.world.instances.get_mut(id) else { return false };
+        let before = std::mem::replace(&mut instance.on, on);
+        for attachment in self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
+            if attachment.instance == *id {
+                attachment.seen = on;
+            }
+        }
+        before
     }
 }

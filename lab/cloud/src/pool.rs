@@ -288,4 +288,54 @@ mod tests {
         assert_eq!(pool.pick_prefixes(1, &mut dice), Err(Shortage::Blocks));
         assert_eq!(pool.pick_prefixes(4, &mut dice), Err(Shortage::Addresses));
     }
+
+    #[test]
+    fn somebody_outside_leaves_as_many_addresses_as_told_and_gives_them_back() {
+        let (mut pool, mut dice) = (pool("10.0.0.0/26"), Dice::new(1));
+        pool.take("10.0.0.20".parse().unwrap(), Holder::Eni(eni()));
+        let before = pool.free();
+        pool.exhaust(7, 3);
+        assert_eq!(pool.free(), 3);
+        assert_eq!(pool.pick_addresses(4, &mut dice), Err(Shortage::Addresses));
+        assert_eq!(pool.pick_addresses(3, &mut dice).unwrap().len(), 3);
+        assert_eq!(pool.pick_prefixes(1, &mut dice), Err(Shortage::Addresses));
+        pool.give_back(8);
+        assert_eq!(pool.free(), 3, "another holder has nothing to give");
+        pool.give_back(7);
+        assert_eq!((pool.free(), pool.is_free("10.0.0.20".parse().unwrap())), (before, false));
+    }
+
+    #[test]
+    fn somebody_outside_breaks_all_blocks_but_those_left() {
+        let (mut pool, mut dice) = (pool("10.0.0.0/24"), Dice::new(1));
+        pool.fragment(7, 2);
+        assert_eq!(pool.pick_prefixes(2, &mut dice).unwrap().len(), 2);
+        assert_eq!(pool.pick_prefixes(3, &mut dice), Err(Shortage::Blocks));
+        assert_eq!(pool.free(), 251 - 12, "one address of each block");
+        pool.exhaust(8, 0);
+        pool.give_back(7);
+        assert_eq!(pool.free(), 12, "each fault gives back what is its own");
+    }
+
+    #[test]
+    fn reservations_are_left_aside_and_give_prefixes_first() {
+        let (mut pool, mut dice) = (pool("10.0.0.0/25"), Dice::new(1));
+        let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
+        pool.reserve(vec![
+            (net("10.0.0.64/27"), ReservationKind::Prefix),
+            (net("10.0.0.16/30"), ReservationKind::Explicit),
+            // Its first four addresses are EC2's own and count once.
+            (net("10.0.0.0/29"), ReservationKind::Explicit),
+        ]);
+        assert_eq!(pool.free(), 123 - 32 - 4 - 4);
+        for address in pool.pick_addresses(pool.free(), &mut dice).unwrap() {
+            assert_eq!(pool.reservation(address), None, "{address}");
+        }
+        let blocks = pool.pick_prefixes(3, &mut dice).unwrap();
+        let kept: Vec<_> = blocks.iter().map(|block| net("10.0.0.64/27").contains(&block.first())).collect();
+        assert_eq!(kept, [true, true, false]);
+        assert!(!pool.pick_prefixes(5, &mut dice).unwrap().iter().any(|block| block.to_string() == "10.0.0.16/28"));
+        pool.take("10.0.0.65".parse().unwrap(), Holder::Eni(eni()));
+        assert_eq!(pool.free(), 123 - 32 - 4 - 4, "what is taken in a reservation was not free before");
+    }
 }

@@ -2,10 +2,14 @@
 
 use vpc_model::{Millis, WallTime};
 
+use crate::consistency::Consistency;
+use crate::throttle::Throttle;
+
 /// A span drawn evenly between two ends, with a rare long tail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
-    /// Shortest.
+    /// Shortest, in milliseconds.
     pub least: Millis,
     /// Longest of the usual ones.
     pub most: Millis,
@@ -33,6 +37,13 @@ impl Span {
     #[must_use]
     pub const fn with_tail(least: u64, most: u64, tail: u64) -> Self {
         Self { least: Millis(least), most: Millis(most), tail: Millis(tail) }
+    }
+
+    /// The same, later by so much.
+    #[must_use]
+    pub fn longer(self, by: Millis) -> Self {
+        let add = |span: Millis| Millis(span.0.saturating_add(by.0));
+        Self { least: add(self.least), most: add(self.most), tail: add(self.tail) }
     }
 }
 
@@ -121,6 +132,49 @@ impl Profile {
         }
     }
 
+    /// Names of the single spans.
+    pub const SPANS: [&'static str; 16] = [
+        "describe",
+        "create",
+        "attach",
+        "guest_sees",
+        "assign",
+        "modify",
+        "detach",
+        "detached",
+        "run",
+        "boot",
+        "down",
+        "cidr",
+        "imds_mac",
+        "imds_secondaries",
+        "imds_change",
+        "imds_drop",
+    ];
+
+    /// A single span by its name (one of [`Profile::SPANS`]), to set it to something else; `None`: there is none.
+    pub fn span_mut(&mut self, name: &str) -> Option<&mut Span> {
+        Some(match name {
+            "describe" => &mut self.describe,
+            "create" => &mut self.create,
+            "attach" => &mut self.attach,
+            "guest_sees" => &mut self.guest_sees,
+            "assign" => &mut self.assign,
+            "modify" => &mut self.modify,
+            "detach" => &mut self.detach,
+            "detached" => &mut self.detached,
+            "run" => &mut self.run,
+            "boot" => &mut self.boot,
+            "down" => &mut self.down,
+            "cidr" => &mut self.cidr,
+            "imds_mac" => &mut self.imds_mac,
+            "imds_secondaries" => &mut self.imds_secondaries,
+            "imds_change" => &mut self.imds_change,
+            "imds_drop" => &mut self.imds_drop,
+            _ => return None,
+        })
+    }
+
     /// The profile of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -136,7 +190,7 @@ impl Profile {
 }
 
 /// What a world is started with, beside its [`crate::WorldSpec`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// How long things take.
     pub profile: Profile,
@@ -144,11 +198,56 @@ pub struct Setup {
     pub seed: u64,
     /// What the calendar shows at `Time(0)`.
     pub wall: WallTime,
+    /// How many requests EC2 takes.
+    pub throttle: Throttle,
+    /// How old what calls see may be.
+    pub consistency: Consistency,
+    /// Whether requests must be signed. If not, a caller is whoever the access key belongs to, else the instance with the
+    /// source address, else the account.
+    pub check_signatures: bool,
+    /// Oddities of IMDS.
+    pub imds: ImdsQuirks,
+}
+
+/// Oddities of IMDS that users have seen on AWS. All off: it is late, but consistent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImdsQuirks {
+    /// A newly listed MAC has nothing below it (404) until its secondary addresses are listed.
+    pub hollow_when_new: bool,
+    /// A detached MAC has nothing below it (404) while it is still listed.
+    pub hollow_when_gone: bool,
 }
 
 impl Default for Setup {
-    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z.
+    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling, reads up to date, signatures
+    /// checked.
     fn default() -> Self {
-        Self { profile: Profile::instant(), seed: 1, wall: WallTime(1_767_225_600_000_000_000) }
+        Self {
+            profile: Profile::instant(),
+            seed: 1,
+            wall: WallTime(1_767_225_600_000_000_000),
+            throttle: Throttle::off(),
+            consistency: Consistency::off(),
+            check_signatures: true,
+            imds: ImdsQuirks::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_span_can_be_set_by_its_name() {
+        let (mut profile, other) = (Profile::instant(), Profile::aws());
+        let mut source = other;
+        for name in Profile::SPANS {
+            *profile.span_mut(name).unwrap() = *source.span_mut(name).unwrap();
+        }
+        assert_eq!(profile, other, "a span without a name");
+        assert!(profile.span_mut("nothing").is_none());
     }
 }

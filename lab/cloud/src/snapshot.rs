@@ -7,6 +7,7 @@ use vpc_model::{
 };
 
 use crate::cloud::Cloud;
+use crate::spec::ReservationKind;
 use crate::world::{Eni, Instance, SubnetState};
 use crate::{EniAddresses, Tags};
 
@@ -19,8 +20,10 @@ pub struct Snapshot {
     pub region: String,
     /// The VPC.
     pub vpc: VpcId,
-    /// Its CIDRs.
+    /// Its CIDRs, the primary one first.
     pub cidrs: Vec<Ipv4Net>,
+    /// The same by association id, also those on their way in or out.
+    pub cidr_blocks: Vec<CidrSnapshot>,
     /// Instances by id, the terminated ones included.
     pub instances: Vec<InstanceSnapshot>,
     /// ENIs by id.
@@ -119,10 +122,36 @@ pub struct SubnetSnapshot {
     pub zone: String,
     /// Whether its default route leads to the internet gateway.
     pub public: bool,
-    /// Addresses that can still be given out.
+    /// Id of the route table it uses.
+    pub route_table: String,
+    /// What is kept in it for a purpose.
+    pub reservations: Vec<ReservationSnapshot>,
+    /// Addresses that can still be given out, reserved parts left aside.
     pub free: u32,
     /// Addresses that could be given out if the subnet were empty (all but the five reserved ones).
     pub usable: u32,
+}
+
+/// A CIDR of the VPC.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CidrSnapshot {
+    /// `vpc-cidr-assoc-…`.
+    pub id: String,
+    /// The network.
+    pub cidr: Ipv4Net,
+    /// `associating`, `associated` or `disassociating`.
+    pub state: String,
+}
+
+/// A part of a subnet that is kept for a purpose.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ReservationSnapshot {
+    /// `scr-…`.
+    pub id: String,
+    /// The part.
+    pub cidr: Ipv4Net,
+    /// The purpose.
+    pub kind: ReservationKind,
 }
 
 impl Cloud {
@@ -136,6 +165,15 @@ impl Cloud {
             region: world.spec.region.clone(),
             vpc: world.spec.vpc.id.clone(),
             cidrs: world.usable_cidrs(),
+            cidr_blocks: world
+                .cidrs
+                .iter()
+                .map(|block| CidrSnapshot {
+                    id: block.id.clone(),
+                    cidr: block.cidr,
+                    state: block.state.as_str().to_owned(),
+                })
+                .collect(),
             instances: world.instances.values().map(|instance| self.instance_snapshot(instance)).collect(),
             enis: world.enis.values().map(eni_snapshot).collect(),
             subnets: world.subnets.values().map(|subnet| self.subnet_snapshot(subnet)).collect(),
@@ -167,6 +205,12 @@ impl Cloud {
             cidr: subnet.spec.cidr,
             zone: subnet.spec.zone.clone(),
             public: self.world.is_public(&subnet.spec.id),
+            route_table: self.world.route_table_of(&subnet.spec.id).map(|table| table.id.clone()).unwrap_or_default(),
+            reservations: subnet
+                .reservations
+                .iter()
+                .map(|(id, own)| ReservationSnapshot { id: id.clone(), cidr: own.cidr, kind: own.kind })
+                .collect(),
             free: subnet.pool.free(),
             usable: subnet.pool.usable(),
         }

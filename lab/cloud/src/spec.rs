@@ -8,6 +8,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use vpc_model::{CardIndex, DeviceIndex, EniId, InstanceId, SecurityGroupId, Subnet, SubnetId, VpcId};
 
+use crate::error::WorldError;
+use crate::iam::Policy;
+
 /// Tags of an object: key to value.
 pub type Tags = BTreeMap<String, String>;
 
@@ -279,6 +282,10 @@ pub struct InstanceSpec {
     pub private_dns_name: Option<String>,
     /// How many hops an IMDS token answer may go: 1 (host only) to 64.
     pub hop_limit: u8,
+    /// Whether IMDS wants a session token with every request (`HttpTokens=required`).
+    pub tokens_required: bool,
+    /// Whether IMDS shows the instance's tags (`InstanceMetadataTags=enabled`).
+    pub metadata_tags: bool,
     /// Security groups of the primary ENI; empty: the VPC's default group.
     pub security_groups: Vec<SecurityGroupId>,
     /// Name of the IAM role whose credentials IMDS hands out; `None`: no role.
@@ -312,8 +319,19 @@ pub struct ExtraEniSpec {
     pub tags: Tags,
 }
 
+impl RoleSpec {
+    /// Its policy; `None`: it may do everything.
+    ///
+    /// # Errors
+    /// What is wrong in the document.
+    pub fn policy(&self) -> Result<Option<Policy>, WorldError> {
+        let parsed = self.policy.as_deref().map(Policy::parse).transpose();
+        parsed.map_err(|error| WorldError::Policy { role: self.name.clone(), error })
+    }
+}
+
 impl InstanceSpec {
-    /// An instance with nothing special: hop limit 2, the role `node-role`, everything else left to the model.
+    /// An instance with nothing special: hop limit 2, tokens required, the role `node-role`, everything else left to the model.
     #[must_use]
     pub fn new(name: &str, instance_type: &str, subnet: SubnetId) -> Self {
         Self {
@@ -325,6 +343,8 @@ impl InstanceSpec {
             public_ip: None,
             private_dns_name: None,
             hop_limit: 2,
+            tokens_required: true,
+            metadata_tags: false,
             security_groups: Vec::new(),
             role: Some("node-role".to_owned()),
             extra_enis: Vec::new(),

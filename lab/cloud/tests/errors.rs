@@ -50,8 +50,12 @@ fn by_id(ids: &[&str]) -> DescribeNetworkInterfaces {
 fn the_first_missing_eni_is_named() {
     let mut lab = Lab::instant();
     let there = lab.primary("node-1");
-    let result = lab.call(by_id(&[there.as_str(), "eni-0aaa", "eni-0bbb"]));
-    refused(result, "InvalidNetworkInterfaceID.NotFound", "The networkInterface ID 'eni-0aaa' does not exist");
+    let result = lab.call(by_id(&[there.as_str(), "eni-0aaaaaaaaaaaaaaaa", "eni-0bbbbbbbbbbbbbbbb"]));
+    refused(
+        result,
+        "InvalidNetworkInterfaceID.NotFound",
+        "The networkInterface ID 'eni-0aaaaaaaaaaaaaaaa' does not exist",
+    );
 }
 
 #[test]
@@ -65,9 +69,12 @@ fn objects_that_are_not_there_are_named() {
     let no_instance = AttachNetworkInterface { instance_id: "i-0ghost".parse().unwrap(), ..attach(&own, "node-1", 1) };
     let detach =
         DetachNetworkInterface { attachment_id: "eni-attach-0ghost".parse().unwrap(), force: None, dry_run: None };
-    let instances =
-        DescribeInstances { instance_ids: vec!["i-0ghost".parse().unwrap()], ..DescribeInstances::default() };
-    let subnets = DescribeSubnets { subnet_ids: vec!["subnet-0ghost".parse().unwrap()], ..DescribeSubnets::default() };
+    let instances = DescribeInstances {
+        instance_ids: vec!["i-00000000000000bad".parse().unwrap()],
+        ..DescribeInstances::default()
+    };
+    let subnets =
+        DescribeSubnets { subnet_ids: vec!["subnet-00000000000000bad".parse().unwrap()], ..DescribeSubnets::default() };
     let tags = |id: &str| CreateTags { resources: vec![id.into()], tags: vec![Tag::new("a", "b")], dry_run: None };
     let cases: Vec<(AnyRequest, &str)> = vec![
         (AssignPrivateIpAddresses::addresses(ghost.clone(), 1).into(), "InvalidNetworkInterfaceID.NotFound"),
@@ -346,9 +353,9 @@ fn pages_and_filters_are_checked() {
     let mut both = by_id(&[own.as_str()]);
     both.max_results = Some(5);
     refused(lab.describe(both), "InvalidParameterCombination", "networkInterfaceIds");
-    for size in [4, 1001] {
+    for (size, said) in [(4, "greater than 5"), (1001, "between 5 and 1000")] {
         let request = DescribeNetworkInterfaces { max_results: Some(size), ..plain() };
-        refused(lab.describe(request), "InvalidParameterValue", "between 5 and 1000");
+        refused(lab.describe(request), "InvalidParameterValue", said);
     }
     let request = DescribeNetworkInterfaces { next_token: Some("rubbish".into()), ..plain() };
     refused(lab.describe(request), "InvalidNextToken", "not valid");
@@ -358,6 +365,12 @@ fn pages_and_filters_are_checked() {
     };
     refused(lab.describe(filter("no-such-thing", &["x"])), "InvalidParameterValue", "'no-such-thing' is invalid");
     refused(lab.describe(filter("status", &[])), "InvalidParameterValue", "no values");
+    refused(lab.describe(filter("tag:", &["x"])), "InvalidParameterValue", "'tag:' is invalid");
+    refused(lab.describe(filter("operator.managed", &["x"])), "UnsupportedOperation", "'operator.managed'");
+    refused(lab.describe(filter("status", &["x"; 201])), "FilterLimitExceeded", "200");
+    refused(lab.describe(filter("status", &["x".repeat(256).as_str()])), "InvalidParameterValue", "255 characters");
+    let filters = vec![Filter::new("status", ["x"]); 51];
+    refused(lab.describe(DescribeNetworkInterfaces { filters, ..plain() }), "FilterLimitExceeded", "50");
 }
 
 #[test]

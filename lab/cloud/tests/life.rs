@@ -286,8 +286,8 @@ fn role_credentials_tell_instances_apart_and_die() {
     assert_eq!(json["SecretAccessKey"].as_str().unwrap(), identity.secret_key);
     assert_eq!(json["Token"].as_str().map(str::to_owned), identity.session_token);
     let hours = |n: u64, minutes: u64| Time(0) + Millis::seconds(n * 3600 + minutes * 60);
-    assert!(lab.cloud.identify(hours(6, 29), key).is_some());
-    assert!(lab.cloud.identify(hours(6, 30), key).is_none());
+    assert!(!lab.cloud.identify(hours(6, 29), key).unwrap().expired);
+    assert!(lab.cloud.identify(hours(6, 30), key).unwrap().expired);
     lab.now = hours(6, 0);
     let later = lab.imds("node-2", "meta-data/iam/security-credentials/node-role").unwrap();
     assert!(!later.contains(key), "new ones are there before the old ones die");

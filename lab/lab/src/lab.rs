@@ -10,17 +10,21 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lab_kube::{KubeCall, KubeCallFilter};
 use lab_serve::CallRecord;
 use serde::de::DeserializeOwned;
 use vpc_hostnet::HostState;
 
 use crate::capture::Capture;
-use crate::control::{Answer, DaemonAction, ExitReport, Failure, LabStatus, Place, Request, ScaleReport, Visits};
+use crate::control::{
+    Answer, DaemonAction, ExitReport, Failure, LabStatus, LogPiece, Place, Request, ScaleReport, Visits,
+};
+use crate::fault::{Fault, FaultReport, NodeFault};
 use crate::kubelet::{PodName, PodStatus};
 use crate::place::{LabPlace, PlaceError};
-use crate::supervisor::{self, Order, Report};
+use crate::supervisor::{self, Order, Progress, Report};
 use crate::sys::fds;
-use crate::tools::{HttpOptions, HttpReply, PingOptions, PingReport};
+use crate::tools::{DnsOptions, DnsReply, HttpOptions, HttpReply, PingOptions, PingReport};
 use crate::topology::Topology;
 
 /// A lab that ends may take so long.
@@ -122,6 +126,18 @@ impl Lab {
     /// # Errors
     /// [`LabError::Start`] with the cause and the way out; nothing of the lab is left then.
     pub fn start(topology: &Topology, options: &StartOptions) -> Result<(Self, Vec<String>), LabError> {
+        Self::start_telling(topology, options, |_| ())
+    }
+
+    /// As [`Lab::start`]; tells each step when it is done.
+    ///
+    /// # Errors
+    /// See [`Lab::start`].
+    pub fn start_telling(
+        topology: &Topology,
+        options: &StartOptions,
+        mut tell: impl FnMut(&Progress),
+    ) -> Result<(Self, Vec<String>), LabError> {
         let place = LabPlace::of(&options.name)?;
         if place.is_up() {
             return Err(PlaceError::Up(options.name.clone()).into());
@@ -139,8 +155,10 @@ impl Lab {
             lifeline: options.dies_with_me,
             wait_for_daemons: options.wait_for_daemons,
         };
-        let (stdin, report) = supervise(&vpc_lab, &place, &order)?;
+        let (stdin, report) = supervise(&vpc_lab, &place, &order, &mut tell)?;
         match report {
+            // Not the last word: see `supervise`.
+            Report::Progress(_) => Err(LabError::Start("the supervisor ended in the middle".to_owned())),
             Report::Ready { warnings } => {
                 Ok((Self { place, lifeline: options.dies_with_me.then_some(stdin) }, warnings))
             }
@@ -300,6 +318,14 @@ impl Lab {
         self.tool(from, &options.arguments(to))
     }
 
+    /// Asks a DNS server from a place, with the lab's own little client.
+    ///
+    /// # Errors
+    /// See [`Lab::exec`]. That there was no answer is in the reply.
+    pub fn dns(&self, from: &Place, name: &str, options: &DnsOptions) -> Result<DnsReply, LabError> {
+        self.tool(from, &options.arguments(name))
+    }
+
     /// Asks a web server from a place, with the lab's own little client.
     ///
     /// # Errors
@@ -343,12 +369,119 @@ impl Lab {
         self.ask(&Request::Calls)
     }
 
+    /// The calls of the Kubernetes API that pass a filter, oldest first.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn kube_calls(&self, filter: &KubeCallFilter) -> Result<Vec<KubeCall>, LabError> {
+        self.ask(&Request::KubeCalls { filter: filter.clone() })
+    }
+
+    /// What a node's daemon has written, from a byte on: a piece of it; an empty one is the end so far.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn log(&self, node: &str, from: u64) -> Result<LogPiece, LabError> {
+        self.ask(&Request::Log { node: node.to_owned(), from })
+    }
+
     /// Turns a node on or off, and waits until it is; a node that comes back is ready, and has its pods again.
     ///
     /// # Errors
     /// See [`Lab::ask`].
     pub fn power(&self, node: &str, on: bool) -> Result<(), LabError> {
         self.ask(&Request::Power { node: node.to_owned(), on })
+    }
+
+    /// Launches a node like the topology's `node_defaults` through EC2's API, and waits until it is ready; its name.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`]; EC2's refusal.
+    pub fn node_add(&self, name: Option<&str>, subnet: &str, instance_type: Option<&str>) -> Result<String, LabError> {
+        self.ask(&Request::NodeAdd {
+            name: name.map(str::to_owned),
+            subnet: subnet.to_owned(),
+            instance_type: instance_type.map(str::to_owned),
+        })
+    }
+
+    /// Terminates a node's instance, and waits until nothing of the node is left.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn node_remove(&self, node: &str) -> Result<(), LabError> {
+        self.ask(&Request::NodeRemove { node: node.to_owned() })
+    }
+
+    /// The environment in which AWS's tools on the host speak to this lab: names and values.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`]; [`Failure::Other`] when the host had no loopback to listen on.
+    pub fn host_environment(&self) -> Result<Vec<(&'static str, String)>, LabError> {
+        let status = self.status()?;
+        let Some(ec2) = status.host.ec2 else {
+            return Err(LabError::Refused(Failure::other(status.host.problem.unwrap_or_default())));
+        };
+        let kubeconfig = status.host.kube.map(|_| self.place.kubeconfig().display().to_string());
+        Ok([
+            ("AWS_ENDPOINT_URL_EC2", format!("http://{ec2}")),
+            ("AWS_ACCESS_KEY_ID", lab_cloud::ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", lab_cloud::SECRET_KEY.to_owned()),
+            ("AWS_DEFAULT_REGION", status.region.clone()),
+            ("AWS_REGION", status.region),
+        ]
+        .into_iter()
+        .chain(kubeconfig.map(|path| ("KUBECONFIG", path)))
+        .collect())
+    }
+
+    /// Makes something go wrong; it is lifted after `lasts`, if that is given.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`]: the node, subnet, action or link that there is not, or a value that is not accepted.
+    pub fn fault(&self, fault: &Fault, lasts: Option<Duration>) -> Result<FaultReport, LabError> {
+        let for_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        self.ask(&Request::FaultAdd { fault: fault.clone(), for_ms })
+    }
+
+    /// Whether there is the node or subnet that a fault is about.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn check_fault(&self, fault: &Fault) -> Result<(), LabError> {
+        self.ask(&Request::FaultCheck { fault: fault.clone() })
+    }
+
+    /// Whether there is a node of that name.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn check_node(&self, node: &str) -> Result<(), LabError> {
+        self.check_fault(&Fault::Node(NodeFault::Reboot { node: node.to_owned() }))
+    }
+
+    /// Ends a fault.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn lift(&self, id: u64) -> Result<(), LabError> {
+        self.ask::<Vec<FaultReport>>(&Request::FaultLift { id: Some(id) }).map(drop)
+    }
+
+    /// Ends all faults that hold; those that held.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn lift_all(&self) -> Result<Vec<FaultReport>, LabError> {
+        self.ask(&Request::FaultLift { id: None })
+    }
+
+    /// All faults since the lab started, oldest first.
+    ///
+    /// # Errors
+    /// See [`Lab::ask`].
+    pub fn faults(&self) -> Result<Vec<FaultReport>, LabError> {
+        self.ask(&Request::Faults)
     }
 
     /// Kills, stops or starts a node's daemon, and waits until that is done.
@@ -424,7 +557,12 @@ impl Drop for Lab {
 }
 
 /// Starts the supervisor and hears what it says. The process that is waited for ends at once; the lab itself is its child.
-fn supervise(vpc_lab: &Path, place: &LabPlace, order: &Order) -> Result<(ChildStdin, Report), LabError> {
+fn supervise(
+    vpc_lab: &Path,
+    place: &LabPlace,
+    order: &Order,
+    tell: &mut dyn FnMut(&Progress),
+) -> Result<(ChildStdin, Report), LabError> {
     let log = File::create(place.log()).map_err(system("open the lab's log"))?;
     let mut command = Command::new(vpc_lab);
     command.arg(supervisor::SUBCOMMAND).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
@@ -436,13 +574,20 @@ fn supervise(vpc_lab: &Path, place: &LabPlace, order: &Order) -> Result<(ChildSt
     text.push('\n');
     stdin.write_all(text.as_bytes()).map_err(system("give the supervisor its order"))?;
     outer.wait().map_err(system("wait for vpc-lab supervise"))?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).map_err(system("hear from the supervisor"))?;
-    let report = serde_json::from_str(&line).unwrap_or_else(|_| {
-        let said = std::fs::read_to_string(place.log()).unwrap_or_default();
-        Report::Failed { cause: format!("the supervisor ended without a word; its log says: {}", said.trim()) }
-    });
-    Ok((stdin, report))
+    let mut stdout = BufReader::new(stdout);
+    loop {
+        let mut line = String::new();
+        stdout.read_line(&mut line).map_err(system("hear from the supervisor"))?;
+        match serde_json::from_str(&line) {
+            Ok(Report::Progress(progress)) => tell(&progress),
+            Ok(last) => return Ok((stdin, last)),
+            Err(_) => {
+                let said = std::fs::read_to_string(place.log()).unwrap_or_default();
+                let cause = format!("the supervisor ended without a word; its log says: {}", said.trim());
+                return Ok((stdin, Report::Failed { cause }));
+            }
+        }
+    }
 }
 
 /// `vpc-lab`: this program, or the one beside it.

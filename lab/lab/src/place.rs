@@ -135,6 +135,12 @@ impl LabPlace {
         self.dir.join("control.sock")
     }
 
+    /// What `kubectl` reads to find the lab's Kubernetes API.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
     /// What the supervisor says.
     #[must_use]
     pub fn log(&self) -> PathBuf {

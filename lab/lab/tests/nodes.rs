@@ -341,3 +341,17 @@ fn wait_until<T: std::fmt::Debug>(mut read: impl FnMut() -> T, done: impl Fn(&T)
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn files_are_placed_in_the_node_and_never_through_a_link_into_the_host() {
+    let mark = format!("vpc-lab-test-{}", std::process::id());
+    let files = format!(
+        r#"daemon = {{ command = [] }}
+files = [{{ path = "/var/run/{mark}/x", content = "placed" }}, {{ path = "/var/lock/{mark}", content = "placed" }}]"#
+    );
+    let lab = start(&topology(&SMALL.replace("daemon = { command = [] }", &files)));
+    assert_eq!(sh(&lab, &node("a"), &format!("cat /run/{mark}/x /var/lock/{mark}")), "placedplaced");
+    for host in ["/run", "/var/run", "/var/lock"] {
+        assert!(!std::path::Path::new(host).join(&mark).exists(), "{host} of the host has the node's file");
+    }
+}

@@ -6,10 +6,13 @@ mod common;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use common::sandbox::sandboxed;
+use common::vpc::Vpc;
 use common::{start, topology};
 use vpc_lab::Lab;
 use vpc_lab::capture::{Packet, Transport};
 use vpc_lab::control::Place;
+use vpc_lab::fabric::Fabric;
 use vpc_lab::tools::{EchoError, HttpOptions, PingOptions};
 
 const SOON: Duration = Duration::from_secs(2);
@@ -57,8 +60,12 @@ routes = [
     { to = "10.30.0.0/16", via = "data" },
     { to = "192.168.0.0/16", via = "on-premises" },
 ]
+[[security_groups]]
+name = "open"
+ingress = [{ from = "0.0.0.0/0" }]
 [node_defaults]
 daemon = { command = [] }
+security_groups = ["open"]
 [[nodes]]
 name = "a"
 subnet = "connected"
@@ -161,6 +168,45 @@ fn a_service_is_a_host_of_the_internet_with_a_name() {
     assert!(reply.body.ends_with("this is sts.ap-northeast-2.amazonaws.com\n"), "{reply:?}");
     let visit = lab.visits().unwrap().pop().unwrap();
     assert_eq!((visit.place, visit.host), (Place::World, Ipv4Addr::new(52, 94, 0, 10)));
+}
+
+/// A CIDR that the VPC gets at run time: whoever has an address of it reaches neighbours that are in his route table, and is
+/// answered. Gone again, nobody out there knows the way to it.
+#[test]
+fn neighbours_follow_the_vpc_s_cidrs() {
+    sandboxed("neighbours_follow_the_vpc_s_cidrs", || {
+        let mut topology = topology(WORLD);
+        topology.nodes.clear();
+        let fabric = Fabric::build(&topology).unwrap();
+        let plan = lab_cloud::Cloud::new(topology.world(), lab_cloud::Setup::default()).unwrap().network();
+        let mut vpc = Vpc { fabric, plan };
+        vpc.follow();
+        vpc.group("open", &[("all", "0.0.0.0/0")], &[("all", "0.0.0.0/0")]);
+        let asked = |vpc: &Vpc, place: &Place| {
+            let network = vpc.fabric.neighbour(place).unwrap();
+            network
+                .enter(|| vpc_lab::tools::ping(Ipv4Addr::new(100, 64, 0, 9), &brief()))
+                .unwrap()
+                .unwrap()
+                .all_answered()
+        };
+        vpc.plan.cidrs.push("100.64.0.0/16".parse().unwrap());
+        vpc.subnet("late", "100.64.0.0/24", "connected");
+        let late = vpc.host("late", "100.64.0.9", &["open"]).awake(&vpc);
+        for place in [peer("data"), Place::OnPremises] {
+            assert!(asked(&vpc, &place), "{place}");
+        }
+        let report = late.network.enter(|| vpc_lab::tools::ping(SITE, &brief())).unwrap().unwrap();
+        assert!(report.all_answered(), "{report:?}");
+        vpc.plan.cidrs.pop();
+        vpc.follow();
+        for place in [peer("data"), Place::OnPremises] {
+            assert!(!asked(&vpc, &place), "{place}");
+            let network = vpc.fabric.neighbour(&place).unwrap();
+            let routes = vpc_linux::LinuxHost::open_in(network).unwrap().observe().unwrap().routes;
+            assert!(!format!("{routes:?}").contains("100.64."), "{place}: {routes:?}");
+        }
+    });
 }
 
 #[test]

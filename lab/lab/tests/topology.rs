@@ -167,14 +167,14 @@ fn an_impossible_value_is_refused_by_name() {
             ),
             vec!["nat_gateways.nat.subnet", "`one` is not a public subnet", "`dead`", "public are: none"],
         ),
-        (node("public_ip = \"52.78.83.169\""), vec!["nodes.n1.public_ip", "52.78.83.169", "public_hosts"]),
+        (node("public_ip = \"52.78.83.169\""), vec!["nodes.n1.public_ip", "52.78.83.169", "public host"]),
         (node("public_ip = \"10.0.7.7\""), vec!["nodes.n1.public_ip", "10.0.7.7", "inside the VPC's 10.0.0.0/16"]),
         (node("public_ip = \"127.0.0.1\""), vec!["nodes.n1.public_ip", "127.0.0.1", "internet", "public_pool"]),
         (
             node("public_ip = \"203.0.113.128\""),
             vec!["nodes.n1.public_ip", "203.0.113.128", "nat_gateways.nat.public_ip already"],
         ),
-        (gateway("public_ip = \"52.78.83.169\""), vec!["nat_gateways.nat.public_ip", "public_hosts"]),
+        (gateway("public_ip = \"52.78.83.169\""), vec!["nat_gateways.nat.public_ip", "public host"]),
         (gateway("public_ip = \"10.0.7.7\""), vec!["nat_gateways.nat.public_ip", "inside the VPC"]),
         (file("/proc/1/x"), vec!["nodes.n1.files.path", "`/proc/1/x`", "the kernel"]),
         (file("/sys/x"), vec!["nodes.n1.files.path", "`/sys/x`"]),
@@ -203,5 +203,79 @@ fn what_can_not_be_read_is_named_with_its_file() {
         std::fs::write(&path, text).unwrap();
         let error = TopologyFile::read(&path).expect_err("this should have been refused").to_string();
         assert!(error.contains(path.to_str().unwrap()) && error.contains(wanted), "{error}");
+    }
+}
+
+/// [`GOOD`] whose node is in the groups, which are these.
+fn grouped(names: &str, groups: &str) -> String {
+    format!("{GOOD}security_groups = {names}\n{groups}")
+}
+
+const WEB: &str = r#"
+[[security_groups]]
+name = "web"
+ingress = [{ protocol = "tcp", ports = "8000-8080", from = "10.0.0.0/8" }, { protocol = "udp", ports = "53", from = "default" }]
+egress = [{ protocol = "icmp", to = "web" }, { protocol = "47", to = "0.0.0.0/0" }]
+[[security_groups]]
+name = "plain"
+"#;
+
+#[test]
+fn security_groups_have_awss_defaults_and_say_what_is_written() {
+    use lab_cloud::{GroupRule, RulePeer, Traffic, id_for};
+    let rule = |traffic, peer| GroupRule { traffic, peer, description: None };
+    let net = |text: &str| RulePeer::Cidr(text.parse().unwrap());
+    let topology = resolve(&grouped("[\"web\", \"default\"]", WEB)).unwrap();
+    let [default, web, plain] = &topology.security_groups[..] else { panic!("{:?}", topology.security_groups) };
+    assert_eq!(default.name, "default");
+    assert_eq!(default.ingress, [rule(Traffic::All, RulePeer::Group(id_for("default")))]);
+    assert_eq!(default.egress, [rule(Traffic::All, net("0.0.0.0/0"))]);
+    assert_eq!(
+        web.ingress,
+        [
+            rule(Traffic::Tcp(8000, 8080), net("10.0.0.0/8")),
+            rule(Traffic::Udp(53, 53), RulePeer::Group(id_for("default")))
+        ]
+    );
+    let egress = [
+        rule(Traffic::Icmp(None, None), RulePeer::Group(id_for("web"))),
+        rule(Traffic::Protocol(47), net("0.0.0.0/0")),
+    ];
+    assert_eq!(web.egress, egress);
+    assert_eq!((plain.ingress.len(), &plain.egress), (0, &default.egress));
+    let world = topology.world();
+    assert_eq!(world.instances[0].security_groups, [id_for("web"), id_for("default")]);
+    lab_cloud::Cloud::new(world, lab_cloud::Setup::default()).unwrap();
+
+    // Of who says nothing; of all nodes; a default group of one's own.
+    assert!(resolve(GOOD).unwrap().node("n1").unwrap().security_groups.is_empty());
+    let all = format!("{GOOD}[node_defaults]\nsecurity_groups = [\"web\"]\n{WEB}");
+    assert_eq!(resolve(&all).unwrap().node("n1").unwrap().security_groups, ["web"]);
+    let own = format!("{GOOD}[[security_groups]]\nname = \"default\"\negress = []\n");
+    let groups = resolve(&own).unwrap().security_groups;
+    assert_eq!((groups.len(), groups[0].ingress.len(), groups[0].egress.len()), (1, 0, 0));
+}
+
+#[test]
+fn a_wrong_security_group_is_refused_with_a_way_out() {
+    refused(&grouped("[\"nobody\"]", WEB), &["nodes.n1.security_groups", "`nobody`", "default, web, plain"]);
+    refused(&grouped("[\"web\", \"web\"]", WEB), &["nodes.n1.security_groups", "`web` is there twice"]);
+    let six = "[\"a\", \"b\", \"c\", \"d\", \"e\", \"f\"]";
+    let groups: String = ('a'..='f').map(|name| format!("[[security_groups]]\nname = \"{name}\"\n")).collect();
+    refused(&grouped(six, &groups), &["6 groups", "5 at most"]);
+    refused(&grouped("[]", &WEB.replace("plain", "web")), &["security_groups", "`web` is there twice"]);
+    for (rule, wanted) in [
+        (r#"{ protocol = "tcp", ports = "80" }"#, &["missing field `from`"][..]),
+        (r#"{ from = "10.0.0.1" }"#, &["ingress.from", "`10.0.0.1` is a single address", "`10.0.0.1/32`"]),
+        (r#"{ from = "10.0.0.1/8" }"#, &["ingress.from", "host bits set", "`10.0.0.0/8`"]),
+        (r#"{ from = "everybody" }"#, &["ingress.from", "`everybody`", "default, g"]),
+        (r#"{ protocol = "http", from = "g" }"#, &["ingress.protocol", "`http`", "`tcp`"]),
+        (r#"{ protocol = "tcp", ports = "90-80", from = "g" }"#, &["ingress.ports", "`90-80`", "`8000-8080`"]),
+        (r#"{ protocol = "tcp", ports = "http", from = "g" }"#, &["ingress.ports", "`http`", "like `80`"]),
+        (r#"{ protocol = "icmp", ports = "8", from = "g" }"#, &["ingress.ports", "`icmp` has no ports"]),
+        (r#"{ ports = "8", from = "g" }"#, &["ingress.ports", "`all` has no ports"]),
+        (r#"{ to = "g" }"#, &["unknown field `to`", "`from`"]),
+    ] {
+        refused(&format!("{GOOD}[[security_groups]]\nname = \"g\"\ningress = [{rule}]\n"), wanted);
     }
 }

@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab_cloud::{
-    ApiError, CallId, Caller, Cloud, FabricEvent, Identity, Output, Setup, Snapshot, WorldError, WorldSpec,
+    ActiveFault, ApiError, CallId, Caller, Cloud, CloudFault, FabricEvent, FaultError, FaultId, Identity, ImdsAnswer,
+    ImdsArrival, NetworkPlan, Output, OutsideEvent, Setup, Snapshot, WorldError, WorldSpec,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_model::{InstanceId, Time, WallTime};
 
-use crate::record::{CallFilter, CallRecord, Ring};
+use crate::record::{CallFilter, CallRecord, Ring, Service};
 
 /// Deliveries on their way to the fabric at most.
 const FABRIC_QUEUE: usize = 64;
@@ -51,10 +52,19 @@ struct Shared {
     started: Instant,
 }
 
+/// What came of a call.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// The answer; `None`: it is lost, the connection ends without one.
+    pub(crate) result: Option<Result<Box<AnyResponse>, ApiError>>,
+    /// Faults that had a hand in it.
+    pub(crate) faults: Vec<FaultId>,
+}
+
 #[derive(Debug)]
 struct State {
     cloud: Cloud,
-    waiting: HashMap<CallId, oneshot::Sender<Result<Box<AnyResponse>, ApiError>>>,
+    waiting: HashMap<CallId, oneshot::Sender<Answered>>,
     ring: Ring,
     /// Whoever waits until the fabric has made what was decided up to now.
     settling: Vec<oneshot::Sender<()>>,
@@ -104,7 +114,8 @@ async fn deliver(shared: &Shared, fabric: &mpsc::Sender<Delivery>, outputs: Vec<
     for output in outputs {
         match output {
             Output::Fabric(event) => events.push(event),
-            Output::Answer { call, result } => answers.push((call, result)),
+            Output::Answer { call, result, faults } => answers.push((call, Answered { result: Some(result), faults })),
+            Output::Lost { call, faults } => answers.push((call, Answered { result: None, faults })),
         }
     }
     if !events.is_empty() {
@@ -117,10 +128,10 @@ async fn deliver(shared: &Shared, fabric: &mpsc::Sender<Delivery>, outputs: Vec<
             );
         }
     }
-    for (call, result) in answers {
+    for (call, answered) in answers {
         if let Some(waiting) = shared.lock().waiting.remove(&call) {
             // A caller that has hung up misses its answer, as on AWS.
-            let _ = waiting.send(result);
+            let _ = waiting.send(answered);
         }
     }
 }
@@ -145,16 +156,65 @@ impl CloudHandle {
     /// Calls EC2 without HTTP. The answer comes when EC2 would give it.
     ///
     /// # Errors
-    /// EC2's refusal.
+    /// EC2's refusal; `Unavailable` if the answer is lost.
     pub async fn call(&self, caller: &Caller, request: impl Into<AnyRequest>) -> Result<AnyResponse, ApiError> {
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut state = self.shared.lock();
-            let call = state.cloud.submit(self.now(), caller, request.into());
-            state.waiting.insert(call, answer);
-        }
-        self.shared.changed.notify_one();
-        answered.await.unwrap_or_else(|_| Err(gone())).map(|answer| *answer)
+        let answered = self.ask(caller, request.into()).await;
+        answered.result.unwrap_or_else(|| Err(lost())).map(|answer| *answer)
+    }
+
+    /// Makes something go wrong in the cloud until it is lifted.
+    ///
+    /// # Errors
+    /// A node, subnet or action that does not exist, or a value that is not accepted.
+    pub async fn inject(&self, fault: CloudFault) -> Result<FaultId, FaultError> {
+        self.change(|cloud, now| cloud.inject(now, fault)).await
+    }
+
+    /// Ends a fault and waits until the fabric has followed.
+    ///
+    /// # Errors
+    /// There is no such fault.
+    pub async fn lift(&self, fault: FaultId) -> Result<(), FaultError> {
+        self.change(|cloud, now| cloud.lift(now, fault)).await
+    }
+
+    /// A number for a fault that is not the cloud's own, so that all faults of a lab are numbered in one row.
+    #[must_use]
+    pub fn reserve_fault(&self) -> FaultId {
+        self.shared.lock().cloud.reserve_fault()
+    }
+
+    /// Writes something that was done to the lab down among the calls.
+    pub fn note(&self, what: &str, parameters: Vec<(String, String)>, outcome: &str, faults: Vec<FaultId>) {
+        self.record(CallRecord {
+            number: 0,
+            at_ms: self.now().0,
+            took_us: 0,
+            service: Service::Lab,
+            caller: None,
+            caller_name: None,
+            action: what.to_owned(),
+            parameters,
+            status: 0,
+            error: None,
+            answer: outcome.to_owned(),
+            request_id: String::new(),
+            faults,
+        });
+    }
+
+    /// The faults that hold now, oldest first.
+    #[must_use]
+    pub fn faults(&self) -> Vec<ActiveFault> {
+        self.shared.lock().cloud.faults()
+    }
+
+    /// Lets somebody outside do something, and waits until the fabric has followed.
+    ///
+    /// # Errors
+    /// There is no such ENI, address or tag, or EC2 would not let it happen.
+    pub async fn outside(&self, event: OutsideEvent) -> Result<(), FaultError> {
+        self.change(|cloud, now| cloud.outside(now, event)).await
     }
 
     /// What IMDS answers to an instance for a path below `/latest/` (`meta-data/mac`).
@@ -171,6 +231,12 @@ impl CloudHandle {
         let snapshot = self.shared.lock().cloud.snapshot(self.now());
         self.shared.changed.notify_one();
         snapshot
+    }
+
+    /// The network around the ENIs as it is now.
+    #[must_use]
+    pub fn network(&self) -> NetworkPlan {
+        self.shared.lock().cloud.network()
     }
 
     /// The calls that pass a filter, oldest first.
@@ -232,6 +298,46 @@ impl CloudHandle {
 
     // -- below: used by the servers ------------------------------------------------------------------------------------
 
+    pub(crate) async fn ask(&self, caller: &Caller, request: AnyRequest) -> Answered {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut state = self.shared.lock();
+            let call = state.cloud.submit(self.now(), caller, request);
+            state.waiting.insert(call, answer);
+        }
+        self.shared.changed.notify_one();
+        let gone = || Answered { result: Some(Err(gone())), faults: Vec::new() };
+        answered.await.unwrap_or_else(|_| gone())
+    }
+
+    pub(crate) fn checks_signatures(&self) -> bool {
+        self.shared.lock().cloud.setup().check_signatures
+    }
+
+    pub(crate) fn skew_ms(&self) -> i64 {
+        self.shared.lock().cloud.skew_ms()
+    }
+
+    pub(crate) fn skew_for_signature(&self) -> (i64, Vec<FaultId>) {
+        self.shared.lock().cloud.skew_for_signature()
+    }
+
+    pub(crate) fn imds_arrival(&self, instance: &InstanceId, asks_token: bool) -> ImdsArrival {
+        let arrival = self.shared.lock().cloud.imds_arrival(self.now(), instance, asks_token);
+        self.shared.changed.notify_one();
+        arrival
+    }
+
+    pub(crate) fn imds_answer(&self, instance: &InstanceId, path: &str) -> ImdsAnswer {
+        let answer = self.shared.lock().cloud.imds_answer(self.now(), instance, path);
+        self.shared.changed.notify_one();
+        answer
+    }
+
+    pub(crate) fn tokens_required(&self, instance: &InstanceId) -> bool {
+        self.shared.lock().cloud.tokens_required(instance)
+    }
+
     pub(crate) fn hop_limit(&self, instance: &InstanceId) -> Option<u8> {
         self.shared.lock().cloud.hop_limit(instance)
     }
@@ -247,11 +353,10 @@ impl CloudHandle {
     /// Name of the calling instance.
     pub(crate) fn name_of(&self, caller: Option<&Caller>) -> Option<String> {
         let Some(Caller::Instance(id)) = caller else { return None };
-        let state = self.shared.lock();
-        state.cloud.spec().instances.iter().find(|instance| instance.id == *id).map(|instance| instance.name.clone())
+        self.shared.lock().cloud.name_of(id)
     }
 
-    async fn change(&self, change: impl FnOnce(&mut Cloud, Time) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    async fn change<T, E>(&self, change: impl FnOnce(&mut Cloud, Time) -> Result<T, E>) -> Result<T, E> {
         let result = change(&mut self.shared.lock().cloud, self.now());
         self.settle().await;
         result
@@ -261,6 +366,10 @@ impl CloudHandle {
 fn wall_now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn lost() -> ApiError {
+    ApiError { code: "Unavailable".into(), message: "The answer was lost on its way.".to_owned(), status: 503 }
 }
 
 fn gone() -> ApiError {

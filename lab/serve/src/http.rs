@@ -3,7 +3,6 @@
 //! A connection gives its requests an access to its own socket ([`Peer::set_ttl`]): IMDS sends token answers with another
 //! TTL than everything else.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -38,6 +37,11 @@ pub(crate) struct Call {
 /// What is answered.
 pub(crate) type Reply = Response<Full<Bytes>>;
 
+/// The connection is to be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("closed without an answer")]
+pub(crate) struct HangUp;
+
 /// The other end of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -56,8 +60,8 @@ impl Peer {
 
 /// Something that answers requests.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(&self, call: Call) -> impl Future<Output = Reply> + Send;
+    /// Answers one request, or hangs up.
+    fn answer(&self, call: Call) -> impl Future<Output = Result<Reply, HangUp>> + Send;
 }
 
 /// A running server. It ends, with all its connections, when this is dropped.
@@ -132,7 +136,8 @@ async fn converse(
     let stream = tokio::net::TcpStream::from_std(stream)?;
     let respond = service_fn(move |request| {
         let (service, peer) = (service.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(respond(&*service, request, peer).await) }
+        // An error closes the connection: nothing is sent.
+        async move { respond(&*service, request, peer).await }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -142,14 +147,14 @@ async fn converse(
     Ok(())
 }
 
-async fn respond(service: &impl Service, request: Request<Incoming>, peer: Arc<Peer>) -> Reply {
+async fn respond(service: &impl Service, request: Request<Incoming>, peer: Arc<Peer>) -> Result<Reply, HangUp> {
     let (head, body) = request.into_parts();
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => {
             let (method, uri, headers) = (head.method, head.uri, head.headers);
             service.answer(Call { method, uri, headers, body: body.to_bytes(), peer }).await
         }
-        Err(error) => text(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body could not be read: {error}")),
+        Err(error) => Ok(text(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body could not be read: {error}"))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! IMDSv2 over HTTP: session tokens, and the tree of metadata behind them.
+//! IMDSv2 over HTTP: session tokens, and the tree of metadata behind them; version 1 for instances that allow it.
 //!
 //! A token answer leaves with the hop limit of its instance as TTL, so that it dies on the way to whoever lives further
 //! away, a pod behind the instance's own routing for one. The TTL stays until the next request on the connection, since a
@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, StatusCode};
-use lab_cloud::Caller;
-use vpc_model::InstanceId;
+use lab_cloud::{Caller, FaultId, ImdsAnswer};
+use vpc_model::{InstanceId, Millis};
 
+use crate::date::date;
 use crate::driver::CloudHandle;
-use crate::http::{Call, Reply, Server, Service, reply, serve, text};
+use crate::http::{Call, HangUp, Reply, Server, Service, reply, serve, text};
 use crate::record::{self, CallRecord};
 
-const TOKEN_PATH: &str = "/latest/api/token";
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 /// Longest life of a token: six hours.
@@ -79,15 +79,19 @@ struct Token {
 }
 
 impl Service for Imds {
-    async fn answer(&self, call: Call) -> Reply {
+    async fn answer(&self, call: Call) -> Result<Reply, HangUp> {
         let (arrived, begun) = (self.cloud.now(), Instant::now());
         let instance = self.caller(&call);
-        let answer = match &instance {
-            Some(instance) => self.answer_instance(&call, instance),
+        let mut answer = match &instance {
+            Some(instance) => self.answer_instance(&call, instance).await,
             None => text(StatusCode::FORBIDDEN, "No instance has this source address.\n").into(),
         };
         self.record(&call, instance, &answer, arrived, begun.elapsed());
-        answer.reply
+        let headers = answer.reply.headers_mut();
+        headers.insert(http::header::SERVER, HeaderValue::from_static("EC2ws"));
+        headers.insert(http::header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+        date(&mut answer.reply, self.cloud.skew_ms());
+        Ok(answer.reply)
     }
 }
 
@@ -95,11 +99,12 @@ impl Service for Imds {
 struct Answer {
     reply: Reply,
     shown: String,
+    faults: Vec<FaultId>,
 }
 
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
-        Self { reply, shown: String::new() }
+        Self { reply, shown: String::new(), faults: Vec::new() }
     }
 }
 
@@ -125,18 +130,25 @@ impl Imds {
         }
     }
 
-    fn answer_instance(&self, call: &Call, instance: &InstanceId) -> Answer {
-        let wants_token = call.method == Method::PUT && call.uri.path() == TOKEN_PATH;
+    async fn answer_instance(&self, call: &Call, instance: &InstanceId) -> Answer {
+        let wants_token = call.method == Method::PUT && is_token_path(call.uri.path());
+        let arrival = self.cloud.imds_arrival(instance, wants_token);
+        if arrival.delay > Millis(0) {
+            tokio::time::sleep(Duration::from_millis(arrival.delay.0)).await;
+        }
         let ttl = wants_token.then(|| self.token_ttl(instance));
         if let Err(error) = call.peer.set_ttl(ttl) {
             tracing::warn!(%error, %instance, "the TTL of a connection could not be set");
             return html(StatusCode::INTERNAL_SERVER_ERROR).into();
         }
-        match call.method {
-            Method::PUT if wants_token => self.give_token(call, instance).into(),
-            Method::GET | Method::HEAD if call.uri.path() != TOKEN_PATH => self.get(call, instance),
+        let mut answer: Answer = match (arrival.refusal, &call.method) {
+            (Some(status), _) => html(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)).into(),
+            (None, &Method::PUT) if wants_token => self.give_token(call, instance).into(),
+            (None, &Method::GET | &Method::HEAD) if !is_token_path(call.uri.path()) => self.get(call, instance),
             _ => html(StatusCode::METHOD_NOT_ALLOWED).into(),
-        }
+        };
+        answer.faults.extend(arrival.faults);
+        answer
     }
 
     fn token_ttl(&self, instance: &InstanceId) -> u32 {
@@ -174,25 +186,40 @@ impl Imds {
     }
 
     fn get(&self, call: &Call, instance: &InstanceId) -> Answer {
-        let token = call.headers.get(TOKEN_HEADER).and_then(|value| value.to_str().ok());
-        if !token.is_some_and(|token| self.is_valid(token, instance)) {
-            return html(StatusCode::UNAUTHORIZED).into();
-        }
+        let session = match call.headers.get(TOKEN_HEADER) {
+            // Version 1, for instances that still allow it.
+            None if !self.cloud.tokens_required(instance) => None,
+            token => match token.and_then(|value| self.seconds_left(value.to_str().ok()?, instance)) {
+                Some(seconds) => Some(seconds),
+                None => return html(StatusCode::UNAUTHORIZED).into(),
+            },
+        };
         let mut parts = call.uri.path().split('/').filter(|part| !part.is_empty());
         let found = match parts.next() {
-            None => Some("latest".to_owned()),
-            Some(version) if is_version(version) => self.cloud.metadata(instance, &parts.collect::<Vec<_>>().join("/")),
-            Some(_) => None,
+            None => ImdsAnswer { value: Some(VERSIONS.join("\n")), faults: Vec::new() },
+            Some(version) if is_version(version) => {
+                self.cloud.imds_answer(instance, &parts.collect::<Vec<_>>().join("/"))
+            }
+            Some(_) => ImdsAnswer::default(),
         };
-        match found {
-            Some(value) => Answer { reply: text(StatusCode::OK, &value), shown: value },
+        let mut answer: Answer = match found.value {
+            Some(value) => Answer { shown: value.clone(), ..text(StatusCode::OK, &value).into() },
             None => html(StatusCode::NOT_FOUND).into(),
+        };
+        if let Some(seconds) = session {
+            answer.reply.headers_mut().insert(TTL_HEADER, HeaderValue::from(seconds));
         }
+        answer.faults = found.faults;
+        answer
     }
 
-    fn is_valid(&self, token: &str, instance: &InstanceId) -> bool {
+    /// How long a token is still good, in seconds; `None`: it is none, another instance's, or over.
+    fn seconds_left(&self, token: &str, instance: &InstanceId) -> Option<u64> {
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.get(token).is_some_and(|session| session.instance == *instance && session.until > Instant::now())
+        let session = tokens.get(token).filter(|session| session.instance == *instance)?;
+        let left = session.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        // Rounded up: a token is never good for 0 s.
+        Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
     }
 
     fn record(
@@ -226,14 +253,27 @@ impl Imds {
             error: (!status.is_success()).then(|| status.to_string()),
             answer: if secret { "(credentials)".to_owned() } else { record::shorten(&answer.shown) },
             request_id: String::new(),
+            faults: answer.faults.clone(),
         });
     }
 }
 
-/// `latest`, `1.0`, or a date such as `2021-07-15`: all give the same tree here.
+/// Versions of the tree, as IMDS lists them: all give the same tree here.
+#[rustfmt::skip]
+const VERSIONS: [&str; 30] = [
+    "1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01",
+    "2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20", "2016-04-19",
+    "2016-06-30", "2016-09-02", "2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01", "2020-10-27", "2021-01-03",
+    "2021-03-23", "2021-07-15", "2022-09-24", "2023-11-13", "2024-04-11", "latest",
+];
+
 fn is_version(part: &str) -> bool {
-    let dated = part.len() == 10 && part.split('-').map(str::len).eq([4, 2, 2]);
-    part == "latest" || part == "1.0" || dated && part.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit())
+    VERSIONS.contains(&part)
+}
+
+/// Empty parts of a path mean nothing.
+fn is_token_path(path: &str) -> bool {
+    path.split('/').filter(|part| !part.is_empty()).eq(["latest", "api", "token"])
 }
 
 fn fresh_token() -> String {
@@ -258,13 +298,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_latest_or_dates() {
-        for good in ["latest", "1.0", "2021-07-15"] {
-            assert!(is_version(good), "{good}");
+    fn paths_of_imds_begin_with_a_version() {
+        for path in ["/latest/meta-data/mac", "//latest", "/2021-07-15/dynamic", "/1.0/"] {
+            assert!(Imds::has(path), "{path}");
         }
-        for bad in ["", "meta-data", "2021-7-15", "2021-07-1x", "latests", "20210-7-15"] {
-            assert!(!is_version(bad), "{bad}");
+        for path in ["/", "", "/meta-data", "/2021-7-15", "/latests"] {
+            assert!(!Imds::has(path), "{path}");
         }
-        assert!(Imds::has("/latest/meta-data/mac") && Imds::has("//latest") && !Imds::has("/"));
+        assert!(is_token_path("/latest/api/token/") && !is_token_path("/latest/api"));
     }
 }

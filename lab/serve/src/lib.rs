@@ -10,6 +10,7 @@
 //! [`start`] runs a world and gives a [`CloudHandle`]; [`serve_ec2`] and [`serve_imds`] put it on listeners that others
 //! made, for example in another network namespace; [`standalone`] does both on one.
 
+mod date;
 mod driver;
 mod ec2;
 mod http;

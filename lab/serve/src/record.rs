@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lab_cloud::Caller;
+use lab_cloud::{Caller, FaultId};
 use vpc_model::InstanceId;
 
 /// Calls remembered at most.
@@ -27,6 +27,9 @@ pub enum Service {
     Ec2,
     /// The instance metadata service.
     Imds,
+    /// None: something that was done to the lab, so that one sees before and after which calls it was. Its action says what, its
+    /// answer what came of it.
+    Lab,
 }
 
 /// One call and its answer.
@@ -48,7 +51,7 @@ pub struct CallRecord {
     pub action: String,
     /// Parameters in the order given, without `Action`, `Version` and signature.
     pub parameters: Vec<(String, String)>,
-    /// HTTP status of the answer.
+    /// HTTP status of the answer; 0: none, the connection was closed instead.
     pub status: u16,
     /// EC2's error code; `None`: it went well.
     pub error: Option<String>,
@@ -56,6 +59,9 @@ pub struct CallRecord {
     pub answer: String,
     /// EC2's id of the request; empty for IMDS.
     pub request_id: String,
+    /// Faults that had a hand in it.
+    #[serde(default)]
+    pub faults: Vec<FaultId>,
 }
 
 /// Which calls one wants to see. Everything that is not set lets all calls pass.
@@ -70,8 +76,10 @@ pub struct CallFilter {
     pub action: Option<String>,
     /// With a number above this one: what came since the last look.
     pub after: u64,
-    /// Only such as were refused.
+    /// Only such as were refused, or not answered at all.
     pub errors_only: bool,
+    /// Only such as this fault had a hand in.
+    pub fault: Option<FaultId>,
 }
 
 impl CallFilter {
@@ -86,7 +94,8 @@ impl CallFilter {
             && self.action.as_ref().is_none_or(|action| *action == call.action)
             && self.instance.as_ref().is_none_or(|wanted| call.caller == Some(Caller::Instance(wanted.clone())))
             && call.number > self.after
-            && !(self.errors_only && call.status < 400)
+            && !(self.errors_only && ((1..400).contains(&call.status) || call.service == Service::Lab))
+            && self.fault.is_none_or(|fault| call.faults.contains(&fault))
     }
 }
 
@@ -132,6 +141,7 @@ mod tests {
             error: None,
             answer: String::new(),
             request_id: String::new(),
+            faults: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use vpc_model::InstanceId;
 
 use crate::driver::{CloudHandle, start};
 use crate::ec2::Ec2;
-use crate::http::{Call, Reply, Server, Service, serve};
+use crate::http::{Call, HangUp, Reply, Server, Service, serve};
 use crate::imds::{Imds, ImdsCallers, ImdsOptions};
 
 /// Why a cloud could not be served.
@@ -61,7 +61,7 @@ struct Both {
 }
 
 impl Service for Both {
-    async fn answer(&self, call: Call) -> Reply {
+    async fn answer(&self, call: Call) -> Result<Reply, HangUp> {
         if Imds::has(call.uri.path()) { self.imds.answer(call).await } else { self.ec2.answer(call).await }
     }
 }

@@ -35,10 +35,28 @@ async fn a_session_opens_the_tree() {
         ("/latest/meta-data/instance-type/", 200, "m5.large"),
         ("/2021-07-15/meta-data/placement/region", 200, "us-west-2"),
         ("/latest//meta-data/placement/", 200, "availability-zone\navailability-zone-id\nregion"),
-        ("/", 200, "latest"),
+        ("/latest/", 200, "dynamic\nmeta-data"),
+        ("/latest/dynamic/", 200, "instance-identity/"),
+        ("/latest/meta-data/block-device-mapping", 200, "ami\nroot"),
+        ("/latest/meta-data/services/", 200, "domain\npartition"),
+        ("/latest/meta-data/iam/security-credentials/", 200, "node-role"),
+        ("/latest/meta-data/system", 200, "nitro"),
     ] {
         let got = plain.ask(&format!("GET {path}"), &session, "").await.unwrap();
         assert_eq!((got.status, got.body.as_str()), (status, body), "{path}");
+    }
+    let versions = plain.ask("GET /", &session, "").await.unwrap().body;
+    assert!(versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\n2024-04-11\nlatest"), "{versions}");
+    let macs = plain.ask("GET /latest/meta-data/network/interfaces/macs/", &session, "").await.unwrap();
+    assert!(macs.body.ends_with('/') && macs.body.len() == 18, "a MAC and a slash: {}", macs.body);
+    assert_eq!(header(&macs.head, TTL).as_deref(), Some("21600"), "how long the session is still good");
+    assert_eq!(header(&macs.head, "server").as_deref(), Some("ec2ws"));
+    let missing = plain.ask("GET /latest/meta-data/nothing", &session, "").await.unwrap();
+    assert!(missing.body.contains("<title>404 - Not Found</title>"), "{}", missing.body);
+    let off =
+        ["/latest/meta-data/tags/", "/latest/meta-data/public-ipv4", "/latest/user-data", "/2001-01-01/meta-data"];
+    for path in off {
+        assert_eq!(plain.ask(&format!("GET {path}"), &session, "").await.unwrap().status, 404, "{path}");
     }
     for (path, status) in [("/latest/meta-data/ipv6", 404), ("/nonsense", 404), ("/latest/api/token", 405)] {
         assert_eq!(plain.ask(&format!("GET {path}"), &session, "").await.unwrap().status, status, "{path}");
@@ -68,6 +86,29 @@ async fn without_a_session_there_is_nothing() {
     assert_eq!(plain.ask(get, &[(TOKEN, &short)], "").await.unwrap().status, 401);
     let failed = CallFilter { errors_only: true, ..CallFilter::default() };
     assert_eq!(lab.cloud.calls(&failed).len(), 8);
+}
+
+#[tokio::test]
+async fn what_an_instance_shows_is_its_own_setting() {
+    let mut spec = WorldSpec::default_topology();
+    spec.instances[0].tokens_required = false;
+    spec.instances[0].metadata_tags = true;
+    spec.instances[0].tags.insert("team".to_owned(), "blue".to_owned());
+    spec.instances[0].public_ip = Some("198.51.100.7".parse().unwrap());
+    let lab = serve(spec, Profile::instant());
+    let mut plain = Plain::connect(lab.imds.address()).await;
+    let get = |path: &str| format!("GET /latest/meta-data/{path}");
+    for (path, body) in [
+        ("tags/instance/", "Name\nteam"),
+        ("tags/instance/team", "blue"),
+        ("public-ipv4", "198.51.100.7"),
+        ("public-hostname", "ec2-198-51-100-7.us-west-2.compute.amazonaws.com"),
+    ] {
+        let got = plain.ask(&get(path), &[], "").await.unwrap();
+        assert_eq!((got.status, got.body.as_str()), (200, body), "{path} without a token");
+        assert_eq!(header(&got.head, TTL), None);
+    }
+    assert_eq!(plain.ask(&get("mac"), &[(TOKEN, "made up")], "").await.unwrap().status, 401, "a bad token is bad");
 }
 
 #[tokio::test]

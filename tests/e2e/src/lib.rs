@@ -1,15 +1,19 @@
 //! End-to-end tests: real binaries, real kernel, other people's programs.
 //!
 //! The tests are in `tests/`; here is what they share: saying that a test did not run ([`skip`]), finding the programs
-//! ([`program`]) and those of others ([`strangers`]), a lab that goes away with its test ([`lab::Lab`]), and waiting for a state ([`wait_until`]).
+//! ([`program`]) and those of others ([`strangers`], [`python_with`]), a lab that goes away with its test ([`lab::Lab`]),
+//! a Kubernetes API alone ([`kube::Api`]), and waiting for a state ([`wait_until`]).
 
+pub mod kube;
 pub mod lab;
+mod python;
 mod skip;
 pub mod strangers;
 mod wait;
 
 use std::path::{Path, PathBuf};
 
+pub use python::python_with;
 pub use skip::skip;
 pub use wait::wait_until;
 

@@ -4,6 +4,7 @@
 //! that could not be taken says why, and the exit code is 0.
 
 mod bench_lab;
+pub(crate) mod fabric;
 mod figures;
 
 use std::fs;

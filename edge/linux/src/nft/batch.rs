@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::about;
 use super::constants::{chain, comment, msg, rule, table};
+use super::meter::Meter;
 use super::rule::Rule;
 use super::set::{Element, Set};
 use crate::netlink::Request;
@@ -325,6 +326,13 @@ impl Batch {
 
     /// Creates a set or map, or leaves the one that is there.
     pub fn add_set(&mut self, which: &Table, new: &Set) -> &mut Self {
+        self.sets += 1;
+        self.requests.push(new.add(which, self.sets));
+        self
+    }
+
+    /// Creates a meter, or leaves the one that is there.
+    pub fn add_meter(&mut self, which: &Table, new: &Meter) -> &mut Self {
         self.sets += 1;
         self.requests.push(new.add(which, self.sets));
         self

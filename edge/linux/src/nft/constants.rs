@@ -64,6 +64,7 @@ pub(super) mod set {
     pub(crate) const DESC: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
+    pub(crate) const EXPR: u16 = 17;
     pub(crate) const DESC_CONCAT: u16 = 2;
     pub(crate) const FIELD_LEN: u16 = 1;
     pub(crate) const FLAG_INTERVAL: u32 = 4;
@@ -75,6 +76,7 @@ pub(super) mod set {
     pub(crate) const ELEM_KEY: u16 = 1;
     pub(crate) const ELEM_DATA: u16 = 2;
     pub(crate) const ELEM_FLAGS: u16 = 3;
+    pub(crate) const ELEM_EXPR: u16 = 7;
     pub(crate) const ELEM_KEY_END: u16 = 10;
     pub(crate) const ELEM_INTERVAL_END: u32 = 1;
     /// `NFT_DATA_VERDICT`.

@@ -69,6 +69,8 @@ pub struct ElementSeen {
     pub value: Option<Vec<u8>>,
     /// Chain a verdict map's element leads to.
     pub chain: Option<String>,
+    /// Packets and bytes of its counter.
+    pub counter: Option<(u64, u64)>,
 }
 
 /// Everything there is to read in a message, thrown away: for tests with rubbish.
@@ -126,12 +128,17 @@ fn read_rule(incoming: &Incoming<'_>, wanted: &str) -> Option<RuleSeen> {
         let expression = Attributes(expression);
         let name = text_of(expression.get(rule::EXPR_NAME).unwrap_or_default());
         if name == "counter" && seen.counter.is_none() {
-            let values = expression.inside(rule::EXPR_DATA);
-            seen.counter = values.get(2).and_then(be64_of).zip(values.get(1).and_then(be64_of));
+            seen.counter = read_counter(expression);
         }
         seen.expressions.push(name);
     }
     Some(seen)
+}
+
+/// Packets and bytes of an expression that is a counter.
+fn read_counter(expression: Attributes<'_>) -> Option<(u64, u64)> {
+    let values = expression.inside(rule::EXPR_DATA);
+    values.get(2).and_then(be64_of).zip(values.get(1).and_then(be64_of))
 }
 
 fn read_set(incoming: &Incoming<'_>, wanted: &str) -> Option<SetSeen> {
@@ -164,6 +171,7 @@ fn read_element(element: Attributes<'_>) -> Option<ElementSeen> {
         ends_interval: flags & set::ELEM_INTERVAL_END != 0,
         value: value(set::ELEM_DATA),
         chain: verdict.get(data::VERDICT_CHAIN).map(text_of),
+        counter: element.get(set::ELEM_EXPR).and_then(|counter| read_counter(Attributes(counter))),
     })
 }
 

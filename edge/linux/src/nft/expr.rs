@@ -5,6 +5,7 @@
 use vpc_model::Mac;
 
 use super::constants::{LIST_ELEM, data, rule};
+use super::meter::put_limit;
 use crate::netlink::encode::Message;
 
 /// A register: where one expression leaves a value for the next.
@@ -86,6 +87,9 @@ pub enum CtKey {
     Source = 8,
     /// Destination address of a direction (4 bytes in family `ip`).
     Destination = 9,
+    /// Zone (2 bytes, the machine's order): connections of different zones have nothing to do with each other. Set it before
+    /// connection tracking sees the packet ([`super::priority::RAW`]).
+    Zone = 17,
 }
 
 /// Bits of [`CtKey::State`].
@@ -351,6 +355,17 @@ pub enum Expr {
     },
     /// The maximum segment size of a TCP SYN becomes what the route's MTU allows. Two expressions and a conversion in one.
     ClampMss,
+    /// Goes on for packets over a rate of their key's own in a [`super::Meter`].
+    OverRate {
+        /** The meter. */
+        meter: String,
+        /** The key. */
+        key: Reg,
+        /** Packets per second. */
+        per_second: u64,
+        /** Packets at once. */
+        burst: u32,
+    },
 }
 
 impl Expr {
@@ -410,7 +425,7 @@ impl Expr {
             Self::Masquerade { flags } => {
                 named(m, "masq", |m| m.maybe(Some(flags.bits()).filter(|bits| *bits != 0), |m, bits| m.be32(1, bits)))
             }
-            Self::Counter => named(m, "counter", |m| m.bytes(1, &[0; 8]).bytes(2, &[0; 8])),
+            Self::Counter => m.nest(LIST_ELEM, put_counter),
             Self::Log { prefix } => named(m, "log", |m| m.text(2, prefix)),
             Self::NoTrack => named(m, "notrack", |m| m),
             Self::Reject { code } => named(m, "reject", |m| m.be32(1, 0).bytes(2, &[*code])),
@@ -418,6 +433,10 @@ impl Expr {
                 value_in(value_in(m.be32(1, reg.0).be32(2, u32::from(*inverted)), 3, from), 4, to)
             }),
             Self::ClampMss => put_clamp_mss(m),
+            Self::OverRate { meter, key, per_second, burst } => named(m, "dynset", |m| {
+                // Operation 0: add the key, or ask the limit it has already.
+                m.text(1, meter).be32(3, 0).be32(4, key.0).nest(7, |m| put_limit(m, *per_second, *burst))
+            }),
         }
     }
 }
@@ -427,6 +446,11 @@ fn put_clamp_mss(m: Message) -> Message {
     let m = named(m, "rt", |m| m.be32(1, Reg::A.0).be32(2, 3));
     let m = named(m, "byteorder", |m| m.be32(1, Reg::A.0).be32(2, Reg::A.0).be32(3, 1).be32(4, 2).be32(5, 2));
     named(m, "exthdr", |m| m.bytes(2, &[2]).be32(3, 2).be32(4, 2).be32(6, 1).be32(7, Reg::A.0))
+}
+
+/// A counter that begins at nothing, as name and content of an expression.
+pub(super) fn put_counter(m: Message) -> Message {
+    m.text(rule::EXPR_NAME, "counter").nest(rule::EXPR_DATA, |m| m.bytes(1, &[0; 8]).bytes(2, &[0; 8]))
 }
 
 fn named(m: Message, name: &str, inside: impl FnOnce(Message) -> Message) -> Message {

@@ -12,6 +12,7 @@ mod batch;
 mod constants;
 mod dump;
 mod expr;
+mod meter;
 mod rule;
 mod set;
 
@@ -23,6 +24,7 @@ pub use expr::{
     AddressType, CmpOp, CtDirection, CtKey, Expr, FibFlags, FibResult, MetaKey, NatFlags, NatKind, PayloadBase, Reg,
     Verdict, ct_state, ct_status,
 };
+pub use meter::Meter;
 pub use rule::{IfName, Rule, Selector, Test};
 pub use set::{Data, DataKind, Element, KeyPart, KeyType, Set, Value};
 

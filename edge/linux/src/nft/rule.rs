@@ -62,6 +62,10 @@ pub enum Selector {
     IpDestination,
     /// IPv4 protocol.
     IpProtocol,
+    /// IPv4 time to live.
+    Ttl,
+    /// Index of the link the routing tables have for its destination and mark; 0 where they have no way. In prerouting and input.
+    RouteOif,
     /// Source port of TCP or UDP. Ask for the protocol first.
     SourcePort,
     /// Destination port of TCP or UDP. Ask for the protocol first.
@@ -81,7 +85,7 @@ impl Selector {
             Self::IifName | Self::OifName => 16,
             Self::EtherSource | Self::EtherDestination | Self::ArpSenderMac => 6,
             Self::SourcePort | Self::DestinationPort => 2,
-            Self::IpProtocol => 1,
+            Self::IpProtocol | Self::Ttl => 1,
             _ => 4,
         }
     }
@@ -97,6 +101,11 @@ impl Selector {
             Self::EtherDestination => payload(PayloadBase::Link, 0),
             Self::EtherSource => payload(PayloadBase::Link, 6),
             Self::IpProtocol => payload(PayloadBase::Network, 9),
+            Self::Ttl => payload(PayloadBase::Network, TTL),
+            Self::RouteOif => {
+                let flags = FibFlags { destination: true, mark: true, ..FibFlags::default() };
+                Expr::Fib { result: FibResult::Oif, flags, into }
+            }
             Self::IpSource => payload(PayloadBase::Network, 12),
             Self::IpDestination => payload(PayloadBase::Network, 16),
             Self::SourcePort => payload(PayloadBase::Transport, 0),
@@ -165,6 +174,12 @@ impl Rule {
     #[must_use]
     pub fn oif(self, test: Test, index: u32) -> Self {
         self.selected(Selector::Oif, test, &index.to_ne_bytes())
+    }
+
+    /// By the link the routing tables have for it ([`Selector::RouteOif`]).
+    #[must_use]
+    pub fn route_oif(self, test: Test, index: u32) -> Self {
+        self.selected(Selector::RouteOif, test, &index.to_ne_bytes())
     }
 
     /// By the link it came in by, by name.
@@ -246,6 +261,28 @@ impl Rule {
         )
     }
 
+    /// TCP (6) or UDP (17) to one of these ports, both ends included.
+    #[must_use]
+    pub fn destination_ports(self, protocol: u8, from: u16, to: u16) -> Self {
+        if from == to {
+            return self.destination_port(protocol, from);
+        }
+        let rule = self.l4_protocol(Test::Is, protocol).then(Selector::DestinationPort.load(Reg::A));
+        let (from, to) = (from.to_be_bytes().to_vec(), to.to_be_bytes().to_vec());
+        rule.then(Expr::Range { reg: Reg::A, inverted: false, from, to })
+    }
+
+    /// ICMP of this type, and this code if given.
+    #[must_use]
+    pub fn icmp(self, kind: u8, code: Option<u8>) -> Self {
+        let byte = |offset| Expr::Payload { base: PayloadBase::Transport, offset, length: 1, into: Reg::A };
+        let rule = self.l4_protocol(Test::Is, libc::IPPROTO_ICMP as u8).compare(byte(0), Test::Is, &[kind]);
+        match code {
+            Some(code) => rule.compare(byte(1), Test::Is, &[code]),
+            None => rule,
+        }
+    }
+
     /// TCP (6) or UDP (17) from a port.
     #[must_use]
     pub fn source_port(self, protocol: u8, port: u16) -> Self {
@@ -283,6 +320,25 @@ impl Rule {
     #[must_use]
     pub fn set_mark_from_map(self, key: &[Selector], map: &str) -> Self {
         self.looked_up(key, map).then(Expr::SetMeta { key: MetaKey::Mark, from: Reg::A })
+    }
+
+    /// Its connection is looked for in the zone that a map tells for the key; goes on with the next rule if it says nothing. Only
+    /// before connection tracking.
+    #[must_use]
+    pub fn set_ct_zone_from_map(self, key: &[Selector], map: &str) -> Self {
+        self.looked_up(key, map).then(Expr::SetCt { key: CtKey::Zone, from: Reg::A })
+    }
+
+    /// The IPv4 time to live becomes what a map says about the key; goes on with the next rule if it says nothing.
+    #[must_use]
+    pub fn set_ttl_from_map(self, key: &[Selector], map: &str) -> Self {
+        self.looked_up(key, map).then(Expr::SetIpHeader { offset: TTL, length: 1, from: Reg::A })
+    }
+
+    /// It belongs to no connection. Only before connection tracking.
+    #[must_use]
+    pub fn no_track(self) -> Self {
+        self.then(Expr::NoTrack)
     }
 
     fn looked_up(self, key: &[Selector], map: &str) -> Self {
@@ -420,6 +476,13 @@ impl Rule {
     #[must_use]
     pub fn masquerade(self, flags: NatFlags) -> Self {
         self.then(Expr::Masquerade { flags })
+    }
+
+    /// Only for what is over a rate: so many packets per second, after a burst, for each value of the key by itself.
+    #[must_use]
+    pub fn over_rate(self, key: Selector, meter: &str, per_second: u64, burst: u32) -> Self {
+        let (meter, register) = (meter.to_owned(), Self::key_register(&[key]));
+        self.key(&[key]).then(Expr::OverRate { meter, key: register, per_second, burst })
     }
 
     /// Counts packets and bytes that come this far.

@@ -8,7 +8,7 @@ use vpc_model::Mac;
 use super::about;
 use super::batch::Table;
 use super::constants::{LIST_ELEM, msg, set};
-use super::expr::{Verdict, put_verdict, value_in};
+use super::expr::{Verdict, put_counter, put_verdict, value_in};
 use crate::netlink::Request;
 use crate::netlink::encode::{Message, aligned, flag};
 
@@ -32,6 +32,10 @@ pub enum KeyType {
     Port,
     /// Layer 4 protocol.
     Protocol,
+    /// Time to live.
+    Ttl,
+    /// Zone of connection tracking.
+    CtZone,
 }
 
 impl KeyType {
@@ -41,13 +45,13 @@ impl KeyType {
             Self::Ipv4Addr | Self::IfIndex | Self::Mark => 4,
             Self::EtherAddr => 6,
             Self::IfName => 16,
-            Self::Port => 2,
-            Self::Protocol => 1,
+            Self::Port | Self::CtZone => 2,
+            Self::Protocol | Self::Ttl => 1,
         }
     }
 
     /// The number the `nft` program gives the type (`TYPE_*` of its datatype.h). The kernel only stores it.
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::Ipv4Addr => 7,
             Self::EtherAddr => 9,
@@ -56,12 +60,14 @@ impl KeyType {
             Self::Mark => 19,
             Self::IfIndex => 20,
             Self::IfName => 41,
+            // A plain number; `nft` knows of no type of their own.
+            Self::Ttl | Self::CtZone => 4,
         }
     }
 
     /// Numbers of the machine's own byte order, as the `nft` program must know to print them.
     fn host_order(self) -> bool {
-        matches!(self, Self::IfIndex | Self::Mark | Self::IfName)
+        matches!(self, Self::IfIndex | Self::Mark | Self::IfName | Self::CtZone)
     }
 }
 
@@ -76,6 +82,8 @@ pub enum Value {
     Mark(u32),
     Port(u16),
     Protocol(u8),
+    Ttl(u8),
+    Zone(u16),
 }
 
 impl Value {
@@ -92,7 +100,8 @@ impl Value {
                 bytes
             }
             Self::Port(port) => port.to_be_bytes().to_vec(),
-            Self::Protocol(protocol) => vec![*protocol],
+            Self::Protocol(number) | Self::Ttl(number) => vec![*number],
+            Self::Zone(zone) => zone.to_ne_bytes().to_vec(),
         }
     }
 }
@@ -195,13 +204,15 @@ pub struct Set {
     pub intervals: bool,
     /// What is behind a key.
     pub data: Option<DataKind>,
+    /// Each element counts the packets that were looked up and found there.
+    pub counting: bool,
 }
 
 impl Set {
     /// A set of exact keys.
     #[must_use]
     pub fn of(name: &str, key: &[KeyType]) -> Self {
-        Self { name: name.to_owned(), key: key.to_vec(), intervals: false, data: None }
+        Self { name: name.to_owned(), key: key.to_vec(), intervals: false, data: None, counting: false }
     }
 
     /// The same with keys that are networks and ranges.
@@ -214,6 +225,12 @@ impl Set {
     #[must_use]
     pub fn to(self, data: DataKind) -> Self {
         Self { data: Some(data), ..self }
+    }
+
+    /// The same with a counter at each element ([`super::ElementSeen::counter`]). Linux 5.7.
+    #[must_use]
+    pub fn counting(self) -> Self {
+        Self { counting: true, ..self }
     }
 
     fn concatenated(&self) -> bool {
@@ -264,7 +281,8 @@ impl Set {
                     })
                 })
             })
-            .bytes(set::USERDATA, &self.userdata());
+            .bytes(set::USERDATA, &self.userdata())
+            .maybe(self.counting.then_some(()), |m, ()| m.nest(set::EXPR, put_counter));
         Request::new("create set", format!("{} in {table}", self.name), message)
     }
 

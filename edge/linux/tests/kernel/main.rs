@@ -10,6 +10,7 @@ mod links;
 mod monitor;
 mod netns;
 mod nft;
+mod rates;
 mod routes;
 mod sandbox;
 mod sysctl;

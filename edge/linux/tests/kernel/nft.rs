@@ -4,7 +4,7 @@ use vpc_linux::nft::{
     IfName, KeyPart, KeyType, NatFlags, NatKind, Nft, PayloadBase, Reg, Rule, Selector, Set, Table, Test, Value,
     Verdict, ct_state, ct_status, priority,
 };
-use vpc_linux::{Errno, Netns};
+use vpc_linux::{Errno, LinkChange, Netns, Rtnl};
 
 use crate::sandbox::{includes, ip, mac, name, net, other_eyes, sandboxed};
 
@@ -51,6 +51,24 @@ fn every_kind_of_rule_is_taken_and_reads_as_meant() {
                 Rule::new().source_port(17, 53).accept(),
                 r#"{"left":{"payload":{"protocol":"udp","field":"sport"}},"right":53}"#,
             ),
+            (
+                Rule::new().destination_ports(6, 8000, 8080).accept(),
+                r#"{"left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"range":[8000,8080]}}"#,
+            ),
+            (
+                Rule::new().destination_ports(17, 53, 53).accept(),
+                r#"{"left":{"payload":{"protocol":"udp","field":"dport"}},"right":53}"#,
+            ),
+            (
+                Rule::new().icmp(3, Some(4)).accept(),
+                r#"{"left":{"payload":{"protocol":"icmp","field":"type"}},"right":"destination-unreachable"}"#,
+            ),
+            (
+                Rule::new().icmp(3, Some(4)).accept(),
+                r#"{"left":{"payload":{"protocol":"icmp","field":"code"}},"right":"frag-needed"}"#,
+            ),
+            (Rule::new().icmp(8, None).accept(), r#"{"right":"echo-request"}"#),
+            (Rule::new().route_oif(Test::Is, 1).drop(), r#"{"result":"oif","flags":["daddr","mark"]}"#),
             (Rule::new().l4_protocol(Test::Not, 6).accept(), r#"{"op":"!=","left":{"meta":{"key":"l4proto"}}}"#),
             (
                 Rule::new().ct_state(ct_state::NEW | ct_state::RELATED).accept(),
@@ -253,6 +271,65 @@ fn sets_and_maps_of_every_shape_hold_what_was_put_in() {
         batch.flush_set(&table, "nets");
         nft.commit(batch).unwrap();
         assert_eq!(nft.elements(&table, "nets").unwrap(), []);
+    });
+}
+
+#[test]
+fn zones_times_to_live_and_counting_elements() {
+    const TEST: &str = "nft::zones_times_to_live_and_counting_elements";
+    sandboxed(TEST, || {
+        let mut nft = Nft::open().unwrap();
+        let table = table();
+        let zones = Set::of("zones", &[KeyType::IfIndex]).to(DataKind::Value(KeyType::CtZone));
+        let times = Set::of("times", &[KeyType::Ttl]).to(DataKind::Value(KeyType::Ttl));
+        let seen = Set::of("seen", &[KeyType::Ipv4Addr]).counting();
+        let element = |value: Value| Element::new([KeyPart::Is(value)]);
+        let loopback = std::net::Ipv4Addr::LOCALHOST;
+        let mut batch = Batch::new();
+        batch
+            .replace_table(&table, None)
+            .add_set(&table, &zones)
+            .add_set(&table, &times)
+            .add_set(&table, &seen)
+            .add_chain(&table, &Chain::base("out", BaseChain::new(ChainKind::Filter, Hook::Output, priority::RAW)))
+            .add_chain(&table, &Chain::base("pre", BaseChain::new(ChainKind::Filter, Hook::Prerouting, priority::RAW)))
+            .add_elements(&table, &zones, &[element(Value::IfIndex(1)).to(Data::Value(Value::Zone(7)))])
+            .add_elements(&table, &times, &[element(Value::Ttl(40)).to(Data::Value(Value::Ttl(41)))])
+            .add_elements(&table, &seen, &[element(loopback.into()), element(ip("10.0.0.1").into())])
+            .add_rule(&table, "out", &Rule::new().set_ct_zone_from_map(&[Selector::Oif], "zones"))
+            .add_rule(&table, "out", &Rule::new().set_ttl_from_map(&[Selector::Ttl], "times"))
+            .add_rule(&table, "out", &Rule::new().in_set(Test::Is, &[Selector::IpDestination], "seen"))
+            .add_rule(&table, "pre", &Rule::new().ttl(CmpOp::Eq, 41).counter().comment("changed"))
+            .add_rule(&table, "pre", &Rule::new().no_track());
+        nft.commit(batch).unwrap();
+
+        let elements = nft.elements(&table, "zones").unwrap();
+        assert_eq!(elements[0].value.as_deref(), Some(&7_u16.to_ne_bytes()[..]));
+        Rtnl::open().unwrap().set_link(&name("lo"), &LinkChange::up()).unwrap();
+        let socket = std::net::UdpSocket::bind((loopback, 0)).unwrap();
+        socket.set_ttl(40).unwrap();
+        socket.send_to(b"hello", (loopback, 9)).unwrap();
+        socket.set_ttl(50).unwrap();
+        socket.send_to(b"hello", (loopback, 9)).unwrap();
+        let counters: Vec<_> = nft.elements(&table, "seen").unwrap().into_iter().map(|e| (e.key, e.counter)).collect();
+        // The two datagrams of 33 bytes, and what the kernel said about the closed port (61 bytes each).
+        assert!(counters.contains(&(vec![127, 0, 0, 1], Some((4, 2 * 33 + 2 * 61)))), "{counters:?}");
+        assert!(counters.contains(&(vec![10, 0, 0, 1], Some((0, 0)))), "{counters:?}");
+        let rules = nft.rules(&table).unwrap();
+        let changed = rules.iter().find(|rule| rule.comment.as_deref() == Some("changed")).unwrap();
+        assert_eq!(changed.counter, Some((1, 33)), "40 became 41, and the checksum was right; 50 stayed");
+
+        let Some(seen) = other_eyes(TEST, "nft", &["-j", "list", "table", "ip", "test"]) else { return };
+        for wanted in [
+            r#"{"mangle":{"key":{"ct":{"key":"zone"}}}}"#,
+            r#"{"mangle":{"key":{"payload":{"protocol":"ip","field":"ttl"}}}}"#,
+            r#"["lo",7]"#,
+            r#"[40,41]"#,
+            r#"{"val":"127.0.0.1","counter":{"packets":4}}"#,
+            r#"{"notrack":null}"#,
+        ] {
+            assert!(includes(&seen, wanted), "{wanted} in\n{seen}");
+        }
     });
 }
 

@@ -38,11 +38,6 @@ impl Power {
             Self::Stopped => "stopped",
         }
     }
-
-    /// Whether its programs run: also while it goes down.
-    pub(crate) fn is_on(self) -> bool {
-        matches!(self, Self::Running | Self::ShuttingDown | Self::Stopping)
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -50,11 +45,18 @@ pub(crate) struct Instance {
     pub(crate) spec: InstanceSpec,
     pub(crate) limits: &'static InstanceLimits,
     pub(crate) power: Power,
+    /// Whether its programs run: also while it goes down.
+    pub(crate) on: bool,
+    /// Whether it ever had power.
+    pub(crate) has_run: bool,
     pub(crate) primary: EniId,
     pub(crate) private_ip: Ipv4Addr,
     pub(crate) private_dns_name: String,
     pub(crate) zone: String,
+    /// Last launched: started again after a stop counts, a reboot does not.
     pub(crate) launched: Time,
+    /// When somebody told it to stop or to end; `None` while nobody has.
+    pub(crate) told_down: Option<Time>,
     pub(crate) tags: Tags,
     pub(crate) birth: Birth,
 }
@@ -70,6 +72,13 @@ pub(crate) struct Birth {
     pub(crate) index: u32,
     /// Name of the key pair.
     pub(crate) key: Option<String>,
+    /// The client token of the launch.
+    pub(crate) token: Option<String>,
+    /// In base64.
+    pub(crate) user_data: Option<String>,
+    /// Whether StopInstances and TerminateInstances are taken.
+    pub(crate) may_stop: bool,
+    pub(crate) may_terminate: bool,
     pub(crate) at: Time,
 }
 
@@ -77,7 +86,17 @@ impl Birth {
     /// That of an instance of the description.
     pub(crate) fn described(spec: &InstanceSpec) -> Self {
         let reservation = id_text("r-", spec.id.as_str());
-        Self { image: IMAGE.to_owned(), reservation, index: 0, key: None, at: Time(0) }
+        Self {
+            image: IMAGE.to_owned(),
+            reservation,
+            index: 0,
+            key: None,
+            token: None,
+            user_data: None,
+            may_stop: true,
+            may_terminate: true,
+            at: Time(0),
+        }
     }
 }
 
@@ -134,7 +153,7 @@ impl World {
         let id = spec.id.clone();
         self.launch(spec, birth, tags, seats, public, dice).map_err(|_| WorldError::Full { subnet, what })?;
         if let Some(instance) = self.instances.get_mut(&id) {
-            instance.power = Power::Running;
+            (instance.power, instance.on, instance.has_run) = (Power::Running, true, true);
         }
         for attachment in self.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
             (attachment.tie, attachment.seen) = (Tie::Attached, true);
@@ -185,11 +204,14 @@ impl World {
         let instance = Instance {
             limits,
             power: Power::Pending,
+            on: false,
+            has_run: false,
             primary,
             private_ip,
             private_dns_name,
             zone: self.subnets.get(&subnet).map(|subnet| subnet.spec.zone.clone()).unwrap_or_default(),
             launched: birth.at,
+            told_down: None,
             tags,
             birth,
             spec,

@@ -188,8 +188,13 @@ impl World {
         let subnets = self.subnets.iter().map(|(id, own)| (id.to_string(), ResourceType::Subnet, &own.tags));
         let groups = self.groups.iter().map(|(id, own)| (id.to_string(), ResourceType::SecurityGroup, &own.tags));
         let tables = self.route_tables.iter().map(|(id, own)| (id.clone(), ResourceType::RouteTable, &own.tags));
+        let rules = self.groups.values().flat_map(|group| group.ingress.iter().chain(&group.egress));
+        let rules = rules.map(|own| (own.id.clone(), ResourceType::SecurityGroupRule, &own.tags));
+        let reservations = self.subnets.values().flat_map(|subnet| &subnet.reservations);
+        let reservations = reservations.map(|(id, own)| (id.clone(), ResourceType::SubnetCidrReservation, &own.tags));
         let vpc = [(self.spec.vpc.id.to_string(), ResourceType::Vpc, &self.vpc_tags)];
-        enis.chain(instances).chain(subnets).chain(groups).chain(tables).chain(vpc).collect()
+        let placed = enis.chain(instances).chain(subnets).chain(reservations);
+        placed.chain(groups).chain(rules).chain(tables).chain(vpc).collect()
     }
 }
 

@@ -29,6 +29,17 @@ pub(crate) enum CidrState {
     Disassociating,
 }
 
+impl CidrState {
+    /// EC2's word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Associating => "associating",
+            Self::Associated => "associated",
+            Self::Disassociating => "disassociating",
+        }
+    }
+}
+
 impl CidrBlock {
     pub(crate) fn of_spec(cidr: Ipv4Net) -> Self {
         Self { id: id_text("vpc-cidr-assoc-", &cidr.to_string()), cidr, state: CidrState::Associated }

@@ -36,7 +36,7 @@ impl Lab {
         let outputs = self.cloud.advance(self.now);
         self.events.extend(outputs.iter().filter_map(|output| match output {
             Output::Fabric(event) => Some(event.clone()),
-            Output::Answer { .. } => None,
+            Output::Answer { .. } | Output::Lost { .. } => None,
         }));
         outputs
     }
@@ -47,7 +47,7 @@ impl Lab {
         loop {
             let due = self.cloud.next_due().expect("a call in flight is due some time");
             for output in self.pass(due.since(self.now).0) {
-                if let Output::Answer { call: answered, result } = output
+                if let Output::Answer { call: answered, result, .. } = output
                     && answered == call
                 {
                     return result.map(|answer| *answer);
@@ -61,6 +61,15 @@ impl Lab {
         while let Some(due) = self.cloud.next_due() {
             self.pass(due.since(self.now).0);
         }
+    }
+
+    /// Lets time pass step by step, so that all that happens by itself happens at its time.
+    pub(crate) fn settle_for(&mut self, millis: u64) {
+        let end = self.now + Millis(millis);
+        while let Some(due) = self.cloud.next_due().filter(|due| *due <= end) {
+            self.pass(due.since(self.now).0);
+        }
+        self.pass(end.since(self.now).0);
     }
 
     pub(crate) fn create(&mut self, request: CreateNetworkInterface) -> Result<NetworkInterface, ApiError> {

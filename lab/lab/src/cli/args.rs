@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::control::Place;
+use crate::fault;
 use crate::kubelet::PodName;
 use crate::place::DEFAULT_LAB;
 
@@ -70,10 +72,17 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Turn a node's power on or off.
+    /// Print what AWS's tools need to speak to the lab from this shell: `eval "$(vpc-lab env)"`.
+    Env,
+    /// Turn a node's power on or off; add and remove nodes.
     Node {
         #[command(subcommand)]
         command: NodeCommand,
+    },
+    /// Make things go wrong, and right again; play scenarios.
+    Fault {
+        #[command(subcommand)]
+        command: FaultCommand,
     },
     /// Kill, stop or start a node's daemon.
     Daemon {
@@ -152,6 +161,65 @@ pub(super) enum NodeCommand {
         /// Node.
         node: String,
     },
+    /// Launch a node, as `aws ec2 run-instances` does; comes back when it is ready.
+    Add {
+        /// Its name.
+        node: String,
+        /// Its subnet, by name or id.
+        #[arg(long)]
+        subnet: String,
+        /// Its instance type; without one that of the topology's `node_defaults`.
+        #[arg(long = "type", value_name = "TYPE")]
+        instance_type: Option<String>,
+    },
+    /// Terminate a node's instance; nothing of the node stays.
+    Remove {
+        /// Node.
+        node: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FaultCommand {
+    /// List the faults of this lab: those that hold, those that were lifted, those that happened once.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin a fault.
+    ///
+    /// Examples:
+    ///   vpc-lab fault add error action=AssignPrivateIpAddresses when=lost times=1
+    ///   vpc-lab fault add cut node=node-a from=ec2 --for 10s
+    ///   vpc-lab fault add starve node=node-a run_ms=20 stop_ms=180
+    #[command(verbatim_doc_comment, after_help = fault::help())]
+    Add {
+        /// What goes wrong: one of the kinds below.
+        kind: String,
+        /// KEY=VALUE, as the kind takes them.
+        keys: Vec<String>,
+        /// Lift it after so long (250ms, 1.5s, 2m).
+        #[arg(long, value_name = "TIME", value_parser = fault::duration)]
+        r#for: Option<Duration>,
+    },
+    /// End faults.
+    Lift {
+        /// Their numbers, as `fault list` shows them.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<u64>,
+        /// All that hold.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Play a scenario, step by step, and come back when it is over.
+    Run {
+        /// Scenario file (TOML), or the name of a ready scenario; without either, the ready ones are listed.
+        scenario: Option<PathBuf>,
+        /// Only check it, and say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -198,6 +266,23 @@ pub(super) enum ToolCommand {
         #[arg(long)]
         source: Option<Ipv4Addr>,
     },
+    /// Ask a DNS server; prints what came as JSON.
+    Dns {
+        /// Name.
+        name: String,
+        /// Address of the server.
+        #[arg(long)]
+        server: Ipv4Addr,
+        /// Type of record.
+        #[arg(long = "type", default_value = "A", value_name = "TYPE")]
+        kind: String,
+        /// Over TCP.
+        #[arg(long)]
+        tcp: bool,
+        /// For the answer, in milliseconds.
+        #[arg(long, default_value_t = 2000)]
+        timeout_ms: u64,
+    },
     /// Ask a web server; prints status and body as JSON.
     Get {
         /// http://HOST[:PORT]/PATH
@@ -211,6 +296,33 @@ pub(super) enum ToolCommand {
         /// For the connection and each piece of the answer, in milliseconds.
         #[arg(long, default_value_t = 2000)]
         timeout_ms: u64,
+    },
+    /// Measure what the fabric costs beside a plain router, in a network of its own; prints both as JSON.
+    Cost {
+        /// Turns; the median counts.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Round trips in each.
+        #[arg(long, default_value_t = 10_000)]
+        round_trips: usize,
+        /// How long a stream runs in each, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        millis: u64,
+    },
+    /// Take one connection on a TCP port and read it to its end; prints how much came as JSON.
+    Sink {
+        /// Port.
+        port: u16,
+    },
+    /// Write to a TCP port as fast as it takes it; prints how much went as JSON.
+    Pour {
+        /// Address.
+        to: Ipv4Addr,
+        /// Port.
+        port: u16,
+        /// For so long, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        millis: u64,
     },
     /// Answer everybody on a TCP port with the address he came from.
     Serve {

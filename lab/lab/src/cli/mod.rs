@@ -1,6 +1,7 @@
 //! The command line.
 
 mod args;
+mod fault;
 mod show;
 
 use std::collections::BTreeMap;
@@ -13,16 +14,17 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use lab_cloud::Setup;
 use lab_serve::standalone;
 use vpc_model::WallTime;
 
 use crate::capture::{PcapWriter, read_packet, wait_readable};
 use crate::control::{DaemonAction, Failure, Place};
 use crate::demo;
+use crate::fabric::{CostOptions, measure};
 use crate::lab::{Lab, LabError, StartOptions};
 use crate::sys::init;
-use crate::tools::{self, HttpOptions, PingOptions};
+use crate::sys::userns::leave_the_network;
+use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
 use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
 use args::{Cli, Command, DaemonCommand, NodeCommand, PodCommand, ToolCommand};
@@ -77,13 +79,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let calls = Lab::open(name)?.calls()?;
             print(&if json { to_json(&calls)? } else { show::calls(&calls) })?;
         }
-        Command::Node { command } => {
-            let (node, on) = match &command {
-                NodeCommand::On { node } => (node, true),
-                NodeCommand::Off { node } => (node, false),
-            };
-            Lab::open(name)?.power(node, on)?;
-        }
+        Command::Env => print(&show::environment(&Lab::open(name)?.host_environment()?))?,
+        Command::Node { command } => node(&Lab::open(name)?, command)?,
+        Command::Fault { command } => fault::run(name, command)?,
         Command::Daemon { command } => {
             let (node, action) = match &command {
                 DaemonCommand::Kill { node } => (node, DaemonAction::Kill),
@@ -142,6 +140,18 @@ fn up(name: &str, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let text = warnings.join("\n");
     let flag = if name == place::DEFAULT_LAB { String::new() } else { format!(" --lab {name}") };
     bail!("{text}\nThe lab stays up to be looked at (`vpc-lab exec{flag} NODE -- …`); `vpc-lab down{flag}` ends it.")
+}
+
+fn node(lab: &Lab, command: NodeCommand) -> anyhow::Result<()> {
+    match command {
+        NodeCommand::On { node } => Ok(lab.power(&node, true)?),
+        NodeCommand::Off { node } => Ok(lab.power(&node, false)?),
+        NodeCommand::Add { node, subnet, instance_type } => {
+            lab.node_add(Some(&node), &subnet, instance_type.as_deref())?;
+            Ok(())
+        }
+        NodeCommand::Remove { node } => Ok(lab.node_remove(&node)?),
+    }
 }
 
 fn pod(lab: &Lab, command: PodCommand) -> anyhow::Result<ExitCode> {
@@ -207,7 +217,7 @@ fn cloud(listen: &str, file: Option<&Path>, instance: Option<&str>) -> anyhow::R
         .with_context(|| format!("listen on `{listen}` (expected ADDRESS:PORT, such as 127.0.0.1:8080)"))?;
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall = WallTime(i64::try_from(wall.as_nanos()).unwrap_or(0));
-    let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall };
+    let setup = topology.setup(wall);
     let (cloud, server) = standalone(listener, topology.world(), setup, instance)?;
     print(&show::cloud(server.address(), &topology, &cloud.snapshot()))?;
     runtime.block_on(server.wait());
@@ -227,6 +237,10 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             };
             print(&to_json(&tools::ping(to, &options)?)?)
         }
+        ToolCommand::Dns { name, server, kind, tcp, timeout_ms } => {
+            let options = DnsOptions { server, kind, tcp, timeout: Duration::from_millis(timeout_ms) };
+            print(&to_json(&tools::lookup(&name, &options))?)
+        }
         ToolCommand::Get { url, method, header, timeout_ms } => {
             let split = |text: &String| {
                 let (name, value) =
@@ -236,6 +250,15 @@ fn tool(command: ToolCommand) -> anyhow::Result<()> {
             let headers = header.iter().map(split).collect::<anyhow::Result<_>>()?;
             let options = HttpOptions { method, headers, timeout: Duration::from_millis(timeout_ms) };
             print(&to_json(&tools::get(&url, &options))?)
+        }
+        ToolCommand::Cost { rounds, round_trips, millis } => {
+            leave_the_network()?;
+            let options = CostOptions { rounds, round_trips, stream: Duration::from_millis(millis) };
+            print(&to_json(&measure(options)?)?)
+        }
+        ToolCommand::Sink { port } => print(&to_json(&tools::sink(port)?)?),
+        ToolCommand::Pour { to, port, millis } => {
+            print(&to_json(&tools::pour(to, port, Duration::from_millis(millis))?)?)
         }
         ToolCommand::Serve { port } => Ok(tools::serve(port)?),
     }

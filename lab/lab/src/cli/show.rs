@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use lab_cloud::Snapshot;
-use lab_serve::CallRecord;
+use lab_serve::{CallRecord, Service};
 
 use super::colours;
-use crate::control::{EniStatus, LabStatus, NodeStatus, ScaleReport};
+use crate::control::{EniStatus, LabStatus, NodeStatus, Place, ScaleReport};
+use crate::fault::FaultState;
 use crate::kubelet::{Phase, PodStatus};
 use crate::topology::Topology;
 
@@ -44,10 +45,34 @@ pub(super) fn status(lab: &LabStatus) -> String {
     let hosts = lab.public_hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "internet     {hosts}");
     for visit in &lab.visits {
-        let _ = writeln!(out, "             {} saw {}:{} ask for {}", visit.host, visit.source, visit.port, visit.path);
+        let place = if visit.place == Place::World { String::new() } else { format!(" ({})", visit.place) };
+        let _ = writeln!(
+            out,
+            "             {}{place} saw {}:{} ask for {}",
+            visit.host, visit.source, visit.port, visit.path
+        );
     }
-    if lab.fabric.spoofed > 0 {
-        let _ = writeln!(out, "source check {} packets dropped", lab.fabric.spoofed);
+    match (&lab.host.ec2, &lab.host.problem) {
+        (Some(ec2), _) => _ = writeln!(out, "this host    EC2 at http://{ec2}: eval \"$(vpc-lab env)\""),
+        (None, problem) => _ = writeln!(out, "this host    {}", problem.as_deref().unwrap_or("not connected")),
+    }
+    let active: Vec<_> = lab.faults.iter().filter(|fault| fault.state == FaultState::Active).cloned().collect();
+    if !active.is_empty() {
+        let _ = write!(out, "faults\n{}", super::fault::list(&active));
+    }
+    let fabric = &lab.fabric;
+    for (what, dropped) in [
+        ("source check", fabric.spoofed),
+        ("egress rules", fabric.egress_denied),
+        ("ingress rules", fabric.ingress_denied),
+        ("no route", fabric.no_route),
+    ] {
+        if dropped > 0 {
+            let _ = writeln!(out, "{what:<12} {dropped} packets dropped");
+        }
+    }
+    if let Some(dropped) = lab.link_local_dropped.filter(|dropped| *dropped > 0) {
+        let _ = writeln!(out, "link-local   {dropped} packets dropped over the limit");
     }
     let _ = writeln!(out, "slots        {TAKEN} pod  {WARM} free  {EMPTY} empty");
     out
@@ -137,6 +162,13 @@ pub(super) fn scaled(report: &ScaleReport) -> String {
 pub(super) fn calls(calls: &[CallRecord]) -> String {
     let mut out = String::new();
     for call in calls {
+        let marks = call.faults.iter().map(|fault| format!(" [fault {fault}]")).collect::<String>();
+        if call.service == Service::Lab {
+            let keys: String = call.parameters.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+            let outcome = if call.answer.is_empty() { String::new() } else { format!("  -> {}", call.answer) };
+            let _ = writeln!(out, "{:>9.3} s  * {}{keys}{outcome}{marks}", call.at_ms as f64 / 1000.0, call.action);
+            continue;
+        }
         let caller = call.caller_name.as_deref().unwrap_or("-");
         let parameters =
             call.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
@@ -144,7 +176,7 @@ pub(super) fn calls(calls: &[CallRecord]) -> String {
             call.error.as_ref().map_or_else(|| values(&call.answer), |error| format!("{error}: {}", call.answer));
         let _ = writeln!(
             out,
-            "{:>9.3} s  {caller:<10} {} {}  -> {} {} ({:.1} ms)",
+            "{:>9.3} s  {caller:<10} {} {}  -> {} {} ({:.1} ms){marks}",
             call.at_ms as f64 / 1000.0,
             call.action,
             cut(&parameters),
@@ -174,6 +206,14 @@ fn cut(text: &str) -> String {
         return line;
     }
     line.chars().take(CALL_WIDTH - 1).chain(['…']).collect()
+}
+
+/// Lines for a shell: the environment, and nothing of another account in the way.
+pub(super) fn environment(variables: &[(&str, String)]) -> String {
+    let exports = variables.iter().map(|(name, value)| format!("export {name}={value}\n"));
+    // A session of another account would be sent along, and a proxy would be asked for the loopback.
+    let last = "unset AWS_SESSION_TOKEN AWS_PROFILE\nexport NO_PROXY=\"127.0.0.1${NO_PROXY:+,$NO_PROXY}\"\n";
+    exports.chain([last.to_owned()]).collect()
 }
 
 /// How to reach a cloud that stands alone.

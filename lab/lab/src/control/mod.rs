@@ -3,15 +3,20 @@
 //! A client connects to the lab's socket, writes one [`Request`] as a line of JSON (with descriptors where the request has some),
 //! and reads one line: the answer's value, or a [`Failure`]. Nothing else happens on a connection; closing it early gives up.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use lab_kube::KubeCallFilter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fabric::{FabricStatus, Visit};
+use crate::fault::{Fault, FaultReport};
 use crate::kubelet::{PodError, PodName, PodStatus};
 use crate::topology::ON_PREMISES;
+pub use network::{EndpointStatus, KubeStatus, NeighbourStatus, SubnetStatus, WayOut};
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,12 +73,38 @@ pub enum Request {
     },
     /// All calls of EC2 and IMDS so far: list of [`lab_serve`]'s records.
     Calls,
+    /// Calls of the Kubernetes API: list of [`lab_kube::KubeCall`].
+    KubeCalls {
+        /// Which.
+        filter: KubeCallFilter,
+    },
+    /// What a node's daemon has written to stdout and stderr, from a byte on: [`LogPiece`].
+    Log {
+        /// Node.
+        node: String,
+        /// Bytes that are known already.
+        from: u64,
+    },
     /// Turns a node on or off: `null`.
     Power {
         /// Node.
         node: String,
         /// On.
         on: bool,
+    },
+    /// Launches a node through EC2's API (RunInstances) and waits until it is ready: its name.
+    NodeAdd {
+        /// Its name; `None`: that of its instance.
+        name: Option<String>,
+        /// Name or id of its subnet.
+        subnet: String,
+        /// Instance type; `None`: that of the topology's `node_defaults`.
+        instance_type: Option<String>,
+    },
+    /// Terminates a node's instance (TerminateInstances) and waits until nothing of the node is left: `null`.
+    NodeRemove {
+        /// Node.
+        node: String,
     },
     /// Does something to a node's daemon: `null`.
     Daemon {
@@ -82,6 +113,25 @@ pub enum Request {
         /// What.
         action: DaemonAction,
     },
+    /// Begins a fault: [`FaultReport`].
+    FaultAdd {
+        /// What goes wrong.
+        fault: Fault,
+        /// It is lifted after so many milliseconds; `None`: when somebody asks for it.
+        for_ms: Option<u64>,
+    },
+    /// Whether there is the node or subnet that a fault is about: `null`.
+    FaultCheck {
+        /// The fault.
+        fault: Fault,
+    },
+    /// Ends a fault: list of [`FaultReport`].
+    FaultLift {
+        /// Which; `None`: all that hold.
+        id: Option<u64>,
+    },
+    /// All faults since the lab started: list of [`FaultReport`].
+    Faults,
     /// The kernel's state of a node's (or pod's) network: [`vpc_hostnet::HostState`].
     Kernel {
         /// Where.
@@ -174,6 +224,15 @@ pub struct ExitReport {
     pub code: i32,
 }
 
+/// A piece of a daemon's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPiece {
+    /// The text.
+    pub text: String,
+    /// Where the next piece begins, in bytes.
+    pub next: u64,
+}
+
 /// What scaling did.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScaleReport {
@@ -242,6 +301,8 @@ pub struct NodeStatus {
     pub instance_type: String,
     /// Its zone.
     pub zone: String,
+    /// Name of the subnet of its primary ENI.
+    pub subnet: String,
     /// It has power.
     pub on: bool,
     /// What went wrong at its last boot.
@@ -256,11 +317,28 @@ pub struct NodeStatus {
     pub pods: Vec<PodStatus>,
 }
 
+/// Where programs of the host (outside of the lab) reach it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEndpoints {
+    /// EC2's API, as `http://` on the host's loopback.
+    pub ec2: Option<std::net::SocketAddr>,
+    /// The Kubernetes API, as `https://` on the host's loopback, where the lab serves one.
+    pub kube: Option<std::net::SocketAddr>,
+    /// Why something is missing.
+    pub problem: Option<String>,
+}
+
 /// The whole lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabStatus {
     /// Its name.
     pub lab: String,
+    /// Region.
+    pub region: String,
+    /// Where programs of the host reach it.
+    pub host: HostEndpoints,
+    /// Faults since it was started, oldest first.
+    pub faults: Vec<FaultReport>,
     /// When it was started.
     pub since: SystemTime,
     /// The VPC's CIDRs.
@@ -269,10 +347,22 @@ pub struct LabStatus {
     pub public_hosts: Vec<std::net::Ipv4Addr>,
     /// NAT gateways: name, private and public address.
     pub nat_gateways: Vec<(String, std::net::Ipv4Addr, std::net::Ipv4Addr)>,
+    /// Subnets, in the order of their networks.
+    pub subnets: Vec<SubnetStatus>,
+    /// Peered VPCs, and the network on premises.
+    pub neighbours: Vec<NeighbourStatus>,
+    /// Services of the provider: name and public address.
+    pub services: Vec<(String, std::net::Ipv4Addr)>,
+    /// Interface endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+    /// The Kubernetes API.
+    pub kube: KubeStatus,
     /// Nodes.
     pub nodes: Vec<NodeStatus>,
     /// The fabric.
     pub fabric: FabricStatus,
+    /// Packets to the link-local services dropped for being too many, where the topology limits them.
+    pub link_local_dropped: Option<u64>,
     /// The last visits of the public hosts, oldest first.
     pub visits: Visits,
     /// Process id of the supervisor, as the host sees it.

@@ -12,7 +12,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use lab_cloud::{RouteTarget, id_text};
+use lab_cloud::id_text;
 use vpc_linux::nft::{
     BaseChain, Batch, Chain, ChainKind, Element, Family, Hook, IfName, KeyPart, KeyType, Nft, Rule, Selector, Set,
     Table, Test, priority,
@@ -41,8 +41,8 @@ pub(super) struct Outside {
 
 #[derive(Debug)]
 struct Neighbour {
-    /// What routes lead to.
-    target: RouteTarget,
+    /// What routes lead to: `pcx-…` or `vgw-…`.
+    target: String,
     place: Place,
     /// Where its hosts are.
     network: Netns,
@@ -55,7 +55,7 @@ struct Neighbour {
 }
 
 impl Outside {
-    /// Builds the neighbours of a topology, tied to the router, with routes back to these CIDRs.
+    /// Builds the neighbours of a topology, tied to the router. The way back they learn with the plan: [`Outside::know`].
     pub(super) fn build(router: &Netns, topology: &Topology) -> Result<Self, FabricError> {
         let mut neighbours = Vec::new();
         for (number, peering) in topology.peerings.iter().enumerate() {
@@ -64,7 +64,7 @@ impl Outside {
             let (index, vpc) = Tie { mtu: VPC_MTU, ends: [(router, &name), (&network, "vpc")] }.make()?;
             hosts_in(&network, vpc, &peering.hosts)?;
             neighbours.push(Neighbour {
-                target: RouteTarget::Peering(id_text("pcx-", &peering.name)),
+                target: id_text("pcx-", &peering.name),
                 place: Place::Peer(peering.name.clone()),
                 network,
                 gateway: None,
@@ -86,7 +86,7 @@ impl Outside {
             end_here(&mut inside)?;
             hosts_in(&network, far, &site.hosts)?;
             neighbours.push(Neighbour {
-                target: RouteTarget::VirtualGateway(topology.virtual_gateway_id()),
+                target: topology.virtual_gateway_id(),
                 place: Place::OnPremises,
                 network,
                 gateway: Some(gateway),
@@ -96,18 +96,16 @@ impl Outside {
             });
         }
         let filter = (!neighbours.is_empty()).then(|| only_their_own(router, &neighbours)).transpose()?;
-        let mut outside = Self { neighbours, _filter: filter };
-        outside.know(&topology.cidrs, &[])?;
-        Ok(outside)
+        Ok(Self { neighbours, _filter: filter })
     }
 
-    /// The router's link that a route's target stands for, if it is one of these.
-    pub(super) fn link(&self, target: &RouteTarget) -> Option<u32> {
-        self.neighbours.iter().find(|neighbour| neighbour.target == *target).map(|neighbour| neighbour.link.1)
+    /// What routes may lead to: ids of targets, and the router's links.
+    pub(super) fn links(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.neighbours.iter().map(|neighbour| (neighbour.target.as_str(), neighbour.link.1))
     }
 
     /// The VPC has these CIDRs, and no longer those: the neighbours' routes follow.
-    pub(super) fn know(&mut self, cidrs: &[Ipv4Net], gone: &[Ipv4Net]) -> Result<(), FabricError> {
+    pub(super) fn know(&self, cidrs: &[Ipv4Net], gone: &[Ipv4Net]) -> Result<(), FabricError> {
         for neighbour in &self.neighbours {
             let source = neighbour.hosts.first().copied();
             let network = (&neighbour.network, if neighbour.gateway.is_some() { "eth0" } else { "vpc" }, source);

@@ -7,9 +7,11 @@ use ipnet::Ipv4Net;
 use lab_cloud::{AttachedEni, EniAddresses};
 use serde::{Deserialize, Serialize};
 use vpc_linux::{Address, ConfKey, LinkChange, NeighSpec, Netns, RouteSpec, Rtnl, VethPeer, VethSpec, rtnl, sysctl};
-use vpc_model::{EniId, LinkName, Mac, RouteTable};
+use vpc_model::{EniId, LinkName, Mac, RouteTable, SecurityGroupId, SubnetId};
 
 use super::error::Context;
+use super::filter::Drops;
+use super::groups::GroupSet;
 use super::links::{NEXT_HOP, link_name};
 use super::{FabricError, PORT_MAC, VPC_MTU};
 
@@ -20,16 +22,22 @@ pub(super) struct PortPlace {
     pub(super) gateway: Ipv4Addr,
     /// Mark, and number, of the subnet's route table.
     pub(super) mark: u32,
+    /// The zone in which the ENI's connections are tracked.
+    pub(super) zone: u16,
 }
 
 /// A port.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Port {
     pub(super) index: u32,
     pub(super) name: LinkName,
     pub(super) mac: Mac,
+    pub(super) subnet: SubnetId,
     pub(super) mark: u32,
+    pub(super) zone: u16,
+    /// Packets that are not the ENI's own are dropped, from it and to it.
     pub(super) check: bool,
+    pub(super) groups: GroupSet,
     /// What it may send from, and what is sent to it.
     pub(super) networks: BTreeSet<Ipv4Net>,
     /// Its public addresses: private to public.
@@ -47,17 +55,22 @@ pub struct PortStatus {
     pub mac: Mac,
     /// Addresses and prefixes that are routed to it.
     pub networks: Vec<Ipv4Net>,
+    /// Whether it sends and receives only as itself.
+    pub source_dest_check: bool,
+    /// Security groups.
+    pub groups: Vec<SecurityGroupId>,
+    /// Packets from it that were dropped because they were not its own.
+    pub spoofed: u64,
+    /// Packets from it that its security groups did not let out.
+    pub egress_denied: u64,
+    /// Packets to it that its security groups did not let in.
+    pub ingress_denied: u64,
 }
 
+/// How names of ports begin.
+pub(super) const PORT_PREFIX: &str = "p-";
 /// Where the kernel indexes of ports begin; the rest comes from the ENI's MAC.
 const FIRST_INDEX: u32 = 0x0100_0000;
-
-/// What changes when an ENI gets other addresses.
-#[derive(Debug, Default)]
-pub(super) struct Change {
-    pub(super) new: BTreeSet<Ipv4Net>,
-    pub(super) gone: BTreeSet<Ipv4Net>,
-}
 
 impl Port {
     /// Makes the link: this end up and answering ARP, the other one in the node, with the ENI's MAC, down.
@@ -88,8 +101,11 @@ impl Port {
             index,
             name,
             mac: eni.mac,
+            subnet: eni.subnet.clone(),
             mark: place.mark,
+            zone: place.zone,
             check: eni.source_dest_check,
+            groups: eni.groups.iter().cloned().collect(),
             networks,
             public: eni.addresses.public.clone(),
         };
@@ -162,32 +178,37 @@ impl Port {
         RouteSpec { onlink: true, ..RouteSpec::through(table, net, NEXT_HOP, self.index) }
     }
 
-    /// Takes over new addresses; what that changes.
-    pub(super) fn change_to(&mut self, addresses: &EniAddresses) -> Change {
-        let wanted = networks(addresses);
-        let change = Change {
-            new: wanted.difference(&self.networks).copied().collect(),
-            gone: self.networks.difference(&wanted).copied().collect(),
-        };
-        self.networks = wanted;
-        change
+    /// The port as it is after a change of its ENI.
+    pub(super) fn changed_to(&self, eni: &AttachedEni) -> Self {
+        Self {
+            check: eni.source_dest_check,
+            groups: eni.groups.iter().cloned().collect(),
+            networks: networks(&eni.addresses),
+            public: eni.addresses.public.clone(),
+            ..self.clone()
+        }
     }
 
-    pub(super) fn status(&self, eni: &EniId) -> PortStatus {
+    pub(super) fn status(&self, eni: &EniId, drops: Drops) -> PortStatus {
         PortStatus {
             eni: eni.clone(),
             link: self.name.to_string(),
             mac: self.mac,
             networks: self.networks.iter().copied().collect(),
+            source_dest_check: self.check,
+            groups: self.groups.iter().cloned().collect(),
+            spoofed: drops.spoofed,
+            egress_denied: drops.egress,
+            ingress_denied: drops.ingress,
         }
     }
 }
 
 /// The port of an ENI: `p-` and the last eight digits of its id.
-fn port_name(eni: &EniId) -> Result<LinkName, FabricError> {
+pub(super) fn port_name(eni: &EniId) -> Result<LinkName, FabricError> {
     let id = eni.as_str();
     let tail = id.get(id.len().saturating_sub(8)..).unwrap_or(id);
-    link_name(&format!("p-{tail}"))
+    link_name(&format!("{PORT_PREFIX}{tail}"))
 }
 
 fn networks(addresses: &EniAddresses) -> BTreeSet<Ipv4Net> {

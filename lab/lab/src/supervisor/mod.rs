@@ -8,8 +8,17 @@
 //!
 //! Whoever started the lab hears on stdout what went wrong, or that it is ready; after that the supervisor talks to its log only.
 
+mod cluster;
+mod cuts;
 mod daemon;
+mod events;
+mod faults;
+mod hold;
+mod host;
+mod kernel;
+mod launch;
 mod node;
+mod nodes;
 mod run;
 mod server;
 mod status;
@@ -26,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::place::LabPlace;
 use crate::sys::{mounts, userns};
 use crate::topology::Topology;
+use host::HostDoors;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "supervise";
@@ -45,10 +55,55 @@ pub struct Order {
     pub wait_for_daemons: bool,
 }
 
+/// A step on the way to a lab that is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Milliseconds since the supervisor began.
+    pub at_ms: u64,
+    /// What is done.
+    pub step: Step,
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Routers, gateways and the networks around the VPC stand.
+    Fabric,
+    /// EC2 and the metadata service answer.
+    Cloud,
+    /// The Kubernetes API answers.
+    Kubernetes,
+    /// What is to come: the nodes.
+    Nodes {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A node has power: its ENIs are there, its services start.
+    Booted {
+        /// Node.
+        node: String,
+    },
+    /// Its network is configured.
+    Ready {
+        /// Node.
+        node: String,
+        /// Whether its daemon did that; a node without one has nothing to wait for.
+        daemon: bool,
+    },
+    /// It is not, and nobody waits for it any longer; the warnings of [`Report::Ready`] say why.
+    NotReady {
+        /// Node.
+        node: String,
+    },
+}
+
 /// What the supervisor says to whoever started it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
+    /// A step is done; more will come.
+    Progress(Progress),
     /// The lab is up.
     Ready {
         /// What is not as it should be, though the lab is up: nodes without a network.
@@ -84,6 +139,8 @@ fn start() -> Result<(), String> {
     std::fs::remove_file(place.socket()).ok();
     // Signals of the terminal are not for us.
     setsid().ok();
+    // Sockets keep the network they were made in: programs of the host will reach the lab through these.
+    let doors = HostDoors::open();
     userns::leave_the_host().map_err(|e| e.to_string())?;
     // SAFETY: this process has one thread, so the child may do anything.
     match unsafe { fork() }.map_err(|e| format!("fork the supervisor: {e}"))? {
@@ -94,7 +151,7 @@ fn start() -> Result<(), String> {
                 .map_err(|e| format!("{}: {e}", place.pid_file().display()))
         }
         ForkResult::Child => {
-            let cause = match own_mounts(&place).and_then(|()| run::run(order, &place)) {
+            let cause = match own_mounts(&place).and_then(|()| run::run(order, &place, doors)) {
                 Ok(()) => std::process::exit(0),
                 Err(cause) => cause,
             };
@@ -116,7 +173,7 @@ fn own_mounts(place: &LabPlace) -> Result<(), String> {
     mounts::fresh("tmpfs", &place.mount_point(), flags, "mode=0700").map_err(|e| e.to_string())
 }
 
-/// Tells whoever started us, once; then nobody listens any more.
+/// Tells whoever started us; after the last word ([`Report::Ready`], [`Report::Failed`]) nobody listens any more.
 fn report(report: &Report) {
     if let Ok(text) = serde_json::to_string(report) {
         let mut out = io::stdout().lock();

@@ -7,27 +7,30 @@
 //!   InstanceStopped -> power off: every process killed, links gone; the disk stays
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
-use lab_cloud::{AttachedEni, EniAddresses};
+use lab_cloud::AttachedEni;
 use vpc_linux::{Address, LinkChange, Netns, RouteSpec, Rtnl};
-use vpc_model::{EniId, GatewayOf, LinkName, RouteTable, Subnet};
+use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
 use super::daemon::{Daemon, tail};
-use crate::control::{DaemonAction, DaemonStatus, Failure};
-use crate::fabric::{EC2_ADDRESS, Fabric, link_up, set_switches};
-use crate::kubelet::{Kubelet, NodeView};
+use crate::cluster::Cluster;
+use crate::control::{DaemonAction, DaemonStatus, Failure, LogPiece};
+use crate::dns::NodeNames;
+use crate::fabric::{EC2_ADDRESS, Fabric, hold_to, link_up, set_switches};
+use crate::kubelet::{Kubelet, NodeView, Phase};
 use crate::sys::init::Machine;
 use crate::sys::process::{PATH, Program, Streams, wait_within};
 use crate::sys::root::RootPlan;
 use crate::sys::spaces::Spaces;
-use crate::topology::{Command, EC2_ENDPOINT_VARIABLE, NodeSpec};
+use crate::topology::{Command, EC2_ENDPOINT_VARIABLE, NodeSpec, PlacedFile};
 
 /// The programs of the lab that a node gets in `/app`.
 const AGENT: &str = "aws-k8s-agent";
@@ -53,9 +56,13 @@ const OS_SWITCHES: [(&str, &str); 3] =
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) spec: NodeSpec,
+    /// The instance it is.
+    pub(super) instance: InstanceId,
     subnet: Subnet,
     fabric: Arc<Fabric>,
     plan: RootPlan,
+    names: NodeNames,
+    cluster_files: Vec<PlacedFile>,
     pub(super) kubelet: Kubelet,
     daemon: Option<Daemon>,
     state: Mutex<State>,
@@ -74,6 +81,8 @@ struct State {
 #[derive(Debug)]
 struct Running {
     machine: Machine,
+    /// Its primary address.
+    address: Ipv4Addr,
     links: BTreeMap<EniId, LinkName>,
 }
 
@@ -84,11 +93,16 @@ pub(super) struct NodePlaces {
     pub(super) programs: PathBuf,
     /// The lab's tmpfs.
     pub(super) mount_point: PathBuf,
+    /// What nodes are told about names.
+    pub(super) names: NodeNames,
+    /// What lies on nodes so that their programs find the Kubernetes API.
+    pub(super) cluster_files: Vec<PlacedFile>,
 }
 
 impl Node {
     pub(super) fn new(
         spec: NodeSpec,
+        instance: InstanceId,
         subnet: Subnet,
         places: &NodePlaces,
         fabric: Arc<Fabric>,
@@ -99,10 +113,25 @@ impl Node {
         }
         let plan = root_plan(&spec, places, &disk)?;
         let daemon = spec.daemon.clone();
-        let daemon = daemon
-            .map(|command| Daemon::new(command, disk.join(LOG_DIR).join("daemon.log"), disk.join("etc-cni/net.d")));
+        let daemon = daemon.map(|command| {
+            Daemon::new(command, spec.restart, &disk.join(LOG_DIR).join("daemon.log"), &disk.join("etc-cni/net.d"))
+        });
         let kubelet = Kubelet::new(&spec.name);
-        Ok(Self { spec, subnet, fabric, plan, kubelet, daemon, state: Mutex::default(), changed: Condvar::new() })
+        let names = places.names.clone();
+        let cluster_files = places.cluster_files.clone();
+        Ok(Self {
+            spec,
+            instance,
+            subnet,
+            fabric,
+            plan,
+            names,
+            cluster_files,
+            kubelet,
+            daemon,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,8 +158,13 @@ impl Node {
     }
 
     fn try_boot(&self, enis: &[AttachedEni]) -> Result<Running, String> {
-        let machine = Machine::boot(&self.plan).map_err(|e| e.to_string())?;
-        let mut running = Running { machine, links: BTreeMap::new() };
+        let primary = enis.first().ok_or("an instance without an ENI")?;
+        // What the topology places comes after it, and so may be another.
+        let names = self.names.files(&self.spec.name, primary.addresses.primary).into_iter();
+        let files = names.chain(self.cluster_files.clone());
+        let plan = RootPlan { files: files.chain(self.plan.files.clone()).collect(), ..self.plan.clone() };
+        let machine = Machine::boot(&plan).map_err(|e| e.to_string())?;
+        let mut running = Running { machine, links: BTreeMap::new(), address: primary.addresses.primary };
         match self.connect(&mut running, enis) {
             Ok(()) => Ok(running),
             Err(e) => {
@@ -175,6 +209,10 @@ impl Node {
         let free = (0..).filter_map(|n| format!("eth{n}").parse::<LinkName>().ok()).find(|name| !taken(name));
         let link = free.ok_or("no free link name")?;
         self.fabric.attach(eni, &running.machine.spaces.net, &link).map_err(|e| e.to_string())?;
+        if let Some(mbps) = self.spec.bandwidth_mbps {
+            let held = hold_to(&eni.id, &running.machine.spaces.net, &link, mbps);
+            held.inspect_err(|_| drop(self.fabric.detach(&eni.id))).map_err(|e| e.to_string())?;
+        }
         running.links.insert(eni.id.clone(), link);
         Ok(())
     }
@@ -201,10 +239,10 @@ impl Node {
         }
     }
 
-    /// EC2 has changed an ENI's addresses.
-    pub(super) fn set_addresses(&self, eni: &EniId, addresses: &EniAddresses) {
-        if let Err(e) = self.fabric.set_addresses(eni, addresses) {
-            tracing::error!(node = self.spec.name, %eni, "addresses: {e}");
+    /// EC2 has changed addresses, groups or the source/destination check of an ENI.
+    pub(super) fn change(&self, eni: &AttachedEni) {
+        if let Err(e) = self.fabric.change(eni) {
+            tracing::error!(node = self.spec.name, eni = %eni.id, "change: {e}");
             self.state().problem = Some(e.to_string());
         }
     }
@@ -221,13 +259,24 @@ impl Node {
         self.changed.notify_all();
     }
 
+    /// After a reboot: when the network is ready again, every pod the node had gets a new sandbox.
+    pub(super) fn restore_pods(&self) {
+        let lost = self.kubelet.pods().iter().any(|pod| pod.phase == Phase::Lost);
+        if lost
+            && self.wait_ready(READY_PATIENCE).is_ok()
+            && let Ok(view) = self.view()
+        {
+            self.kubelet.power_back(&view);
+        }
+    }
+
     fn try_services(&self) -> Result<(), String> {
         let Ok(view) = self.view() else { return Ok(()) };
         if let Some(init) = &self.spec.init {
             self.run_init(init, &view)?;
         }
         match &self.daemon {
-            Some(daemon) => daemon.start(&view.spaces, &view.env).map_err(|e| self.not_started(&e)),
+            Some(daemon) => daemon.start(&view).map_err(|e| self.not_started(&e)),
             None => Ok(()),
         }
     }
@@ -262,6 +311,9 @@ impl Node {
     pub(super) fn power_off(&self) {
         let Some(running) = self.state().running.take() else { return };
         self.kubelet.power_lost();
+        if let Some(daemon) = &self.daemon {
+            daemon.power_goes();
+        }
         running.machine.power_off();
         if let Some(daemon) = &self.daemon {
             daemon.power_lost();
@@ -272,6 +324,17 @@ impl Node {
             }
         }
         self.changed.notify_all();
+    }
+
+    /// The instance is terminated: its disk goes. (What a program holds open of it stays until that program ends.)
+    pub(super) fn scrap(&self) {
+        for dir in [&self.plan.disk, &self.plan.root] {
+            if let Err(e) = fs::remove_dir_all(dir)
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(node = self.spec.name, "{}: {e}", dir.display());
+            }
+        }
     }
 
     /// Waits until the node has, or has not, power.
@@ -296,8 +359,14 @@ impl Node {
     /// # Errors
     /// What keeps it from being ready.
     pub(super) fn wait_ready(&self, at_most: Duration) -> Result<(), String> {
+        self.wait_ready_telling(at_most, || ())
+    }
+
+    /// As [`Node::wait_ready`]; says when it has power.
+    pub(super) fn wait_ready_telling(&self, at_most: Duration, booted: impl FnOnce()) -> Result<(), String> {
         let named = |problem: String| format!("{} is not ready: {problem}", self.spec.name);
         self.wait_for_power(true, at_most).map_err(|e| named(e.to_string()))?;
+        booted();
         if let Some(problem) = self.problem() {
             return Err(named(problem));
         }
@@ -306,20 +375,51 @@ impl Node {
 
     /// What somebody at the command line wants of the daemon.
     pub(super) fn daemon_action(&self, action: DaemonAction) -> Result<(), Failure> {
-        use nix::sys::signal::Signal;
         let name = &self.spec.name;
-        let daemon =
-            self.daemon.as_ref().ok_or_else(|| Failure::other(format!("{name} has no daemon in the topology")))?;
+        let daemon = self.daemon()?;
         let view = self.view()?;
         let failed = |e: std::io::Error| Failure::other(format!("{name}: {e}"));
         match action {
-            DaemonAction::Kill => daemon.end(Signal::SIGKILL, Duration::from_secs(5)).map_err(failed),
-            DaemonAction::Stop => daemon.end(Signal::SIGTERM, STOP_PATIENCE).map_err(failed),
+            DaemonAction::Kill => daemon.kill(&view, None).map_err(failed),
+            DaemonAction::Stop => daemon.stop(STOP_PATIENCE).map_err(failed),
             DaemonAction::Start => {
-                daemon.start(&view.spaces, &view.env).map_err(failed)?;
+                daemon.start(&view).map_err(failed)?;
                 daemon.wait_ready(READY_PATIENCE).map_err(|e| Failure::other(format!("{name}: {e}")))
             }
         }
+    }
+
+    /// What its daemon has written, from a byte on.
+    pub(super) fn log(&self, from: u64) -> Result<LogPiece, Failure> {
+        self.daemon()?.log(from).map_err(|e| Failure::other(format!("read the log of {}: {e}", self.spec.name)))
+    }
+
+    /// Its primary address, while it has power.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.state().running.as_ref().map(|running| running.address)
+    }
+
+    /// Its daemon.
+    pub(super) fn daemon(&self) -> Result<Daemon, Failure> {
+        let none = || Failure::other(format!("{} has no daemon in the topology", self.spec.name));
+        self.daemon.clone().ok_or_else(none)
+    }
+
+    /// SIGKILL to its daemon, which is started again after a while if that is given.
+    pub(super) fn kill_daemon(&self, restart: Option<Duration>) -> Result<(), Failure> {
+        let view = self.view()?;
+        let failed = |e: std::io::Error| Failure::other(format!("{}: {e}", self.spec.name));
+        self.daemon()?.kill(&view, restart).map_err(failed)
+    }
+
+    /// Its ENIs, while it has power.
+    pub(super) fn enis(&self) -> BTreeSet<EniId> {
+        self.state().running.as_ref().map(|running| running.links.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Its ENIs' links, while it has power.
+    pub(super) fn links(&self) -> Vec<LinkName> {
+        self.state().running.as_ref().map(|running| running.links.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Its namespaces and environment, while it has power.
@@ -337,6 +437,7 @@ impl Node {
             (EC2_ENDPOINT_VARIABLE, format!("http://{EC2_ADDRESS}")),
         ];
         let mut env: BTreeMap<_, _> = standard.map(|(key, value)| (key.to_owned(), value)).into();
+        env.extend(Cluster::variables());
         env.extend(self.spec.env.clone());
         env
     }

@@ -1,25 +1,35 @@
 //! PID 1 of the lab: builds the fabric, runs the cloud, boots the nodes, opens the door, and waits for the end.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use lab_cloud::{FabricEvent, Setup};
+use lab_cloud::FabricEvent;
 use lab_serve::{CloudHandle, Delivery, ImdsCallers, ImdsOptions, Server, serve_ec2, serve_imds};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::Runtime;
 use vpc_linux::Netns;
 use vpc_model::{InstanceId, WallTime};
 
+use super::cluster::Registered;
+use super::cuts::Cuts;
+use super::faults::FaultBook;
+use super::host::HostDoors;
 use super::node::{Node, NodePlaces, READY_PATIENCE};
-use super::{Order, Report, hang_up, report, server};
-use crate::control::Place;
-use crate::fabric::{EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, Responder, WorldLog, listen, serve};
+use super::nodes::Nodes;
+use super::{Order, Progress, Report, Step, hang_up, report, server};
+use crate::cluster::{Cluster, KUBE_PORT};
+use crate::control::{HostEndpoints, Place};
+use crate::dns::{NodeNames, Resolver};
+use crate::fabric::{
+    EC2_ADDRESS, Endpoints, Fabric, IMDS_ADDRESS, KUBE_ADDRESS, LinkLocalLimit, Responder, WorldLog, listen, resolvers,
+    serve,
+};
+use crate::fault::ApiSeat;
 use crate::place::LabPlace;
 use crate::topology::Topology;
 
@@ -36,9 +46,18 @@ pub(super) struct Supervisor {
     pub(super) fabric: Arc<Fabric>,
     pub(super) cloud: CloudHandle,
     pub(super) runtime: tokio::runtime::Handle,
-    pub(super) nodes: BTreeMap<String, Arc<Node>>,
+    pub(super) nodes: Nodes,
+    pub(super) host: HostEndpoints,
+    /// Where the Kubernetes API is served from.
+    pub(super) api: ApiSeat,
+    pub(super) cluster: Cluster,
+    pub(super) registered: Registered,
+    pub(super) faults: FaultBook,
+    pub(super) cuts: Cuts,
     pub(super) visits: WorldLog,
     pub(super) endpoints: Endpoints,
+    /// Where the topology has one.
+    pub(super) link_local: Option<LinkLocalLimit>,
     end: mpsc::Sender<()>,
 }
 
@@ -46,19 +65,35 @@ pub(super) struct Supervisor {
 ///
 /// # Errors
 /// Why it could not be started.
-pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
+pub(super) fn run(order: Order, place: &LabPlace, doors: HostDoors) -> Result<(), String> {
     log_to_stderr();
+    let clock = Clock(Instant::now());
     let (end, ended) = mpsc::channel();
     end_on_signals(end.clone())?;
     let fabric = Arc::new(Fabric::build(&order.topology).map_err(|e| e.to_string())?);
+    clock.done(Step::Fabric);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(SERVER_THREADS).enable_all().build();
     let runtime = runtime.map_err(|e| format!("start the server threads: {e}"))?;
+    let link_local = LinkLocalLimit::install(&order.topology).map_err(|e| e.to_string())?;
     let mut servers = Servers::default();
     let visits = WorldLog::default();
     servers.hosts(&runtime, &fabric, &order.topology, &visits)?;
     let (cloud, deliveries) = servers.cloud(&runtime, &order.topology)?;
-    let places = NodePlaces { programs: order.programs.clone(), mount_point: place.mount_point() };
-    let nodes = nodes(&order.topology, &places, &fabric)?;
+    clock.done(Step::Cloud);
+    let (mut host, api) = doors.serve(&runtime, &cloud)?;
+    let cluster = servers.kubernetes(&runtime, &order.topology, &api, &mut host)?;
+    if let Some(text) = cluster.kubeconfig() {
+        let file = place.kubeconfig();
+        std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+    }
+    clock.done(Step::Kubernetes);
+    let places = NodePlaces {
+        programs: order.programs.clone(),
+        mount_point: place.mount_point(),
+        names: NodeNames::of(&order.topology),
+        cluster_files: cluster.files(),
+    };
+    let nodes = Nodes::of(&order.topology, places, Arc::clone(&fabric))?;
     let supervisor = Arc::new(Supervisor {
         lab: order.lab.clone(),
         since: SystemTime::now(),
@@ -68,16 +103,26 @@ pub(super) fn run(order: Order, place: &LabPlace) -> Result<(), String> {
         cloud,
         runtime: runtime.handle().clone(),
         nodes,
+        host,
+        api,
+        cluster,
+        registered: Registered::default(),
+        faults: FaultBook::default(),
+        cuts: Cuts::default(),
         endpoints: Endpoints::new(runtime.handle().clone(), visits.clone()),
+        link_local,
         visits,
         end: end.clone(),
     });
     let follower = Arc::clone(&supervisor);
     spawn("fabric", move || follower.follow(deliveries))?;
+    let registrar = Arc::clone(&supervisor);
+    spawn("cluster", move || registrar.run_cluster())?;
     let door = UnixListener::bind(place.socket()).map_err(|e| format!("{}: {e}", place.socket().display()))?;
     let doorman = Arc::clone(&supervisor);
     spawn("door", move || server::serve(&doorman, &door))?;
-    let warnings = if order.wait_for_daemons { supervisor.wait_until_ready() } else { Vec::new() };
+    let warnings = if order.wait_for_daemons { supervisor.wait_until_ready(clock) } else { Vec::new() };
+    supervisor.tell_nodes();
     report(&Report::Ready { warnings });
     hang_up().map_err(|e| format!("close stdout: {e}"))?;
     if order.lifeline {
@@ -98,8 +143,8 @@ impl Supervisor {
     }
 
     /// The node an instance is.
-    fn node(&self, instance: &InstanceId) -> Option<&Arc<Node>> {
-        self.topology.node_of(instance).and_then(|spec| self.nodes.get(&spec.name))
+    fn node(&self, instance: &InstanceId) -> Option<Arc<Node>> {
+        self.nodes.of_instance(instance)
     }
 
     /// Lets the fabric follow the cloud, change by change. EC2 answers when a delivery is dropped: services, which call EC2, are
@@ -110,7 +155,10 @@ impl Supervisor {
             delivery.done();
             for node in booted {
                 let name = node.spec.name.clone();
-                let started = spawn(&name, move || node.start_services());
+                let started = spawn(&name, move || {
+                    node.start_services();
+                    node.restore_pods();
+                });
                 if let Err(e) = started {
                     tracing::error!(node = name, "{e}");
                 }
@@ -139,7 +187,7 @@ impl Supervisor {
 
     fn boot_all(&self, starts: &[FabricEvent]) -> Vec<Arc<Node>> {
         let nodes = starts.iter().filter_map(|event| match event {
-            FabricEvent::InstanceStarted { instance, enis } => self.node(instance).map(|node| (Arc::clone(node), enis)),
+            FabricEvent::InstanceStarted { instance, enis } => self.node(instance).map(|node| (node, enis)),
             _ => None,
         });
         let nodes: Vec<_> = nodes.collect();
@@ -148,20 +196,33 @@ impl Supervisor {
                 scope.spawn(|| node.boot(enis));
             }
         });
+        self.cuts_follow();
         nodes.into_iter().map(|(node, _)| node).collect()
     }
 
     fn apply_one(&self, event: &FabricEvent) {
         match event {
             FabricEvent::InstanceStarted { .. } => {}
-            FabricEvent::InstanceStopped { instance } | FabricEvent::InstanceTerminated { instance } => {
+            FabricEvent::InstanceLaunched(launched) => {
+                if let Err(e) = self.nodes.launch(launched) {
+                    tracing::error!(instance = %launched.id, "launch: {e}");
+                }
+            }
+            FabricEvent::InstanceStopped { instance } => {
                 if let Some(node) = self.node(instance) {
                     node.power_off();
                 }
             }
+            FabricEvent::InstanceTerminated { instance } => {
+                if let Some(node) = self.node(instance) {
+                    self.faults_end_with(&node.spec.name);
+                }
+                self.nodes.forget(instance);
+            }
             FabricEvent::EniAttached { instance, eni } => {
                 if let Some(node) = self.node(instance) {
                     node.attach(eni);
+                    self.cuts_follow();
                 }
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
@@ -171,15 +232,18 @@ impl Supervisor {
             }
             FabricEvent::EniChanged { instance, eni } => {
                 if let Some(node) = self.node(instance) {
-                    node.set_addresses(&eni.id, &eni.addresses);
+                    node.change(eni);
                 }
             }
             FabricEvent::Network(plan) => {
+                self.nodes.learn(plan);
+                if let Err(e) = self.fabric.set_network(plan) {
+                    tracing::error!("network: {e}");
+                }
                 if let Err(e) = self.endpoints.follow(&self.fabric, plan) {
                     tracing::error!("endpoints: {e}");
                 }
             }
-            FabricEvent::InstanceLaunched(_) => {}
             FabricEvent::PublicMappingChanged { private, public } => {
                 if let Err(e) = self.fabric.set_public(*private, *public) {
                     tracing::error!(%private, "public address: {e}");
@@ -189,14 +253,35 @@ impl Supervisor {
     }
 
     /// Waits for every node, all at the same time; what is wrong with those that are not ready.
-    fn wait_until_ready(&self) -> Vec<String> {
+    fn wait_until_ready(&self, clock: Clock) -> Vec<String> {
+        let nodes = self.nodes.all();
+        clock.done(Step::Nodes { names: nodes.iter().map(|node| node.spec.name.clone()).collect() });
+        let wait = |node: &Node| {
+            let name = || node.spec.name.clone();
+            let outcome = node.wait_ready_telling(READY_PATIENCE, || clock.done(Step::Booted { node: name() }));
+            clock.done(match outcome {
+                Ok(()) => Step::Ready { node: name(), daemon: node.daemon_status().is_some() },
+                Err(_) => Step::NotReady { node: name() },
+            });
+            outcome
+        };
         std::thread::scope(|scope| {
-            let waiting: Vec<_> =
-                self.nodes.values().map(|node| scope.spawn(|| node.wait_ready(READY_PATIENCE))).collect();
+            let waiting: Vec<_> = nodes.iter().map(|node| scope.spawn(|| wait(node))).collect();
             let outcomes =
                 waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned())));
             outcomes.filter_map(Result::err).collect()
         })
+    }
+}
+
+/// Says what is done, and when.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn done(self, step: Step) {
+        let at_ms = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report(&Report::Progress(Progress { at_ms, step }));
     }
 }
 
@@ -213,17 +298,37 @@ impl Servers {
         topology: &Topology,
     ) -> Result<(CloudHandle, tokio::sync::mpsc::Receiver<Delivery>), String> {
         let _inside = runtime.enter();
-        let setup = Setup { profile: topology.profile.profile(), seed: topology.seed, wall: wall_time() };
-        let (cloud, deliveries) = lab_serve::start(topology.world(), setup).map_err(|e| e.to_string())?;
+        let (cloud, deliveries) =
+            lab_serve::start(topology.world(), topology.setup(wall_time())).map_err(|e| e.to_string())?;
         let failed = |what: &'static str| move |e: io::Error| format!("serve {what}: {e}");
         let bind = |address, what| TcpListener::bind((address, 80)).map_err(failed(what));
         let options = ImdsOptions { callers: ImdsCallers::ByAddress, routers_between: 0 };
         let ec2 = serve_ec2(cloud.clone(), bind(EC2_ADDRESS, "EC2")?).map_err(failed("EC2"))?;
         let imds = serve_imds(cloud.clone(), bind(IMDS_ADDRESS, "IMDS")?, options).map_err(failed("IMDS"))?;
         self.running.extend([ec2, imds]);
+        Resolver::start(topology, cloud.clone(), &resolvers(&topology.cidrs)).map_err(failed("the resolver"))?;
         // They live as long as the process: the lab has no life without them.
         self.running.drain(..).for_each(std::mem::forget);
         Ok((cloud, deliveries))
+    }
+
+    /// The Kubernetes API, for nodes and for the host.
+    fn kubernetes(
+        &mut self,
+        runtime: &Runtime,
+        topology: &Topology,
+        seat: &ApiSeat,
+        host: &mut HostEndpoints,
+    ) -> Result<Cluster, String> {
+        let _inside = runtime.enter();
+        let failed = |e: io::Error| format!("serve the Kubernetes API: {e}");
+        let inside = TcpListener::bind((KUBE_ADDRESS, KUBE_PORT)).map_err(failed)?;
+        let door = seat.take_door();
+        host.kube = door.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
+        let cluster = Cluster::start(topology.seed, inside, door)?;
+        seat.sit(Arc::new(cluster.clone()));
+        topology.objects.iter().try_for_each(|object| cluster.put(object))?;
+        Ok(cluster)
     }
 
     /// Every host that answers: of the internet (services of the provider among them) and of the VPC's neighbours.
@@ -245,19 +350,6 @@ impl Servers {
     }
 }
 
-fn nodes(
-    topology: &Topology,
-    places: &NodePlaces,
-    fabric: &Arc<Fabric>,
-) -> Result<BTreeMap<String, Arc<Node>>, String> {
-    let node = |spec: &crate::topology::NodeSpec| {
-        let subnet = topology.subnet(&spec.subnet).ok_or_else(|| format!("node {} has no subnet", spec.name))?;
-        let node = Node::new(spec.clone(), subnet.cidr, places, Arc::clone(fabric))?;
-        Ok((spec.name.clone(), Arc::new(node)))
-    };
-    topology.nodes.iter().map(node).collect()
-}
-
 /// SIGTERM and SIGINT end the lab in good order. PID 1 gets no signal from inside that it does not ask for.
 fn end_on_signals(end: mpsc::Sender<()>) -> Result<(), String> {
     let mut signals = SigSet::empty();
@@ -270,7 +362,7 @@ fn end_on_signals(end: mpsc::Sender<()>) -> Result<(), String> {
     })
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map(drop).map_err(|e| format!("start thread {name}: {e}"))
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lab_serve::CallFilter;
 use vpc_linux::LinuxHost;
 
-use super::node::{Node, READY_PATIENCE};
+use super::node::Node;
 use super::run::Supervisor;
 use crate::capture;
 use crate::control::{Answer, ExitReport, Failure, Place, Request, ScaleReport};
@@ -27,8 +27,6 @@ const SCALE_NAMESPACE: &str = "scale";
 const SCALE_PARALLEL: usize = 30;
 /// Addresses of a delegated prefix, a /28.
 const ADDRESSES_OF_A_PREFIX: u32 = 16;
-/// Power may take so long to come or go.
-const POWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer: its value, and a descriptor where the request asks for one.
 type Reply = Result<(serde_json::Value, Option<OwnedFd>), Failure>;
@@ -78,36 +76,46 @@ fn value(of: &impl serde::Serialize) -> Reply {
 }
 
 impl Supervisor {
-    fn handle(&self, request: Request, descriptors: Vec<OwnedFd>, connection: &UnixStream) -> Reply {
+    fn handle(self: &Arc<Self>, request: Request, descriptors: Vec<OwnedFd>, connection: &UnixStream) -> Reply {
         match request {
             Request::Status => value(&self.status()),
             Request::Down => value(&()),
             Request::PodAdd { node, pod, annotations, attempts } => {
                 let node = self.named(&node)?;
-                value(&node.kubelet.add(&node.view()?, &pod, annotations, attempts)?)
+                value(&self.add_pod(&node, &pod, annotations, attempts)?)
             }
             Request::PodDel { node, pod } => {
                 let node = self.named(&node)?;
-                value(&node.kubelet.del(&node.view()?, &pod)?)
+                value(&self.delete_pod(&node, &pod)?)
             }
             Request::PodScale { node, count, attempts } => {
-                value(&scale(self.named(&node)?, count, attempts, connection)?)
+                value(&self.scale(&self.named(&node)?, count, attempts, connection)?)
             }
             Request::Exec { place, command, env } => self.exec(&place, command, env, descriptors, connection),
             Request::Capture { place, link } => self.capture(&place, &link),
             Request::Calls => value(&self.cloud.calls(&CallFilter::default())),
-            Request::Power { node, on } => self.power(&node, on),
+            Request::KubeCalls { filter } => value(&self.cluster.api().calls(&filter)),
+            Request::Log { node, from } => value(&self.named(&node)?.log(from)?),
+            Request::Power { node, on } => value(&self.power(&node, on)?),
+            Request::NodeAdd { name, subnet, instance_type } => {
+                value(&self.add_node(name.as_deref(), &subnet, instance_type.as_deref())?)
+            }
+            Request::NodeRemove { node } => value(&self.remove_node(&node)?),
             Request::Daemon { node, action } => value(&self.named(&node)?.daemon_action(action)?),
+            Request::FaultAdd { fault, for_ms } => value(&self.begin_fault(fault, for_ms.map(Duration::from_millis))?),
+            Request::FaultCheck { fault } => value(&self.check_fault(&fault)?),
+            Request::FaultLift { id } => match id {
+                Some(id) => value(&vec![self.lift_fault(id)?]),
+                None => value(&self.lift_all_faults()?),
+            },
+            Request::Faults => value(&self.fault_reports()),
             Request::Kernel { place } => self.kernel(&place),
             Request::Visits => value(&self.visits.visits()),
         }
     }
 
-    fn named(&self, name: &str) -> Result<&Arc<Node>, Failure> {
-        self.nodes.get(name).ok_or_else(|| Failure::NoNode {
-            name: name.to_owned(),
-            known: self.nodes.keys().cloned().collect::<Vec<_>>().join(", "),
-        })
+    pub(super) fn named(&self, name: &str) -> Result<Arc<Node>, Failure> {
+        self.nodes.named(name)
     }
 
     /// The namespaces and the environment of a place.
@@ -135,7 +143,7 @@ impl Supervisor {
                     let vgw = self.topology.on_premises.as_ref().map(|_| "vgw");
                     none_of("gateway", name, std::iter::once("igw").chain(vgw).chain(known))
                 })?;
-                Ok((Spaces::network(network.clone()), self.outside_env()))
+                Ok((Spaces::network(network), self.outside_env()))
             }
             Place::Peer(name) => {
                 let network = self.fabric.neighbour(place).ok_or_else(|| {
@@ -212,21 +220,6 @@ impl Supervisor {
         Ok((serde_json::Value::Null, Some(socket)))
     }
 
-    fn power(&self, name: &str, on: bool) -> Reply {
-        let node = self.named(name)?;
-        if node.is_on() == on {
-            return value(&());
-        }
-        let instance = node.spec.instance_id();
-        self.runtime.block_on(self.cloud.power(&instance, on)).map_err(Failure::other)?;
-        node.wait_for_power(on, POWER_PATIENCE)?;
-        if on {
-            node.wait_ready(READY_PATIENCE).map_err(Failure::other)?;
-            node.kubelet.power_back(&node.view()?);
-        }
-        value(&())
-    }
-
     fn kernel(&self, place: &Place) -> Reply {
         let (spaces, _) = self.place(place)?;
         let mut host = LinuxHost::open_in(&spaces.net).map_err(Failure::other)?;
@@ -246,42 +239,46 @@ fn links_of(spaces: &Spaces) -> String {
     links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Brings the number of a node's scaled pods to `count`: new ones fill the gaps from the lowest number, the highest go first.
-/// When whoever asked has gone, what has begun is finished, and nothing more begins.
-fn scale(node: &Arc<Node>, count: u32, attempts: u32, asker: &UnixStream) -> Result<ScaleReport, Failure> {
-    let start = Instant::now();
-    let most = most_pods(&node.spec.instance_type).unwrap_or(u32::MAX);
-    if count > most {
-        let instance_type = node.spec.instance_type.clone();
-        return Err(Failure::TooMany { node: node.spec.name.clone(), instance_type, count, most });
-    }
-    let wanted_still = || !hung_up(asker);
-    let view = node.view()?;
-    let name =
-        |number: u32| PodName { namespace: SCALE_NAMESPACE.to_owned(), name: format!("{}-{number}", node.spec.name) };
-    let pods = node.kubelet.pods();
-    let there: BTreeSet<&PodName> =
-        pods.iter().map(|status| &status.pod).filter(|pod| pod.namespace == SCALE_NAMESPACE).collect();
-    let wanted: BTreeSet<PodName> = (1..=count).map(name).collect();
-    let missing: Vec<_> = wanted.iter().filter(|pod| !there.contains(pod)).cloned().collect();
-    let surplus: Vec<_> = there.into_iter().filter(|pod| !wanted.contains(*pod)).cloned().collect();
-    let mut report = ScaleReport { added: Vec::new(), deleted: Vec::new(), failed: Vec::new(), millis: 0 };
-    for (pod, outcome) in
-        in_parallel(missing, wanted_still, |pod| node.kubelet.add(&view, pod, BTreeMap::new(), attempts))
-    {
-        match outcome {
-            Ok(status) => report.added.push(status),
-            Err(e) => report.failed.push((pod, e.to_string())),
+impl Supervisor {
+    /// Brings the number of a node's scaled pods to `count`: new ones fill the gaps from the lowest number, the highest go first.
+    /// When whoever asked has gone, what has begun is finished, and nothing more begins.
+    fn scale(&self, node: &Arc<Node>, count: u32, attempts: u32, asker: &UnixStream) -> Result<ScaleReport, Failure> {
+        let start = Instant::now();
+        let most = most_pods(&node.spec.instance_type).unwrap_or(u32::MAX);
+        if count > most {
+            let instance_type = node.spec.instance_type.clone();
+            return Err(Failure::TooMany { node: node.spec.name.clone(), instance_type, count, most });
         }
-    }
-    for (pod, outcome) in in_parallel(surplus, wanted_still, |pod| node.kubelet.del(&view, pod)) {
-        match outcome {
-            Ok(()) => report.deleted.push(pod),
-            Err(e) => report.failed.push((pod, e.to_string())),
+        let wanted_still = || !hung_up(asker);
+        node.view()?;
+        let name = |number: u32| PodName {
+            namespace: SCALE_NAMESPACE.to_owned(),
+            name: format!("{}-{number}", node.spec.name),
+        };
+        let pods = node.kubelet.pods();
+        let there: BTreeSet<&PodName> =
+            pods.iter().map(|status| &status.pod).filter(|pod| pod.namespace == SCALE_NAMESPACE).collect();
+        let wanted: BTreeSet<PodName> = (1..=count).map(name).collect();
+        let missing: Vec<_> = wanted.iter().filter(|pod| !there.contains(pod)).cloned().collect();
+        let surplus: Vec<_> = there.into_iter().filter(|pod| !wanted.contains(*pod)).cloned().collect();
+        let mut report = ScaleReport { added: Vec::new(), deleted: Vec::new(), failed: Vec::new(), millis: 0 };
+        for (pod, outcome) in
+            in_parallel(missing, wanted_still, |pod| self.add_pod(node, pod, BTreeMap::new(), attempts))
+        {
+            match outcome {
+                Ok(status) => report.added.push(status),
+                Err(e) => report.failed.push((pod, e.to_string())),
+            }
         }
+        for (pod, outcome) in in_parallel(surplus, wanted_still, |pod| self.delete_pod(node, pod)) {
+            match outcome {
+                Ok(()) => report.deleted.push(pod),
+                Err(e) => report.failed.push((pod, e.to_string())),
+            }
+        }
+        report.millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
     }
-    report.millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(report)
 }
 
 /// Pods that a type could have addresses for: a prefix in each secondary position of each ENI.

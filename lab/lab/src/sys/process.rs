@@ -1,6 +1,6 @@
 //! Starting programs inside namespaces and waiting for them, with an end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -99,6 +99,30 @@ pub fn pidfd(child: &Child) -> io::Result<OwnedFd> {
         let fd = libc::syscall(libc::SYS_pidfd_open, child.id() as libc::pid_t, 0);
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as libc::c_int)) }
     }
+}
+
+/// A process and everything that descends from it, by the numbers of this PID namespace.
+#[must_use]
+pub fn family(of: u32) -> BTreeSet<u32> {
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<_> = numbers.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut family = BTreeSet::from([of]);
+    loop {
+        let before = family.len();
+        let children: Vec<_> =
+            parents.iter().filter(|(_, parent)| family.contains(parent)).map(|(pid, _)| *pid).collect();
+        family.extend(children);
+        if family.len() == before {
+            return family;
+        }
+    }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, which may contain anything: state, parent.
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Feeds and empties the pipes until the process has ended. What it wrote before its end is all there; a grandchild that keeps a

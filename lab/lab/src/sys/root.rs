@@ -96,10 +96,10 @@ pub fn enter(plan: &RootPlan) -> Result<(), RootError> {
     programs(root, plan)?;
     write(&root.join("etc/hostname"), format!("{}\n", plan.hostname).as_bytes(), 0o644)?;
     write(&root.join("run/xtables.lock"), b"", 0o600)?;
-    for file in &plan.files {
-        place(root, file)?;
-    }
-    pivot(root)
+    let files = plan.files.iter().map(|file| Ok((file, content(file)?))).collect::<Result<Vec<_>, RootError>>()?;
+    pivot(root)?;
+    // Only now: on the way to a file may be links (`/var/run`), which before would have led into the host.
+    files.into_iter().try_for_each(|(file, bytes)| place(file, &bytes))
 }
 
 /// The host's top-level directories, but for those the node has itself.
@@ -232,18 +232,22 @@ fn programs(root: &Path, plan: &RootPlan) -> Result<(), RootError> {
     Ok(())
 }
 
-fn place(root: &Path, file: &PlacedFile) -> Result<(), RootError> {
-    let target = root.join(file.path.strip_prefix("/").unwrap_or(&file.path));
+/// What a file is to hold.
+fn content(file: &PlacedFile) -> Result<Vec<u8>, RootError> {
+    match &file.content {
+        Content::Text(text) => Ok(text.clone().into_bytes()),
+        Content::HostFile(path) => fs::read(path).map_err(file_error("read", path)),
+    }
+}
+
+fn place(file: &PlacedFile, bytes: &[u8]) -> Result<(), RootError> {
+    let target = Path::new("/").join(&file.path);
     if let Some(parent) = target.parent() {
         make_dir(parent, 0o755)?;
     }
-    let bytes = match &file.content {
-        Content::Text(text) => text.clone().into_bytes(),
-        Content::HostFile(path) => fs::read(path).map_err(file_error("read", path))?,
-    };
     // What stands there may be a link into the host's own file.
     fs::remove_file(&target).ok();
-    write(&target, &bytes, file.mode)
+    write(&target, bytes, file.mode)
 }
 
 /// The root becomes `/`; the old one is let go.

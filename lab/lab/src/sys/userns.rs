@@ -38,6 +38,24 @@ pub enum UserNamespaceError {
 /// # Errors
 /// [`UserNamespaceError::Forbidden`] with the way out.
 pub fn leave_the_host() -> Result<(), UserNamespaceError> {
+    let rest = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    leave(rest, "mount, network and PID namespaces")
+}
+
+/// Leaves the host's network only: the caller is root of a new user namespace and of a new, empty network. Must be called while the
+/// process has a single thread; it may have more afterwards.
+///
+/// # Errors
+/// [`UserNamespaceError::Forbidden`] with the way out.
+pub fn leave_the_network() -> Result<(), UserNamespaceError> {
+    leave(CloneFlags::CLONE_NEWNET, "a network namespace")
+}
+
+fn leave(spaces: CloneFlags, what: &'static str) -> Result<(), UserNamespaceError> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     let forbidden = |what| move |cause| UserNamespaceError::Forbidden { uid, what, cause };
     match unshare(CloneFlags::CLONE_NEWUSER) {
@@ -45,12 +63,7 @@ pub fn leave_the_host() -> Result<(), UserNamespaceError> {
         Err(_) if uid.is_root() => {}
         Err(errno) => return Err(forbidden("a user namespace")(errno.into())),
     }
-    let rest = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
-    unshare(rest).map_err(|errno: Errno| forbidden("mount, network and PID namespaces")(errno.into()))
+    unshare(spaces).map_err(|errno: Errno| forbidden(what)(errno.into()))
 }
 
 fn become_root(uid: Uid, gid: Gid) -> io::Result<()> {

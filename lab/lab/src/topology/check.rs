@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use vpc_model::{Subnet, instance_limits};
 
+use super::cloud::{NODE_ROLE, checked_reservations};
 use super::file::{CommandFile, FileFile, NatGatewayFile, NodeFile, SubnetFile};
+use super::objects;
 use super::outside::{Endpoint, ON_PREMISES, Outside};
 use super::{
     Command, Content, NatGateway, NodeSpec, PlacedFile, RouteTable, SubnetSpec, Target, Topology, TopologyFile,
@@ -22,6 +24,8 @@ const PRIVATE: &str = "private";
 const KERNEL_DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Bandwidths a node can be held to, in Mbit/s: what the kernel's 32 bits of bytes per second hold.
 const BANDWIDTHS: std::ops::RangeInclusive<u32> = 1..=34_000;
+/// Pods of a node that use its own network: the CNI and the proxy.
+const HOST_PODS: u32 = 2;
 /// Longest node name: a host name's limit.
 const LONGEST_NAME: usize = 63;
 
@@ -133,6 +137,7 @@ impl TopologyFile {
         let subnets = self.subnets(&zones, &cidrs, &route_tables)?;
         public_subnets(&nat_gateways, &subnets, &route_tables)?;
         let nat_gateways = place_gateways(nat_gateways, &subnets, self.public_pool.0)?;
+        let security_groups = self.groups()?;
         let nodes = self.nodes(&subnets)?;
         let endpoints = self.endpoints(&outside.services, &subnets)?;
         let hosts: Vec<_> =
@@ -150,6 +155,7 @@ impl TopologyFile {
             subnets,
             route_tables,
             nat_gateways,
+            security_groups,
             peerings: outside.peerings,
             on_premises: outside.on_premises,
             services: outside.services,
@@ -157,6 +163,9 @@ impl TopologyFile {
             names: outside.names,
             link_local_pps: self.checked_link_local()?,
             nodes,
+            template: self.equipped(&NodeFile::default())?,
+            cloud: self.cloud_settings()?,
+            objects: objects::resolved(self)?,
         })
     }
 
@@ -321,6 +330,8 @@ impl TopologyFile {
                 cidr,
                 route_table,
                 map_public_ip: subnet.map_public_ip.unwrap_or(subnet.public),
+                reservations: checked_reservations(&field("reservations"), cidr, &subnet.reservations)?,
+                tags: subnet.tags.clone(),
             });
         }
         if done.is_empty() { value("subnets", "a VPC has at least one subnet") } else { Ok(done) }
@@ -332,7 +343,6 @@ impl TopologyFile {
 
     fn node(&self, node: &NodeFile, subnets: &[SubnetSpec]) -> Result<NodeSpec> {
         let field = |key: &str| format!("nodes.{}.{key}", node.name);
-        let defaults = &self.node_defaults;
         checked_node_name(&node.name)?;
         let Some(subnet) = subnets.iter().find(|subnet| subnet.name == node.subnet) else {
             return unknown(field("subnet"), "subnet", &node.subnet, subnets.iter().map(|s| s.name.as_str()));
@@ -340,6 +350,14 @@ impl TopologyFile {
         if let Some(address) = node.private_ip {
             free_in(&field("private_ip"), subnet, address)?;
         }
+        self.equipped(node)
+    }
+
+    /// A node with everything that its own keys and the defaults give it. One without a name stands for the defaults alone.
+    fn equipped(&self, node: &NodeFile) -> Result<NodeSpec> {
+        let owner = if node.name.is_empty() { "node_defaults".to_owned() } else { format!("nodes.{}", node.name) };
+        let field = |key: &str| format!("{owner}.{key}");
+        let defaults = &self.node_defaults;
         let instance_type = node.instance_type.as_ref().or(defaults.instance_type.as_ref());
         let instance_type = instance_type.map_or("m5.large", String::as_str);
         if instance_limits(instance_type).is_none() {
@@ -352,6 +370,7 @@ impl TopologyFile {
         if !(1..=64).contains(&hop_limit) {
             return value(field("hop_limit"), format!("{hop_limit} is not possible: expected 1 to 64"));
         }
+        let groups = node.security_groups.as_ref().or(defaults.security_groups.as_ref()).map_or(&[][..], Vec::as_slice);
         let bandwidth_mbps = node.bandwidth_mbps.or(defaults.bandwidth_mbps);
         if let Some(mbps) = bandwidth_mbps.filter(|mbps| !BANDWIDTHS.contains(mbps)) {
             let (least, most) = (BANDWIDTHS.start(), BANDWIDTHS.end());
@@ -375,10 +394,17 @@ impl TopologyFile {
             subnet: node.subnet.clone(),
             private_ip: node.private_ip,
             public_ip: node.public_ip,
+            security_groups: self.groups_of(field("security_groups"), groups)?,
             hop_limit,
+            role: node.role.as_ref().or(defaults.role.as_ref()).map_or(NODE_ROLE, String::as_str).to_owned(),
+            tokens_required: node.tokens_required.or(defaults.tokens_required).unwrap_or(true),
+            metadata_tags: node.metadata_tags.or(defaults.metadata_tags).unwrap_or(false),
+            tags: defaults.tags.iter().chain(&node.tags).map(|(key, tag)| (key.clone(), tag.clone())).collect(),
             bandwidth_mbps,
+            max_pods: node.max_pods.or(defaults.max_pods).unwrap_or_else(|| most_pods(instance_type)),
             init: init.map(|command| checked_command(&field("init"), command)).transpose()?.flatten(),
             daemon: checked_command(&field("daemon"), daemon)?,
+            restart: node.restart.or(defaults.restart).unwrap_or_default(),
             plugin: node.plugin.as_ref().or(defaults.plugin.as_ref()).map(|path| self.base.join(path)),
             files: files.collect::<Result<_>>()?,
             env,
@@ -491,7 +517,7 @@ fn checked_public_ips(
             return value(field, format!("{address} is inside the VPC's {cidr}: {expected}"));
         }
         if hosts.contains(&address) {
-            return value(field, format!("{address} is that of a public host or service: {expected}"));
+            return value(field, format!("{address} is that of a host in `public_hosts` or `services`: {expected}"));
         }
         if odd(address) {
             return value(field, format!("{address} is no address of the internet: {expected}"));
@@ -548,7 +574,8 @@ pub(super) fn free_in(field: &str, subnet: &SubnetSpec, address: Ipv4Addr) -> Re
     Ok(())
 }
 
-fn checked_node_name(name: &str) -> Result<()> {
+/// Whether a node can have this name: it is also its host name, a directory and a word of commands.
+pub(crate) fn checked_node_name(name: &str) -> Result<()> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !letters || name.starts_with('-') || name.len() > LONGEST_NAME {
         let problem = format!(
@@ -586,4 +613,9 @@ fn host_mode(field: &str, path: &Path) -> Result<u32> {
         Ok(meta) => Ok(meta.permissions().mode() & 0o7777),
         Err(e) => value(field, format!("{}: {e}", path.display())),
     }
+}
+
+/// As many pods as EKS lets a node of that type have: one for each secondary address, and those on the node's own network.
+fn most_pods(instance_type: &str) -> u32 {
+    instance_limits(instance_type).map_or(HOST_PODS, |limits| limits.max_enis * limits.slots_per_eni() + HOST_PODS)
 }

@@ -10,6 +10,8 @@ use ipnet::Ipv4Net;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::cloud::{Ec2File, ImdsFile, ReservationFile, RoleFile};
+use super::groups::SecurityGroupFile;
 use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, ServiceFile};
 use super::{READY, TopologyError};
 
@@ -26,6 +28,19 @@ pub struct TopologyFile {
     /// How long EC2 and IMDS take: `instant` (default) or `aws`.
     #[serde(default)]
     pub profile: ProfileName,
+    /// Latencies that differ from the profile's, in milliseconds: `attach = [500, 1200]`, or `[500, 1200, 9000]` where one in a hundred
+    /// takes up to the third.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency: BTreeMap<String, Vec<u64>>,
+    /// How EC2's API behaves.
+    #[serde(default)]
+    pub ec2: Ec2File,
+    /// How the metadata service behaves.
+    #[serde(default)]
+    pub imds: ImdsFile,
+    /// IAM roles and what they may do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<RoleFile>,
     /// Where addresses, MACs and latencies come from: same seed, same world. Default 1.
     #[serde(default = "default_seed")]
     pub seed: u64,
@@ -46,6 +61,9 @@ pub struct TopologyFile {
     /// NAT gateways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nat_gateways: Vec<NatGatewayFile>,
+    /// Security groups beside the VPC's default group, which lets its members reach each other and everything go out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security_groups: Vec<SecurityGroupFile>,
     /// Other VPCs that can be reached by peering.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peerings: Vec<PeeringFile>,
@@ -72,6 +90,10 @@ pub struct TopologyFile {
     /// Nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeFile>,
+    /// Objects that the Kubernetes API has from the start, as in a manifest: `apiVersion`, `kind`, `metadata` and what else the kind
+    /// has. In any text, `${subnet.NAME}` and `${group.NAME}` stand for the id of the subnet or security group of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<serde_json::Value>,
     /// Directory that relative host paths start from: that of the file, or the current one.
     #[serde(skip)]
     pub base: PathBuf,
@@ -105,6 +127,12 @@ pub struct SubnetFile {
     /// Whether instances started in it get a public address. Default: the value of `public`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map_public_ip: Option<bool>,
+    /// Parts of it that are kept for a purpose: `{ cidr = "10.20.8.64/26", kind = "prefix" }` or `"explicit"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<ReservationFile>,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// `[[route_tables]]`
@@ -151,12 +179,30 @@ pub struct NodeDefaults {
     /// Instance type. Default `m5.large`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_type: Option<String>,
+    /// Names of the security groups of the primary ENI, at most 5. Default: `["default"]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
     /// IMDS hop limit, 1 to 64. Default 1, as EC2's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_mbps: Option<u32>,
+    /// Pods that the Kubernetes API puts on it at most. Default: as many as its ENIs have secondary addresses for, and two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pods: Option<u32>,
+    /// IAM role of its instance. Default `node-role`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Whether IMDS answers only with a token (IMDSv2). Default true; `false` lets version 1 work too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_required: Option<bool>,
+    /// Whether IMDS shows the instance's tags. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_tags: Option<bool>,
+    /// Tags of the instance, beside its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -166,6 +212,9 @@ pub struct NodeDefaults {
     /// The node daemon. Default `{ command = ["/app/aws-k8s-agent"] }`; `{ command = [] }`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` (default) leaves it so, `always` starts it again as kubelet does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary, placed in `/opt/cni/bin`. Default: `aws-cni` beside `vpc-lab`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -191,12 +240,30 @@ pub struct NodeFile {
     /// Instance type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_type: Option<String>,
+    /// Names of the security groups of the primary ENI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
     /// IMDS hop limit, 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s, 1 to 34000. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_mbps: Option<u32>,
+    /// Pods that the Kubernetes API puts on it at most. Default: as many as its ENIs have secondary addresses for, and two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pods: Option<u32>,
+    /// IAM role of its instance. Default `node-role`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Whether IMDS answers only with a token (IMDSv2). Default true; `false` lets version 1 work too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_required: Option<bool>,
+    /// Whether IMDS shows the instance's tags. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_tags: Option<bool>,
+    /// Tags of the instance, beside its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// Environment of the init command and the daemon.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -206,6 +273,9 @@ pub struct NodeFile {
     /// The node daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon: Option<CommandFile>,
+    /// What becomes of a daemon that ended: `never` or `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Host path of the CNI plugin binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PathBuf>,
@@ -240,6 +310,18 @@ pub struct FileFile {
     /// Permission bits. Default: those of `source`, or `0o644`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "permission_bits")]
     pub mode: Option<u32>,
+}
+
+/// What becomes of a node's daemon that ended without being told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// Nothing: somebody starts it again, or nobody.
+    #[default]
+    Never,
+    /// It is started again as kubelet does with a container: at once, then after 10 s, 20 s and so on up to 5 minutes; at once
+    /// again when it has run for 10 minutes.
+    Always,
 }
 
 /// How long EC2 and IMDS take.

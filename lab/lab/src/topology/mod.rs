@@ -9,7 +9,10 @@
 //! A [`Topology`] has every default filled in and every reference checked, so nothing behind it checks again.
 
 mod check;
+mod cloud;
 mod file;
+mod groups;
+mod objects;
 mod outside;
 mod ready;
 mod world;
@@ -23,10 +26,13 @@ use serde::{Deserialize, Serialize};
 use vpc_model::Subnet;
 
 pub use check::TopologyError;
+pub(crate) use check::checked_node_name;
+pub use cloud::{CloudSettings, Ec2File, ImdsFile, ReservationFile, RoleFile, Switch};
 pub use file::{
-    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, RouteFile, RouteTableFile,
-    SubnetFile, TopologyFile, VpcFile,
+    Cidr, CommandFile, FileFile, NatGatewayFile, NodeDefaults, NodeFile, ProfileName, Restart, RouteFile,
+    RouteTableFile, SubnetFile, TopologyFile, VpcFile,
 };
+pub use groups::{DEFAULT_GROUP, EgressFile, IngressFile, SecurityGroup, SecurityGroupFile};
 pub use ready::{READY, Ready};
 
 pub use outside::{
@@ -72,8 +78,16 @@ pub struct Topology {
     pub names: BTreeMap<String, Vec<Ipv4Addr>>,
     /// Packets per second that an ENI may send to the link-local services; `None`: no limit.
     pub link_local_pps: Option<u32>,
+    /// Security groups, the default one first.
+    pub security_groups: Vec<SecurityGroup>,
     /// Nodes.
     pub nodes: Vec<NodeSpec>,
+    /// What a node is like that somebody launches while the lab runs: `node_defaults`, without a name and a subnet.
+    pub template: NodeSpec,
+    /// How EC2, IAM and IMDS behave.
+    pub cloud: CloudSettings,
+    /// Objects that the Kubernetes API has from the start.
+    pub objects: Vec<serde_json::Value>,
 }
 
 /// A subnet.
@@ -89,6 +103,10 @@ pub struct SubnetSpec {
     pub route_table: String,
     /// Whether instances started in it get a public address.
     pub map_public_ip: bool,
+    /// Parts of it that are kept for a purpose.
+    pub reservations: Vec<ReservationFile>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// A route table. The VPC's own CIDRs come before any of its routes, as on AWS.
@@ -142,16 +160,31 @@ pub struct NodeSpec {
     pub private_ip: Option<Ipv4Addr>,
     /// Public address mapped to it; `None`: one of the pool if the subnet maps public addresses.
     pub public_ip: Option<Ipv4Addr>,
+    /// Names of its primary ENI's security groups; empty: the default group.
+    pub security_groups: Vec<String>,
     /// How many hops an IMDS token answer may go. At 1 only the node itself gets one.
     pub hop_limit: u8,
+    /// IAM role of its instance.
+    pub role: String,
+    /// Whether IMDS answers only with a token.
+    pub tokens_required: bool,
+    /// Whether IMDS shows the instance's tags.
+    pub metadata_tags: bool,
+    /// Tags of the instance, beside its name.
+    pub tags: BTreeMap<String, String>,
     /// Bandwidth of each of its ENIs and in each direction, in Mbit/s; `None`: no limit.
     pub bandwidth_mbps: Option<u32>,
-    /// Environment of the init command and the daemon, beside `PATH`, `HOME`, `HOSTNAME` and `AWS_ENDPOINT_URL_EC2`.
+    /// Pods that the Kubernetes API puts on it at most.
+    pub max_pods: u32,
+    /// Environment of the init command and the daemon, beside `PATH`, `HOME`, `HOSTNAME`, `AWS_ENDPOINT_URL_EC2` and
+    /// the variables of in-cluster configuration.
     pub env: BTreeMap<String, String>,
     /// Run once before the daemon starts, as the init container is.
     pub init: Option<Command>,
     /// The node daemon; `None`: the node has none.
     pub daemon: Option<Command>,
+    /// What becomes of a daemon that ended by itself.
+    pub restart: Restart,
     /// Host path of the CNI plugin, placed in `/opt/cni/bin`; `None`: `aws-cni` beside `vpc-lab`, where there is one.
     pub plugin: Option<PathBuf>,
     /// Files to place before anything runs.

@@ -299,7 +299,7 @@ impl TopologyFile {
                     service: endpoint.service.clone(),
                     subnet: name.clone(),
                     private_ip: endpoint.private_ip,
-                    security_groups: endpoint.security_groups.clone(),
+                    security_groups: self.groups_of(field("security_groups"), &endpoint.security_groups)?,
                 });
             }
         }

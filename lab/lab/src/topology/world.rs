@@ -1,12 +1,12 @@
 //! The topology as EC2 knows it.
 
 use lab_cloud::{
-    EndpointSpec, InstanceSpec, NatGatewaySpec, PeeringSpec, RouteSpec, RouteTableSpec, RouteTarget, SecurityGroupSpec,
-    Tags, VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
+    EndpointSpec, InstanceSpec, NatGatewaySpec, PeeringSpec, RouteSpec, RouteTableSpec, RouteTarget, Tags,
+    VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
 };
 use vpc_model::InstanceId;
 
-use super::{Endpoint, NodeSpec, OnPremises, Peering, Target, Topology};
+use super::{Endpoint, NodeSpec, OnPremises, Peering, SecurityGroup, Target, Topology};
 
 /// The lab's account.
 const ACCOUNT: &str = "123456789012";
@@ -30,11 +30,11 @@ impl Topology {
             route_tables: self.cloud_route_tables(),
             internet_gateway: Some(id_text("igw-", VPC_NAME)),
             nat_gateways: self.nat_gateways.iter().map(nat_gateway).collect(),
-            security_groups: vec![SecurityGroupSpec::default_group("default")],
+            security_groups: self.security_groups.iter().map(SecurityGroup::cloud).collect(),
             peerings: self.peerings.iter().map(peering).collect(),
             virtual_gateway: self.on_premises.as_ref().map(|network| self.virtual_gateway(network)),
             endpoints: self.endpoints.iter().map(|endpoint| self.cloud_endpoint(endpoint)).collect(),
-            roles: Vec::new(),
+            roles: self.roles(),
             instances: self.nodes.iter().map(instance).collect(),
             public_pool: self.public_pool,
         }
@@ -122,7 +122,12 @@ impl NodeSpec {
 
 fn subnet(spec: &super::SubnetSpec) -> lab_cloud::SubnetSpec {
     let plain = lab_cloud::SubnetSpec::new(&spec.name, spec.cidr, &spec.zone);
-    lab_cloud::SubnetSpec { map_public_ip: spec.map_public_ip, ..plain }
+    lab_cloud::SubnetSpec {
+        map_public_ip: spec.map_public_ip,
+        reservations: super::cloud::reservations(&spec.reservations),
+        tags: spec.tags.clone(),
+        ..plain
+    }
 }
 
 fn nat_gateway(gateway: &super::NatGateway) -> NatGatewaySpec {
@@ -143,6 +148,11 @@ fn instance(node: &NodeSpec) -> InstanceSpec {
         private_ip: node.private_ip,
         public_ip: node.public_ip,
         hop_limit: node.hop_limit,
+        role: Some(node.role.clone()),
+        tokens_required: node.tokens_required,
+        metadata_tags: node.metadata_tags,
+        tags: node.tags.clone(),
+        security_groups: node.security_groups.iter().map(|name| id_for(name)).collect(),
         ..InstanceSpec::new(&node.name, &node.instance_type, id_for(&node.subnet))
     }
 }

@@ -15,6 +15,11 @@ use vpc_model::{AttachmentId, DeviceIndex, EniId};
 
 /// Calls EC2 from a node with the account's keys.
 pub(crate) fn call<A: Action>(lab: &Lab, node: &str, request: &A) -> Result<A::Response, ErrorAnswer> {
+    attempt(lab, node, request).expect("an answer")
+}
+
+/// As [`call`]; `None`: there was no answer.
+pub(crate) fn attempt<A: Action>(lab: &Lab, node: &str, request: &A) -> Option<Result<A::Response, ErrorAnswer>> {
     let form = request.query().encode();
     let url = format!("http://{EC2_ADDRESS}/");
     let keys = Credentials::new(lab_cloud::ACCESS_KEY, lab_cloud::SECRET_KEY, None, None, "test");
@@ -26,12 +31,12 @@ pub(crate) fn call<A: Action>(lab: &Lab, node: &str, request: &A) -> Result<A::R
     );
     let talk = format!("exec 3<>/dev/tcp/{EC2_ADDRESS}/80; cat >&3; cat <&3");
     let output = lab.run_with_input(&Place::Node(node.to_owned()), &["bash", "-c", &talk], text.as_bytes()).unwrap();
-    let (head, body) = output.stdout.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{output:?}"));
-    if head.starts_with("HTTP/1.1 200 ") {
+    let (head, body) = output.stdout.split_once("\r\n\r\n")?;
+    Some(if head.starts_with("HTTP/1.1 200 ") {
         Ok(answer_from_xml::<A>(body).unwrap_or_else(|e| panic!("{e}: {body}")).body)
     } else {
         Err(ErrorAnswer::from_xml(body).unwrap_or_else(|e| panic!("{e}: {head}\n{body}")))
-    }
+    })
 }
 
 /// A new ENI in a subnet with so many secondary addresses.

@@ -2,8 +2,11 @@
 #![allow(dead_code)]
 
 pub(crate) mod ec2;
+pub(crate) mod faults;
 pub(crate) mod nobody;
+pub(crate) mod sandbox;
 pub(crate) mod traces;
+pub(crate) mod vpc;
 pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ use lab_serve::{Delivery, ImdsCallers, ImdsOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
-use vpc_aws::ec2::{Client, Credentials, SharedCredentialsProvider};
+use vpc_aws::ec2::{Client, Credentials, SharedCredentialsProvider, signature};
 use vpc_aws::{Ec2Settings, ImdsSettings};
 
 pub(crate) fn listener() -> TcpListener {
@@ -42,7 +42,12 @@ pub(crate) fn serve(spec: WorldSpec, profile: Profile) -> Served {
 
 /// Served to a fabric of the caller's own.
 pub(crate) fn serve_with_fabric(spec: WorldSpec, profile: Profile) -> (Served, Receiver<Delivery>) {
-    let (cloud, deliveries) = lab_serve::start(spec, Setup { profile, ..Setup::default() }).unwrap();
+    serve_setup(spec, Setup { profile, ..Setup::default() })
+}
+
+/// Served with a setup of the caller's own.
+pub(crate) fn serve_setup(spec: WorldSpec, setup: Setup) -> (Served, Receiver<Delivery>) {
+    let (cloud, deliveries) = lab_serve::start(spec, setup).unwrap();
     let ec2 = serve_ec2(cloud.clone(), listener()).unwrap();
     let callers = ImdsCallers::Fixed(lab_cloud::id_for("node-1"));
     let imds = serve_imds(cloud.clone(), listener(), ImdsOptions { callers, routers_between: 0 }).unwrap();
@@ -99,6 +104,11 @@ impl Plain {
     }
 
     async fn read(&mut self) -> Got {
+        self.read_or_end().await.expect("an answer before the server hangs up")
+    }
+
+    /// An answer; `None`: the server closes the connection without a single byte.
+    pub(crate) async fn read_or_end(&mut self) -> Option<Got> {
         let mut bytes = Vec::new();
         loop {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -107,14 +117,36 @@ impl Plain {
                 let length: usize = header(&head, "content-length").unwrap_or_default().parse().unwrap_or(0);
                 if body.len() >= length {
                     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-                    return Got { status, head, body: body.to_owned() };
+                    return Some(Got { status, head, body: body.to_owned() });
                 }
             }
-            assert_ne!(self.0.read_buf(&mut bytes).await.unwrap(), 0, "the server hung up after `{text}`");
+            if self.0.read_buf(&mut bytes).await.unwrap() == 0 {
+                assert_eq!(text, "", "the server hung up in the middle");
+                return None;
+            }
         }
     }
 }
 
 pub(crate) fn header(head: &str, name: &str) -> Option<String> {
     head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned))
+}
+
+/// Signs a form with the account's key as a client would and sends it once; `None`: the connection is closed instead.
+pub(crate) async fn post_signed(ec2: &Server, form: &str) -> Option<Got> {
+    let credentials = Credentials::new(lab_cloud::ACCESS_KEY, lab_cloud::SECRET_KEY, None, None, "test");
+    post_signed_by(ec2, form, &credentials).await
+}
+
+/// The same with other credentials.
+pub(crate) async fn post_signed_by(ec2: &Server, form: &str, credentials: &Credentials) -> Option<Got> {
+    let now = std::time::SystemTime::now();
+    let target = format!("{}/", url(ec2));
+    let headers = signature::sign(&target, &[], form.as_bytes(), "us-west-2", credentials, now).unwrap();
+    let mut plain = Plain::connect(ec2.address()).await;
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let (host, length) = (ec2.address(), form.len());
+    let request = format!("POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n{headers}\r\n{form}");
+    plain.0.write_all(request.as_bytes()).await.unwrap();
+    plain.read_or_end().await
 }

@@ -1,4 +1,4 @@
-//! Instances and instance types.
+//! Instances as EC2 shows them.
 
 use std::net::Ipv4Addr;
 
@@ -8,36 +8,22 @@ use super::interface::{
     AttachmentStatus, ConnectionTrackingConfiguration, GroupIdentifier, InterfaceType, Ipv4PrefixEntry,
     Ipv6AddressOfInterface, Ipv6PrefixEntry, NetworkInterfaceStatus,
 };
-use super::query::request;
+use super::listing::listing;
 use super::scalar::{Timestamp, words};
-use super::tags::{Filter, Tag};
+use super::tags::Tag;
 use super::xml::xml_shape;
 
-request! {
+listing! {
     /// Lists instances.
     #[derive(Default)]
-    DescribeInstances -> DescribeInstancesResponse {
+    DescribeInstances {
         /// The instances; empty = all that pass the filters.
         instance_ids: Vec<InstanceId> = "InstanceId",
-        /// Conditions.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 1000.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
     }
-}
-
-xml_shape! {
     /// A page of instances, grouped by the launch they came from.
-    #[derive(Default)]
     DescribeInstancesResponse {
         /// The launches.
         reservations: Vec<Reservation> = "reservationSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
     }
 }
 
@@ -88,6 +74,62 @@ xml_shape! {
         network_interfaces: Vec<InstanceNetworkInterface> = "networkInterfaceSet",
         /// How its metadata service behaves.
         metadata_options: Option<InstanceMetadataOptions> = "metadataOptions",
+        /// The profile whose role it has.
+        iam_instance_profile: Option<IamInstanceProfile> = "iamInstanceProfile",
+        /// Whether EC2 drops packets that are not from or to the primary ENI's addresses.
+        source_dest_check: Option<bool> = "sourceDestCheck",
+        /// Its public name.
+        public_dns_name: Option<String> = "dnsName",
+        /// Name of its SSH key pair.
+        key_name: Option<String> = "keyName",
+        /// Its number among those launched by the same call, from 0.
+        ami_launch_index: Option<u32> = "amiLaunchIndex",
+        /// The client token of its launch.
+        client_token: Option<String> = "clientToken",
+        /// Whether it is measured in detail.
+        monitoring: Option<Monitoring> = "monitoring",
+        /// Why it is in its state, for people.
+        state_transition_reason: Option<String> = "reason",
+        /// Why it is in its state.
+        state_reason: Option<StateReason> = "stateReason",
+    }
+}
+
+xml_shape! {
+    /// The profile whose role an instance has.
+    IamInstanceProfile {
+        /// `arn:aws:iam::<account>:instance-profile/<name>`.
+        arn: Option<String> = "arn",
+        /// Its id (`AIPA…`).
+        id: Option<String> = "id",
+    }
+}
+
+xml_shape! {
+    /// Whether an instance is measured in detail.
+    Monitoring {
+        /// `disabled`, `disabling`, `enabled` or `pending`.
+        state: String = "state",
+    }
+}
+
+xml_shape! {
+    /// Why an instance is in its state.
+    StateReason {
+        /// For example `Client.UserInitiatedShutdown`.
+        code: String = "code",
+        /// For people.
+        message: Option<String> = "message",
+    }
+}
+
+xml_shape! {
+    /// Where an instance is in its life.
+    InstanceState {
+        /// The low byte says the same as the name.
+        code: u32 = "code",
+        /// The name.
+        name: InstanceStateName = "name",
     }
 }
 
@@ -111,21 +153,13 @@ words! {
 }
 
 xml_shape! {
-    /// Where an instance is in its life.
-    InstanceState {
-        /// The low byte says the same as the name.
-        code: u32 = "code",
-        /// The name.
-        name: InstanceStateName = "name",
-    }
-}
-
-xml_shape! {
     /// Where an instance runs.
     #[derive(Default)]
     Placement {
-        /// The zone.
+        /// The zone by name.
         availability_zone: Option<String> = "availabilityZone",
+        /// The zone by id.
+        availability_zone_id: Option<String> = "availabilityZoneId",
         /// `default`, `dedicated` or `host`.
         tenancy: Option<String> = "tenancy",
     }
@@ -141,6 +175,12 @@ xml_shape! {
         http_put_response_hop_limit: Option<u32> = "httpPutResponseHopLimit",
         /// `enabled` or `disabled`.
         http_endpoint: Option<String> = "httpEndpoint",
+        /// `pending` or `applied`.
+        state: Option<String> = "state",
+        /// `enabled` or `disabled`: whether it is reached by IPv6, too.
+        http_protocol_ipv6: Option<String> = "httpProtocolIpv6",
+        /// `enabled` or `disabled`: whether it shows the instance's tags.
+        instance_metadata_tags: Option<String> = "instanceMetadataTags",
     }
 }
 
@@ -232,82 +272,58 @@ xml_shape! {
     }
 }
 
-request! {
-    /// Lists what instance types can do.
+listing! {
+    /// Lists how instances do.
     #[derive(Default)]
-    DescribeInstanceTypes -> DescribeInstanceTypesResponse {
-        /// The types; empty = all that pass the filters.
-        instance_types: Vec<String> = "InstanceType",
-        /// Conditions.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 100.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
+    DescribeInstanceStatus {
+        /// The instances; empty = all that pass the filters.
+        instance_ids: Vec<InstanceId> = "InstanceId",
+        /// Whether instances that do not run are listed, too.
+        include_all_instances: Option<bool> = "IncludeAllInstances",
+    }
+    /// A page of instances.
+    DescribeInstanceStatusResponse {
+        /// The instances.
+        instance_statuses: Vec<InstanceStatus> = "instanceStatusSet",
     }
 }
 
 xml_shape! {
-    /// A page of instance types.
-    #[derive(Default)]
-    DescribeInstanceTypesResponse {
-        /// The types.
-        instance_types: Vec<InstanceTypeInfo> = "instanceTypeSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
-    }
-}
-
-xml_shape! {
-    /// What a type can do.
-    InstanceTypeInfo {
-        /// Its name.
-        instance_type: String = "instanceType",
-        /// Whether the instance is the bare machine.
-        bare_metal: Option<bool> = "bareMetal",
-        /// `nitro` or `xen`; absent on bare metal.
-        hypervisor: Option<String> = "hypervisor",
-        /// Its network.
-        network_info: Option<NetworkInfo> = "networkInfo",
-    }
-}
-
-xml_shape! {
-    /// The network of a type.
-    NetworkInfo {
-        /// For people.
-        network_performance: Option<String> = "networkPerformance",
-        /// ENIs over all cards.
-        maximum_network_interfaces: Option<u32> = "maximumNetworkInterfaces",
-        /// Cards.
-        maximum_network_cards: Option<u32> = "maximumNetworkCards",
-        /// The card with the primary ENI.
-        default_network_card_index: Option<CardIndex> = "defaultNetworkCardIndex",
-        /// The cards.
-        network_cards: Vec<NetworkCardInfo> = "networkCards",
-        /// IPv4 addresses of an ENI, the primary one included.
-        ipv4_addresses_per_interface: Option<u32> = "ipv4AddressesPerInterface",
-        /// IPv6 addresses of an ENI.
-        ipv6_addresses_per_interface: Option<u32> = "ipv6AddressesPerInterface",
-        /// Whether ENIs may have IPv6 addresses.
-        ipv6_supported: Option<bool> = "ipv6Supported",
-        /// `unsupported`, `supported` or `required`.
-        ena_support: Option<String> = "enaSupport",
-        /// Whether an EFA is possible.
-        efa_supported: Option<bool> = "efaSupported",
-    }
-}
-
-xml_shape! {
-    /// A network card of a type.
-    NetworkCardInfo {
+    /// How an instance does.
+    InstanceStatus {
         /// Which.
-        network_card_index: CardIndex = "networkCardIndex",
-        /// For people.
-        network_performance: Option<String> = "networkPerformance",
-        /// ENIs it takes, the primary one included.
-        maximum_network_interfaces: Option<u32> = "maximumNetworkInterfaces",
+        instance_id: InstanceId = "instanceId",
+        /// Its zone by name.
+        availability_zone: Option<String> = "availabilityZone",
+        /// Its zone by id.
+        availability_zone_id: Option<String> = "availabilityZoneId",
+        /// Where it is in its life.
+        instance_state: InstanceState = "instanceState",
+        /// Checks of the guest.
+        instance_status: Option<StatusSummary> = "instanceStatus",
+        /// Checks of the host.
+        system_status: Option<StatusSummary> = "systemStatus",
+        /// Checks of its volumes.
+        attached_ebs_status: Option<StatusSummary> = "attachedEbsStatus",
+    }
+}
+
+xml_shape! {
+    /// What a kind of checks says.
+    StatusSummary {
+        /// `ok`, `impaired`, `initializing`, `insufficient-data` or `not-applicable`.
+        status: String = "status",
+        /// The checks.
+        details: Vec<StatusDetail> = "details",
+    }
+}
+
+xml_shape! {
+    /// What a check says.
+    StatusDetail {
+        /// `reachability`.
+        name: String = "name",
+        /// `passed`, `failed`, `initializing` or `insufficient-data`.
+        status: String = "status",
     }
 }

@@ -8,66 +8,22 @@ use vpc_model::{
     VpcId,
 };
 
+use super::listing::listing;
 use super::scalar::{Timestamp, words};
 use super::tags::Tag;
 use super::xml::xml_shape;
 
-words! {
-    open
-    /// Where an ENI is in its life.
-    NetworkInterfaceStatus {
-        /// Being created (shown by CreateNetworkInterface only).
-        Pending = "pending",
-        /// Attached to nothing.
-        Available = "available",
-        /// Tied to an elastic IP but to no instance.
-        Associated = "associated",
-        /// On its way to an instance.
-        Attaching = "attaching",
-        /// Attached.
-        InUse = "in-use",
-        /// On its way off an instance.
-        Detaching = "detaching",
+listing! {
+    /// Lists ENIs. Ids and `max_results` exclude each other; one unknown id fails the whole call.
+    #[derive(Default)]
+    DescribeNetworkInterfaces {
+        /// The ENIs; empty = all that pass the filters.
+        network_interface_ids: Vec<EniId> = "NetworkInterfaceId",
     }
-}
-
-words! {
-    open
-    /// Where an attachment is in its life.
-    AttachmentStatus {
-        /// Not yet there.
-        Attaching = "attaching",
-        /// There.
-        Attached = "attached",
-        /// Going away.
-        Detaching = "detaching",
-        /// Gone.
-        Detached = "detached",
-    }
-}
-
-words! {
-    open
-    /// What an ENI is for.
-    InterfaceType {
-        /// An ordinary ENI.
-        Interface = "interface",
-        /// Elastic Fabric Adapter with an IP device.
-        Efa = "efa",
-        /// Elastic Fabric Adapter without addresses.
-        EfaOnly = "efa-only",
-        /// Carries branch ENIs.
-        Trunk = "trunk",
-        /// One pod's ENI behind a trunk.
-        Branch = "branch",
-        /// A NAT gateway's.
-        NatGateway = "nat_gateway",
-        /// A network load balancer's.
-        NetworkLoadBalancer = "network_load_balancer",
-        /// A VPC endpoint's.
-        VpcEndpoint = "vpc_endpoint",
-        /// A Lambda function's.
-        Lambda = "lambda",
+    /// A page of ENIs.
+    DescribeNetworkInterfacesResponse {
+        /// The ENIs.
+        network_interfaces: Vec<NetworkInterface> = "networkInterfaceSet",
     }
 }
 
@@ -80,8 +36,10 @@ xml_shape! {
         subnet_id: SubnetId = "subnetId",
         /// Its VPC.
         vpc_id: VpcId = "vpcId",
-        /// The zone of its subnet.
+        /// The zone of its subnet by name.
         availability_zone: Option<String> = "availabilityZone",
+        /// The zone by id.
+        availability_zone_id: Option<String> = "availabilityZoneId",
         /// Free text given at creation.
         description: Option<String> = "description",
         /// The account it belongs to.
@@ -123,6 +81,50 @@ xml_shape! {
     }
 }
 
+words! {
+    open
+    /// Where an ENI is in its life.
+    NetworkInterfaceStatus {
+        /// Being created (shown by CreateNetworkInterface only).
+        Pending = "pending",
+        /// Attached to nothing.
+        Available = "available",
+        /// Tied to an elastic IP but to no instance.
+        Associated = "associated",
+        /// On its way to an instance.
+        Attaching = "attaching",
+        /// Attached.
+        InUse = "in-use",
+        /// On its way off an instance.
+        Detaching = "detaching",
+    }
+}
+
+words! {
+    open
+    /// What an ENI is for.
+    InterfaceType {
+        /// An ordinary ENI.
+        Interface = "interface",
+        /// Elastic Fabric Adapter with an IP device.
+        Efa = "efa",
+        /// Elastic Fabric Adapter without addresses.
+        EfaOnly = "efa-only",
+        /// Carries branch ENIs.
+        Trunk = "trunk",
+        /// One pod's ENI behind a trunk.
+        Branch = "branch",
+        /// A NAT gateway's.
+        NatGateway = "nat_gateway",
+        /// A network load balancer's.
+        NetworkLoadBalancer = "network_load_balancer",
+        /// A VPC endpoint's.
+        VpcEndpoint = "vpc_endpoint",
+        /// A Lambda function's.
+        Lambda = "lambda",
+    }
+}
+
 xml_shape! {
     /// How an ENI is tied to an instance.
     NetworkInterfaceAttachment {
@@ -142,6 +144,21 @@ xml_shape! {
         attach_time: Option<Timestamp> = "attachTime",
         /// Whether the ENI goes away with the instance.
         delete_on_termination: Option<bool> = "deleteOnTermination",
+    }
+}
+
+words! {
+    open
+    /// Where an attachment is in its life.
+    AttachmentStatus {
+        /// Not yet there.
+        Attaching = "attaching",
+        /// There.
+        Attached = "attached",
+        /// Going away.
+        Detaching = "detaching",
+        /// Gone.
+        Detached = "detached",
     }
 }
 

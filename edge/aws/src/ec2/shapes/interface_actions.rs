@@ -1,42 +1,15 @@
-//! The actions that change ENIs, and the one that lists them.
+//! The actions that create, attach, change and delete ENIs.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
 use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Prefix28, SecurityGroupId, SubnetId};
 
-use super::interface::{Ipv4PrefixEntry, NetworkInterface};
-use super::query::{param_shape, request};
+use super::interface::{GroupIdentifier, NetworkInterface, NetworkInterfaceAttachment};
+use super::query::{param_shape, request, shared_shape};
 use super::scalar::words;
-use super::tags::{Done, Filter, TagSpecification};
+use super::tags::{Done, TagSpecification};
 use super::xml::xml_shape;
-
-request! {
-    /// Lists ENIs. Ids and `max_results` exclude each other; one unknown id fails the whole call.
-    #[derive(Default)]
-    DescribeNetworkInterfaces -> DescribeNetworkInterfacesResponse {
-        /// The ENIs; empty = all that pass the filters.
-        network_interface_ids: Vec<EniId> = "NetworkInterfaceId",
-        /// Conditions.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 1000.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
-        /// Only ask whether it would be allowed.
-        dry_run: Option<bool> = "DryRun",
-    }
-}
-
-xml_shape! {
-    /// A page of ENIs.
-    #[derive(Default)]
-    DescribeNetworkInterfacesResponse {
-        /// The ENIs.
-        network_interfaces: Vec<NetworkInterface> = "networkInterfaceSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
-    }
-}
 
 words! {
     closed
@@ -59,6 +32,26 @@ param_shape! {
     Ipv4PrefixSpecification {
         /// The prefix.
         ipv4_prefix: Prefix28 = "Ipv4Prefix",
+    }
+}
+
+param_shape! {
+    /// An IPv6 /80 asked for by name.
+    #[derive(Copy)]
+    Ipv6PrefixSpecification {
+        /// The prefix.
+        ipv6_prefix: Ipv6Net = "Ipv6Prefix",
+    }
+}
+
+param_shape! {
+    /// An IPv6 address asked for by name.
+    #[derive(Copy)]
+    InstanceIpv6Address {
+        /// The address.
+        ipv6_address: Ipv6Addr = "Ipv6Address",
+        /// Whether it is to be the primary one.
+        is_primary_ipv6: Option<bool> = "IsPrimaryIpv6",
     }
 }
 
@@ -107,8 +100,14 @@ request! {
         ipv4_prefix_count: Option<u32> = "Ipv4PrefixCount",
         /// So many IPv6 addresses of EC2's choice.
         ipv6_address_count: Option<u32> = "Ipv6AddressCount",
+        /// Certain IPv6 addresses.
+        ipv6_addresses: Vec<InstanceIpv6Address> = "Ipv6Addresses",
         /// So many IPv6 /80s of EC2's choice.
         ipv6_prefix_count: Option<u32> = "Ipv6PrefixCount",
+        /// Certain IPv6 /80s.
+        ipv6_prefixes: Vec<Ipv6PrefixSpecification> = "Ipv6Prefix",
+        /// Whether the first IPv6 address is to be the primary one.
+        enable_primary_ipv6: Option<bool> = "EnablePrimaryIpv6",
         /// What it is for.
         interface_type: Option<NetworkInterfaceCreationType> = "InterfaceType",
         /// Tags it is born with.
@@ -136,7 +135,10 @@ impl CreateNetworkInterface {
             ipv4_prefixes: Vec::new(),
             ipv4_prefix_count: None,
             ipv6_address_count: None,
+            ipv6_addresses: Vec::new(),
             ipv6_prefix_count: None,
+            ipv6_prefixes: Vec::new(),
+            enable_primary_ipv6: None,
             interface_type: None,
             tag_specifications: Vec::new(),
             connection_tracking: None,
@@ -192,20 +194,20 @@ param_shape! {
     }
 }
 
-param_shape! {
-    /// A text to set.
+shared_shape! {
+    /// A text.
     AttributeValue {
         /// The text.
-        value: Option<String> = "Value",
+        value: Option<String> = "value",
     }
 }
 
-param_shape! {
-    /// A switch to set.
+shared_shape! {
+    /// A switch.
     #[derive(Copy)]
     AttributeBooleanValue {
         /// The switch.
-        value: Option<bool> = "Value",
+        value: Option<bool> = "value",
     }
 }
 
@@ -224,6 +226,10 @@ request! {
         source_dest_check: Option<AttributeBooleanValue> = "SourceDestCheck",
         /// Time limits of tracked connections.
         connection_tracking: Option<ConnectionTrackingSpecification> = "ConnectionTrackingSpecification",
+        /// Whether it gets a public address when it is attached.
+        associate_public_ip_address: Option<bool> = "AssociatePublicIpAddress",
+        /// Whether its first IPv6 address is to be the primary one.
+        enable_primary_ipv6: Option<bool> = "EnablePrimaryIpv6",
         /// Only ask whether it would be allowed.
         dry_run: Option<bool> = "DryRun",
     }
@@ -240,84 +246,57 @@ impl ModifyNetworkInterfaceAttribute {
             description: None,
             source_dest_check: None,
             connection_tracking: None,
+            associate_public_ip_address: None,
+            enable_primary_ipv6: None,
             dry_run: None,
         }
     }
 }
 
-request! {
-    /// Gives an ENI more addresses **or** prefixes. All or nothing. Not idempotent: EC2 takes no client token.
-    AssignPrivateIpAddresses -> AssignPrivateIpAddressesResponse {
-        /// The ENI.
-        network_interface_id: EniId = "NetworkInterfaceId",
-        /// So many addresses of EC2's choice.
-        secondary_private_ip_address_count: Option<u32> = "SecondaryPrivateIpAddressCount",
-        /// Certain addresses.
-        private_ip_addresses: Vec<Ipv4Addr> = "PrivateIpAddress",
-        /// So many /28s of EC2's choice.
-        ipv4_prefix_count: Option<u32> = "Ipv4PrefixCount",
-        /// Certain /28s.
-        ipv4_prefixes: Vec<Prefix28> = "Ipv4Prefix",
-        /// Whether addresses may be taken from another ENI.
-        allow_reassignment: Option<bool> = "AllowReassignment",
+words! {
+    closed
+    /// An attribute of an ENI.
+    NetworkInterfaceAttribute {
+        /// Its description.
+        Description = "description",
+        /// Its security groups.
+        GroupSet = "groupSet",
+        /// Its source check.
+        SourceDestCheck = "sourceDestCheck",
+        /// Its attachment.
+        Attachment = "attachment",
+        /// Whether it gets a public address when it is attached.
+        AssociatePublicIpAddress = "associatePublicIpAddress",
     }
 }
 
-impl AssignPrivateIpAddresses {
-    fn new(network_interface_id: EniId) -> Self {
-        Self {
-            network_interface_id,
-            secondary_private_ip_address_count: None,
-            private_ip_addresses: Vec::new(),
-            ipv4_prefix_count: None,
-            ipv4_prefixes: Vec::new(),
-            allow_reassignment: None,
-        }
-    }
-
-    /// So many addresses of EC2's choice.
-    #[must_use]
-    pub fn addresses(network_interface_id: EniId, count: u32) -> Self {
-        Self { secondary_private_ip_address_count: Some(count), ..Self::new(network_interface_id) }
-    }
-
-    /// So many /28s of EC2's choice.
-    #[must_use]
-    pub fn prefixes(network_interface_id: EniId, count: u32) -> Self {
-        Self { ipv4_prefix_count: Some(count), ..Self::new(network_interface_id) }
+request! {
+    /// Shows one attribute of an ENI.
+    DescribeNetworkInterfaceAttribute -> DescribeNetworkInterfaceAttributeResponse {
+        /// The ENI.
+        network_interface_id: EniId = "NetworkInterfaceId",
+        /// Which attribute; EC2 refuses a request without one.
+        attribute: Option<NetworkInterfaceAttribute> = "Attribute",
+        /// Only ask whether it would be allowed.
+        dry_run: Option<bool> = "DryRun",
     }
 }
 
 xml_shape! {
-    /// What the ENI got.
-    AssignPrivateIpAddressesResponse {
+    /// The attribute asked for; the others are absent.
+    DescribeNetworkInterfaceAttributeResponse {
         /// The ENI.
         network_interface_id: EniId = "networkInterfaceId",
-        /// The new addresses.
-        assigned_private_ip_addresses: Vec<AssignedPrivateIpAddress> = "assignedPrivateIpAddressesSet",
-        /// The new /28s.
-        assigned_ipv4_prefixes: Vec<Ipv4PrefixEntry> = "assignedIpv4PrefixSet",
-    }
-}
-
-xml_shape! {
-    /// An address just given.
-    #[derive(Copy, Hash)]
-    AssignedPrivateIpAddress {
-        /// The address.
-        private_ip_address: Ipv4Addr = "privateIpAddress",
-    }
-}
-
-request! {
-    /// Takes addresses or prefixes from an ENI; not the primary address.
-    UnassignPrivateIpAddresses -> Done {
-        /// The ENI.
-        network_interface_id: EniId = "NetworkInterfaceId",
-        /// The addresses.
-        private_ip_addresses: Vec<Ipv4Addr> = "PrivateIpAddress",
-        /// The /28s.
-        ipv4_prefixes: Vec<Prefix28> = "Ipv4Prefix",
+        /// Its attachment.
+        attachment: Option<NetworkInterfaceAttachment> = "attachment",
+        /// Its description.
+        description: Option<AttributeValue> = "description",
+        /// Its security groups.
+        groups: Option<Vec<GroupIdentifier>> = "groupSet",
+        /// Its source check.
+        source_dest_check: Option<AttributeBooleanValue> = "sourceDestCheck",
+        /// Whether it gets a public address when it is attached.
+        associate_public_ip_address: Option<bool> = "associatePublicIpAddress",
     }
 }
 

@@ -5,26 +5,37 @@
 //! field ([`query`] for requests, [`xml`] for answers). Members nobody here needs are left out: they are refused in
 //! requests ([`ParamError::Unknown`]) and passed over in answers.
 
-mod describe;
+mod addresses;
+mod catalogue;
+mod groups;
 mod instance;
+mod instance_types;
 mod interface;
 mod interface_actions;
-mod ipv6_actions;
+mod launch;
+mod listing;
 pub mod query;
-#[cfg(test)]
-pub(crate) mod sample;
+mod routes;
+#[cfg(any(test, feature = "samples"))]
+pub mod sample;
 pub mod scalar;
+mod subnets;
 mod tags;
 mod vpc;
 pub mod xml;
 
-pub use describe::*;
+pub use addresses::*;
+pub use catalogue::{ActionShape, Kind, Member};
+pub use groups::*;
 pub use instance::*;
+pub use instance_types::*;
 pub use interface::*;
 pub use interface_actions::*;
-pub use ipv6_actions::*;
+pub use launch::*;
 pub use query::{ParamError, Query, Reader, VERSION};
+pub use routes::*;
 pub use scalar::Timestamp;
+pub use subnets::*;
 pub use tags::*;
 pub use vpc::*;
 pub use xml::{Element, XmlError, XmlWriter};
@@ -47,8 +58,8 @@ pub trait Action: Sized {
     /// What is missing or wrong.
     fn read(from: &mut Reader<'_>) -> Result<Self, ParamError>;
 
-    /// The names of all its parameters, list entries as `N` (`Filter.N.Value.N`).
-    fn parameter_names() -> Vec<String>;
+    /// All its parameters, list entries as `N` (`Filter.N.Value.N`).
+    fn parameters() -> Vec<Member>;
 
     /// Reads a whole request strictly: a parameter that the action does not have is an error. `Action` is not looked at
     /// (see [`AnyRequest::from_query`]).
@@ -152,23 +163,6 @@ impl ErrorAnswer {
     }
 }
 
-/// What this layer knows of an action, for checks against EC2's published model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ActionShape {
-    /// The action's name.
-    pub name: &'static str,
-    /// Parameter names, list entries as `N`.
-    pub parameters: Vec<String>,
-    /// Paths of the answer's elements that hold text (`networkInterfaceSet/item/attachment/attachTime`).
-    pub elements: Vec<String>,
-}
-
-fn shape_of<A: Action>() -> ActionShape {
-    let mut elements = Vec::new();
-    A::Response::paths("", &mut elements);
-    ActionShape { name: A::NAME, parameters: A::parameter_names(), elements }
-}
-
 macro_rules! actions {
     ($($name:ident),* $(,)?) => {
         /// A request of any action.
@@ -255,10 +249,21 @@ macro_rules! actions {
             }
         })*
 
+        /// A request and an answer of every action, with values of all kinds: see [`sample`].
+        #[cfg(any(test, feature = "samples"))]
+        #[must_use]
+        pub fn samples(dice: &mut sample::Dice) -> Vec<(AnyRequest, AnyResponse)> {
+            use sample::Sample;
+            vec![$((
+                AnyRequest::$name($name::sample(dice)),
+                AnyResponse::$name(<$name as Action>::Response::sample(dice)),
+            ),)*]
+        }
+
         /// Every action with its parameters and elements.
         #[must_use]
         pub fn catalogue() -> Vec<ActionShape> {
-            vec![$(shape_of::<$name>(),)*]
+            vec![$(catalogue::shape_of::<$name>(),)*]
         }
     };
 }
@@ -266,21 +271,52 @@ macro_rules! actions {
 actions! {
     AssignIpv6Addresses,
     AssignPrivateIpAddresses,
+    AssociateRouteTable,
+    AssociateVpcCidrBlock,
     AttachNetworkInterface,
+    AuthorizeSecurityGroupEgress,
+    AuthorizeSecurityGroupIngress,
     CreateNetworkInterface,
+    CreateRoute,
+    CreateRouteTable,
+    CreateSecurityGroup,
+    CreateSubnet,
+    CreateSubnetCidrReservation,
     CreateTags,
     DeleteNetworkInterface,
+    DeleteRoute,
+    DeleteRouteTable,
+    DeleteSecurityGroup,
+    DeleteSubnet,
+    DeleteSubnetCidrReservation,
+    DeleteTags,
     DescribeAvailabilityZones,
+    DescribeInstanceStatus,
     DescribeInstanceTypes,
     DescribeInstances,
+    DescribeNetworkInterfaceAttribute,
     DescribeNetworkInterfaces,
     DescribeRouteTables,
+    DescribeSecurityGroupRules,
     DescribeSecurityGroups,
     DescribeSubnets,
     DescribeTags,
     DescribeVpcs,
     DetachNetworkInterface,
+    DisassociateRouteTable,
+    DisassociateVpcCidrBlock,
+    GetSubnetCidrReservations,
     ModifyNetworkInterfaceAttribute,
+    ModifySubnetAttribute,
+    RebootInstances,
+    ReplaceRoute,
+    ReplaceRouteTableAssociation,
+    RevokeSecurityGroupEgress,
+    RevokeSecurityGroupIngress,
+    RunInstances,
+    StartInstances,
+    StopInstances,
+    TerminateInstances,
     UnassignIpv6Addresses,
     UnassignPrivateIpAddresses,
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::catalogue::Member;
 use super::scalar::Scalar;
 
 /// The only version of the API spoken here.
@@ -184,8 +185,8 @@ pub trait Param: Sized {
     /// # Errors
     /// What is wrong in it.
     fn read(name: &str, from: &mut Reader<'_>) -> Result<Option<Self>, ParamError>;
-    /// The names of its parameters (list entries as `N`), for checks against the published model.
-    fn names(name: &str, out: &mut Vec<String>);
+    /// Its parameters (list entries as `N`), for checks against the published model.
+    fn parameters(name: &str, out: &mut Vec<Member>);
 }
 
 impl<T: Scalar> Param for T {
@@ -202,8 +203,8 @@ impl<T: Scalar> Param for T {
         };
         T::parse(text).map(Some).ok_or_else(invalid)
     }
-    fn names(name: &str, out: &mut Vec<String>) {
-        out.push(name.to_owned());
+    fn parameters(name: &str, out: &mut Vec<Member>) {
+        out.push(Member::of::<T>(name));
     }
 }
 
@@ -216,8 +217,8 @@ pub trait ParamField: Sized {
     /// # Errors
     /// What is missing or wrong.
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError>;
-    /// The names of its parameters.
-    fn field_names(name: &str, out: &mut Vec<String>);
+    /// Its parameters.
+    fn field_parameters(name: &str, out: &mut Vec<Member>);
 }
 
 impl<T: Param> ParamField for T {
@@ -227,8 +228,8 @@ impl<T: Param> ParamField for T {
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError> {
         T::read(name, from)?.ok_or_else(|| ParamError::Missing { name: name.to_owned() })
     }
-    fn field_names(name: &str, out: &mut Vec<String>) {
-        T::names(name, out);
+    fn field_parameters(name: &str, out: &mut Vec<Member>) {
+        T::parameters(name, out);
     }
 }
 
@@ -241,15 +242,19 @@ impl<T: Param> ParamField for Option<T> {
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError> {
         T::read(name, from)
     }
-    fn field_names(name: &str, out: &mut Vec<String>) {
-        T::names(name, out);
+    fn field_parameters(name: &str, out: &mut Vec<Member>) {
+        T::parameters(name, out);
     }
 }
 
 impl<T: Param> ParamField for Vec<T> {
     fn write_field(&self, name: &str, out: &mut Query) {
-        for (i, value) in self.iter().enumerate() {
-            value.write(&format!("{name}.{}", i + 1), out);
+        let mut next = 1;
+        for value in self {
+            let before = out.pairs.len();
+            value.write(&format!("{name}.{next}"), out);
+            // A structure without any member leaves no trace, and no gap either.
+            next += usize::from(out.pairs.len() > before);
         }
     }
     fn read_field(name: &str, from: &mut Reader<'_>) -> Result<Self, ParamError> {
@@ -259,15 +264,50 @@ impl<T: Param> ParamField for Vec<T> {
         }
         Ok(values)
     }
-    fn field_names(name: &str, out: &mut Vec<String>) {
-        T::names(&format!("{name}.N"), out);
+    fn field_parameters(name: &str, out: &mut Vec<Member>) {
+        T::parameters(&format!("{name}.N"), out);
     }
 }
 
-/// Whether a structure is present at all.
+/// Whether a structure is present at all. One without a name of its own always is.
 pub(crate) fn present(name: &str, from: &Reader<'_>) -> bool {
-    from.has_below(name)
+    name.is_empty() || from.has_below(name)
 }
+
+/// The parameter of a structure's member. A structure without a name (`""`) has its members directly in the request.
+/// Parameters begin with a capital letter, also where the element of an answer, from which `wire` may be taken, does not.
+pub(crate) fn member(name: &str, wire: &str) -> String {
+    let mut letters = wire.chars();
+    let capital = letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>();
+    if name.is_empty() { capital } else { format!("{name}.{capital}") }
+}
+
+/// Reads and writes a structure as parameters.
+macro_rules! impl_param {
+    ($name:ident { $($field:ident: $type:ty = $wire:literal),* $(,)? }) => {
+        impl $crate::ec2::shapes::query::Param for $name {
+            fn write(&self, name: &str, out: &mut $crate::ec2::shapes::query::Query) {
+                use $crate::ec2::shapes::query::{ParamField, member};
+                $(self.$field.write_field(&member(name, $wire), out);)*
+            }
+            fn read(
+                name: &str,
+                from: &mut $crate::ec2::shapes::query::Reader<'_>,
+            ) -> Result<Option<Self>, $crate::ec2::shapes::query::ParamError> {
+                use $crate::ec2::shapes::query::{ParamField, member};
+                if !$crate::ec2::shapes::query::present(name, from) {
+                    return Ok(None);
+                }
+                Ok(Some(Self { $($field: ParamField::read_field(&member(name, $wire), from)?,)* }))
+            }
+            fn parameters(name: &str, out: &mut Vec<$crate::ec2::shapes::Member>) {
+                use $crate::ec2::shapes::query::{ParamField, member};
+                $(<$type as ParamField>::field_parameters(&member(name, $wire), out);)*
+            }
+        }
+    };
+}
+pub(crate) use impl_param;
 
 /// Defines a structure inside a request: each member with its name below the structure's.
 macro_rules! param_shape {
@@ -278,34 +318,9 @@ macro_rules! param_shape {
             $($(#[$field_meta])* pub $field: $type,)*
         }
 
-        impl $crate::ec2::shapes::query::Param for $name {
-            fn write(&self, name: &str, out: &mut $crate::ec2::shapes::query::Query) {
-                $($crate::ec2::shapes::query::ParamField::write_field(
-                    &self.$field,
-                    &format!("{name}.{}", $wire),
-                    out,
-                );)*
-            }
-            fn read(
-                name: &str,
-                from: &mut $crate::ec2::shapes::query::Reader<'_>,
-            ) -> Result<Option<Self>, $crate::ec2::shapes::query::ParamError> {
-                if !$crate::ec2::shapes::query::present(name, from) {
-                    return Ok(None);
-                }
-                Ok(Some(Self {
-                    $($field: $crate::ec2::shapes::query::ParamField::read_field(
-                        &format!("{name}.{}", $wire),
-                        from,
-                    )?,)*
-                }))
-            }
-            fn names(name: &str, out: &mut Vec<String>) {
-                $(<$type as $crate::ec2::shapes::query::ParamField>::field_names(&format!("{name}.{}", $wire), out);)*
-            }
-        }
+        $crate::ec2::shapes::query::impl_param!($name { $($field: $type = $wire),* });
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "samples"))]
         impl $crate::ec2::shapes::sample::Sample for $name {
             fn sample(dice: &mut $crate::ec2::shapes::sample::Dice) -> Self {
                 Self { $($field: $crate::ec2::shapes::sample::Sample::sample(dice),)* }
@@ -314,6 +329,19 @@ macro_rules! param_shape {
     };
 }
 pub(crate) use param_shape;
+
+/// Defines a structure that requests and answers share: the parameters are named as the elements, with a capital letter.
+macro_rules! shared_shape {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty = $wire:literal),* $(,)? }) => {
+        $crate::ec2::shapes::xml::xml_shape! {
+            $(#[$meta])*
+            $name { $($(#[$field_meta])* $field: $type = $wire),* }
+        }
+
+        $crate::ec2::shapes::query::impl_param!($name { $($field: $type = $wire),* });
+    };
+}
+pub(crate) use shared_shape;
 
 /// Defines a request: each member with its parameter, the action's name and its answer.
 macro_rules! request {
@@ -335,14 +363,14 @@ macro_rules! request {
             ) -> Result<Self, $crate::ec2::shapes::query::ParamError> {
                 Ok(Self { $($field: $crate::ec2::shapes::query::ParamField::read_field($wire, from)?,)* })
             }
-            fn parameter_names() -> Vec<String> {
+            fn parameters() -> Vec<$crate::ec2::shapes::Member> {
                 let mut out = Vec::new();
-                $(<$type as $crate::ec2::shapes::query::ParamField>::field_names($wire, &mut out);)*
+                $(<$type as $crate::ec2::shapes::query::ParamField>::field_parameters($wire, &mut out);)*
                 out
             }
         }
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "samples"))]
         impl $crate::ec2::shapes::sample::Sample for $name {
             fn sample(dice: &mut $crate::ec2::shapes::sample::Dice) -> Self {
                 Self { $($field: $crate::ec2::shapes::sample::Sample::sample(dice),)* }

@@ -1,8 +1,9 @@
-//! Arbitrary values of every shape, drawn from one seed, for round-trip tests.
+//! Arbitrary values of every shape, drawn from one seed, for tests of this crate and of others (feature `samples`).
+#![allow(clippy::expect_used, reason = "for tests; the samples are well-formed by construction")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use vpc_model::{
     AllocationId, AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SecurityGroupId, Subnet,
     SubnetId, VpcId,
@@ -12,18 +13,31 @@ use super::interface::ServiceOr;
 use super::scalar::Timestamp;
 
 /// A small generator (xorshift64*); quality does not matter here.
-pub(crate) struct Dice(u64);
+#[derive(Debug)]
+pub struct Dice {
+    state: u64,
+    /// Whether nothing is left out.
+    full: bool,
+}
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed | 1)
+    /// Samples with members and list entries left out here and there.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { state: seed | 1, full: false }
     }
 
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    /// Samples in which every member is there and every list has an entry.
+    #[must_use]
+    pub fn full(seed: u64) -> Self {
+        Self { full: true, ..Self::new(seed) }
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -36,19 +50,21 @@ impl Dice {
     }
 }
 
-pub(crate) trait Sample: Sized {
+/// A type with arbitrary values.
+pub trait Sample: Sized {
+    /// One of its values.
     fn sample(dice: &mut Dice) -> Self;
 }
 
 impl<T: Sample> Sample for Option<T> {
     fn sample(dice: &mut Dice) -> Self {
-        (dice.below(3) > 0).then(|| T::sample(dice))
+        (dice.full || dice.below(3) > 0).then(|| T::sample(dice))
     }
 }
 
 impl<T: Sample> Sample for Vec<T> {
     fn sample(dice: &mut Dice) -> Self {
-        (0..dice.below(4)).map(|_| T::sample(dice)).collect()
+        (0..dice.below(3) + u64::from(dice.full || dice.below(4) > 0)).map(|_| T::sample(dice)).collect()
     }
 }
 
@@ -82,6 +98,7 @@ sample! {
     Ipv6Addr: |dice| Ipv6Addr::from_bits(u128::from(dice.roll()) << 64 | u128::from(dice.roll()));
     Ipv4Net: |dice| Ipv4Net::new(Ipv4Addr::sample(dice), dice.below(33) as u8).expect("a length").trunc();
     Ipv6Net: |dice| Ipv6Net::new(Ipv6Addr::sample(dice), dice.below(129) as u8).expect("a length").trunc();
+    IpNet: |dice| if dice.below(2) == 0 { Ipv4Net::sample(dice).into() } else { Ipv6Net::sample(dice).into() };
     Subnet: |dice| {
         let net = Ipv4Net::new(Ipv4Addr::sample(dice), 16 + dice.below(13) as u8).expect("a length").trunc();
         Self::try_from(net).expect("a subnet")

@@ -3,16 +3,20 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use vpc_model::{
     AllocationId, AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SecurityGroupId, Subnet,
     SubnetId, VpcId, WallTime,
 };
 
+use super::catalogue::Kind;
+
 /// A value with one textual form.
 pub trait Scalar: Sized {
     /// What is accepted, for error messages.
     const EXPECTED: &'static str;
+    /// What it is in EC2's published model.
+    const KIND: Kind = Kind::Text;
     /// Whether the empty text is a value.
     const EMPTY_IS_A_VALUE: bool = false;
     /// The error code EC2 gives for a parameter that is not one.
@@ -36,6 +40,7 @@ impl Scalar for String {
 
 impl Scalar for bool {
     const EXPECTED: &'static str = "true or false";
+    const KIND: Kind = Kind::Boolean;
     fn parse(text: &str) -> Option<Self> {
         match text {
             "true" => Some(true),
@@ -50,9 +55,10 @@ impl Scalar for bool {
 
 /// Scalars whose text is what `Display` prints and `FromStr` reads.
 macro_rules! displayed {
-    ($($type:ty, $expected:literal $(, $malformed:literal)?;)*) => {
+    ($kind:ident: $($type:ty, $expected:literal $(, $malformed:literal)?;)*) => {
         $(impl Scalar for $type {
             const EXPECTED: &'static str = $expected;
+            const KIND: Kind = Kind::$kind;
             $(const MALFORMED: &'static str = $malformed;)?
             fn parse(text: &str) -> Option<Self> {
                 text.trim().parse().ok()
@@ -64,17 +70,21 @@ macro_rules! displayed {
     };
 }
 
-displayed! {
+displayed! { Integer:
     i32, "an integer";
     i64, "an integer";
     u32, "an integer of at least 0";
     u64, "an integer of at least 0";
+}
+
+displayed! { Text:
     Ipv4Addr, "an IPv4 address";
     Ipv6Addr, "an IPv6 address";
     Ipv4Net, "an IPv4 network (10.0.0.0/16)";
     Ipv6Net, "an IPv6 network (fd00::/80)";
+    IpNet, "a network (10.0.0.0/16)";
     Mac, "a MAC address";
-    EniId, "an ENI id (eni-…)", "InvalidNetworkInterfaceID.Malformed";
+    EniId, "an ENI id (eni-…)", "InvalidNetworkInterfaceId.Malformed";
     AttachmentId, "an ENI attachment id (eni-attach-…)", "InvalidNetworkInterfaceAttachmentId.Malformed";
     InstanceId, "an instance id (i-…)", "InvalidInstanceID.Malformed";
     SubnetId, "a subnet id (subnet-…)", "InvalidSubnetID.Malformed";
@@ -85,6 +95,7 @@ displayed! {
 
 impl Scalar for DeviceIndex {
     const EXPECTED: &'static str = "a device index (0 to 255)";
+    const KIND: Kind = Kind::Integer;
     fn parse(text: &str) -> Option<Self> {
         text.trim().parse().ok().map(Self)
     }
@@ -95,6 +106,7 @@ impl Scalar for DeviceIndex {
 
 impl Scalar for CardIndex {
     const EXPECTED: &'static str = "a network card index (0 to 255)";
+    const KIND: Kind = Kind::Integer;
     fn parse(text: &str) -> Option<Self> {
         text.trim().parse().ok().map(Self)
     }
@@ -145,6 +157,7 @@ impl fmt::Display for Timestamp {
 
 impl Scalar for Timestamp {
     const EXPECTED: &'static str = "a time (2026-11-21T07:05:09.120Z)";
+    const KIND: Kind = Kind::Timestamp;
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().strip_suffix('Z')?;
         let (date, time) = text.split_once('T')?;
@@ -228,6 +241,7 @@ macro_rules! words {
 
         impl $crate::ec2::shapes::scalar::Scalar for $name {
             const EXPECTED: &'static str = concat!("one of", $(" ", $word),*);
+            const KIND: $crate::ec2::shapes::Kind = $crate::ec2::shapes::Kind::Words(&[$($word),*]);
             fn parse(text: &str) -> Option<Self> {
                 Some(match text.trim() {
                     $($word => Self::$variant,)*
@@ -260,6 +274,7 @@ macro_rules! words {
 
         impl $crate::ec2::shapes::scalar::Scalar for $name {
             const EXPECTED: &'static str = concat!("one of", $(" ", $word),*);
+            const KIND: $crate::ec2::shapes::Kind = $crate::ec2::shapes::Kind::Words(&[$($word),*]);
             fn parse(text: &str) -> Option<Self> {
                 match text {
                     $($word => Some(Self::$variant),)*
@@ -280,7 +295,7 @@ macro_rules! words {
             }
         }
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "samples"))]
         impl $crate::ec2::shapes::sample::Sample for $name {
             fn sample(dice: &mut $crate::ec2::shapes::sample::Dice) -> Self {
                 dice.pick(&[$(Self::$variant),*])

@@ -1,5 +1,6 @@
 //! Tags, filters, and the answers that say nothing but "done".
 
+use super::listing::listing;
 use super::query::{param_shape, request};
 use super::scalar::words;
 use super::xml::xml_shape;
@@ -20,6 +21,12 @@ words! {
         SecurityGroup = "security-group",
         /// A route table.
         RouteTable = "route-table",
+        /// A rule of a security group.
+        SecurityGroupRule = "security-group-rule",
+        /// A part of a subnet that is kept for a purpose.
+        SubnetCidrReservation = "subnet-cidr-reservation",
+        /// A volume.
+        Volume = "volume",
     }
 }
 
@@ -49,8 +56,10 @@ impl super::query::Param for Tag {
             (Some(key), value) => Ok(Some(Self { key: key.into(), value: value.unwrap_or_default().into() })),
         }
     }
-    fn names(name: &str, out: &mut Vec<String>) {
-        out.extend([format!("{name}.Key"), format!("{name}.Value")]);
+    fn parameters(name: &str, out: &mut Vec<super::Member>) {
+        out.extend(
+            [format!("{name}.Key"), format!("{name}.Value")].iter().map(|name| super::Member::of::<String>(name)),
+        );
     }
 }
 
@@ -116,29 +125,37 @@ request! {
     }
 }
 
+param_shape! {
+    /// A tag to be removed.
+    TagToDelete {
+        /// Its key.
+        key: String = "Key",
+        /// Remove it only if it has this value (which may be the empty one); absent = whatever its value.
+        value: Option<String> = "Value",
+    }
+}
+
 request! {
-    /// Lists tags.
+    /// Removes tags from resources; those that are not there are no error.
     #[derive(Default)]
-    DescribeTags -> DescribeTagsResponse {
-        /// Conditions: `key`, `value`, `resource-id`, `resource-type`, `tag:<key>`.
-        filters: Vec<Filter> = "Filter",
-        /// Page size, 5 to 1000.
-        max_results: Option<u32> = "MaxResults",
-        /// Where the last page ended.
-        next_token: Option<String> = "NextToken",
+    DeleteTags -> Done {
+        /// Ids of the resources.
+        resources: Vec<String> = "ResourceId",
+        /// The tags; empty = all but those of AWS itself.
+        tags: Vec<TagToDelete> = "Tag",
         /// Only ask whether it would be allowed.
         dry_run: Option<bool> = "DryRun",
     }
 }
 
-xml_shape! {
-    /// A page of tags.
+listing! {
+    /// Lists tags.
     #[derive(Default)]
+    DescribeTags {}
+    /// A page of tags.
     DescribeTagsResponse {
         /// The tags.
         tags: Vec<TagDescription> = "tagSet",
-        /// How to ask for the next page; absent on the last.
-        next_token: Option<String> = "nextToken",
     }
 }
 

@@ -2,55 +2,33 @@
 
 use proptest::prelude::*;
 
-use super::sample::{Dice, Sample};
+use super::sample::Dice;
 use super::*;
 
-/// Values of `A` and of its answer survive the wire.
-fn survives<A>(seed: u64)
-where
-    A: Action + Sample,
-    A::Response: Sample,
-{
-    let mut dice = Dice::new(seed);
-    let request = A::sample(&mut dice);
-    let query = Query::parse(request.query().encode().as_bytes());
-    assert_eq!(query, request.query());
-    // Texts are compared: a structure without any member has none, and comes back as absent.
-    assert_eq!(A::from_query(&query).unwrap().query(), query);
-    assert_eq!(AnyRequest::from_query(&query).unwrap().query(), query);
+/// Values of every action and of its answer survive the wire. Texts are compared: a structure without any member has none, and
+/// comes back as absent.
+fn survive(mut dice: Dice) {
+    let samples = samples(&mut dice);
+    assert_eq!(samples.len(), catalogue().len());
+    for (request, answer) in samples {
+        let query = Query::parse(request.query().encode().as_bytes());
+        assert_eq!(query, request.query());
+        assert_eq!(AnyRequest::from_query(&query).unwrap().query(), query);
 
-    let body = A::Response::sample(&mut dice);
-    let document = answer_to_xml::<A>("4b5d", &body);
-    let answer = answer_from_xml::<A>(&document).unwrap_or_else(|e| panic!("{e}: {document}"));
-    assert!(answer_to_xml::<A>("4b5d", &answer.body) == document, "{document}");
-    assert_eq!(AnyResponse::from_xml(A::NAME, &document).unwrap().body.to_xml("4b5d"), document);
-    assert_eq!(answer.request_id, "4b5d");
+        let document = answer.to_xml("4b5d");
+        let read =
+            AnyResponse::from_xml(answer.name(), &document).unwrap_or_else(|error| panic!("{error}: {document}"));
+        assert!(read.body.to_xml("4b5d") == document, "{document}");
+        assert_eq!(read.request_id, "4b5d");
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_request_and_answer_survives_the_wire(seed: u64) {
-        survives::<AssignIpv6Addresses>(seed);
-        survives::<AssignPrivateIpAddresses>(seed);
-        survives::<AttachNetworkInterface>(seed);
-        survives::<CreateNetworkInterface>(seed);
-        survives::<CreateTags>(seed);
-        survives::<DeleteNetworkInterface>(seed);
-        survives::<DescribeAvailabilityZones>(seed);
-        survives::<DescribeInstanceTypes>(seed);
-        survives::<DescribeInstances>(seed);
-        survives::<DescribeNetworkInterfaces>(seed);
-        survives::<DescribeRouteTables>(seed);
-        survives::<DescribeSecurityGroups>(seed);
-        survives::<DescribeSubnets>(seed);
-        survives::<DescribeTags>(seed);
-        survives::<DescribeVpcs>(seed);
-        survives::<DetachNetworkInterface>(seed);
-        survives::<ModifyNetworkInterfaceAttribute>(seed);
-        survives::<UnassignIpv6Addresses>(seed);
-        survives::<UnassignPrivateIpAddresses>(seed);
+    fn every_request_and_answer_survives_the_wire(seed: u64, full: bool) {
+        survive(if full { Dice::full(seed) } else { Dice::new(seed) });
     }
 
     #[test]
@@ -203,7 +181,7 @@ fn a_server_refuses_what_is_not_in_the_action() {
         (String::new(), "MissingParameter", "Action"),
         ("Action=DeleteNetworkInterface".into(), "MissingParameter", "Version"),
         ("Action=DeleteNetworkInterface&Version=2014-10-01".into(), "NoSuchVersion", "2014-10-01"),
-        ("Action=RunInstances&Version=2016-11-15".into(), "InvalidAction", "RunInstances"),
+        ("Action=RunFlowers&Version=2016-11-15".into(), "InvalidAction", "RunFlowers"),
         (base.into(), "MissingParameter", "NetworkInterfaceId"),
         (format!("{base}&NetworkInterfaceId=eni-1&Forse=true"), "UnknownParameter", "Forse"),
         (
@@ -211,7 +189,7 @@ fn a_server_refuses_what_is_not_in_the_action() {
             "UnknownParameter",
             "NetworkInterfaceId.1",
         ),
-        (format!("{base}&NetworkInterfaceId=subnet-1"), "InvalidNetworkInterfaceID.Malformed", "subnet-1"),
+        (format!("{base}&NetworkInterfaceId=subnet-1"), "InvalidNetworkInterfaceId.Malformed", "subnet-1"),
         (
             format!("{base}&NetworkInterfaceId=eni-1&NetworkInterfaceId=eni-2"),
             "InvalidParameterCombination",
@@ -336,4 +314,44 @@ fn errors_survive_the_wire() {
     assert_eq!(ErrorAnswer::from_xml(&error.to_xml()).unwrap(), error);
     assert!(error.to_xml().contains("<Response><Errors><Error><Code>InvalidNetworkInterfaceID.NotFound</Code>"));
     assert!(ErrorAnswer::from_xml("<html><body>502</body></html>").is_err());
+}
+
+#[test]
+fn rules_are_read_in_both_spellings() {
+    let base = "Action=AuthorizeSecurityGroupIngress&Version=2016-11-15&GroupId=sg-01";
+    let rules = |pairs: &str| match AnyRequest::from_query(&form(&format!("{base}{pairs}"))).unwrap() {
+        AnyRequest::AuthorizeSecurityGroupIngress(request) => request.rules,
+        other => panic!("{other:?}"),
+    };
+    let single = rules("&IpProtocol=tcp&FromPort=22&ToPort=23&CidrIp=10.0.0.0/8");
+    let listed = rules(
+        "&IpPermissions.1.IpProtocol=tcp&IpPermissions.1.FromPort=22&IpPermissions.1.ToPort=23\
+         &IpPermissions.1.IpRanges.1.CidrIp=10.0.0.0/8",
+    );
+    assert_eq!(single.permissions(), listed.permissions());
+    assert!(single.has_single() && !listed.has_single());
+    assert_eq!(listed, RuleParameters::of(listed.permissions()));
+    let group = rules("&IpPermissions.1.IpProtocol=-1&IpPermissions.1.Groups.1.GroupId=sg-02");
+    assert_eq!(group.permissions()[0].groups, [UserIdGroupPair::new("sg-02".parse().unwrap())]);
+    assert!(rules("").permissions().is_empty());
+    for pairs in ["&ipProtocol=tcp", "&IpPermissions.1.ipProtocol=tcp", "&.IpProtocol=tcp"] {
+        let error = refusal(&format!("{base}{pairs}"));
+        assert!(matches!(error, ParamError::Unknown { .. } | ParamError::Missing { .. }), "{pairs}: {error}");
+    }
+}
+
+#[test]
+fn an_absent_list_is_not_an_empty_one() {
+    let read = |inside: &str| {
+        let document = format!(
+            "<DescribeNetworkInterfaceAttributeResponse><networkInterfaceId>eni-1</networkInterfaceId>{inside}\
+             </DescribeNetworkInterfaceAttributeResponse>"
+        );
+        answer_from_xml::<DescribeNetworkInterfaceAttribute>(&document).unwrap().body
+    };
+    assert_eq!(read("").groups, None);
+    assert_eq!(read("<groupSet/>").groups, Some(Vec::new()));
+    let described = read("<description><value>a</value></description>");
+    assert_eq!(described.description, Some(AttributeValue { value: Some("a".into()) }));
+    assert!(!answer_to_xml::<DescribeNetworkInterfaceAttribute>("r", &described).contains("groupSet"));
 }

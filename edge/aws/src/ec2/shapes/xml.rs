@@ -6,6 +6,7 @@
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use super::catalogue::Member;
 use super::scalar::Scalar;
 
 /// The namespace EC2 puts on the root of every answer.
@@ -208,7 +209,7 @@ pub trait XmlValue: Sized {
     /// What is missing or wrong in it, with the path below the element.
     fn read(element: &Element) -> Result<Self, XmlError>;
     /// The paths of every element below this one, for checks against the published model.
-    fn paths(at: &str, out: &mut Vec<String>);
+    fn paths(at: &str, out: &mut Vec<Member>);
 }
 
 impl<T: Scalar> XmlValue for T {
@@ -223,8 +224,8 @@ impl<T: Scalar> XmlValue for T {
             expected: T::EXPECTED,
         })
     }
-    fn paths(at: &str, out: &mut Vec<String>) {
-        out.push(at.to_owned());
+    fn paths(at: &str, out: &mut Vec<Member>) {
+        out.push(Member::of::<T>(at));
     }
 }
 
@@ -238,7 +239,7 @@ pub trait XmlField: Sized {
     /// What is missing or wrong in it, with the path below the parent.
     fn read_field(parent: &Element, name: &str) -> Result<Self, XmlError>;
     /// The paths of the field and of what lies below it.
-    fn field_paths(at: &str, name: &str, out: &mut Vec<String>);
+    fn field_paths(at: &str, name: &str, out: &mut Vec<Member>);
 }
 
 impl<T: XmlValue> XmlField for T {
@@ -249,7 +250,7 @@ impl<T: XmlValue> XmlField for T {
         let element = parent.child(name).ok_or_else(|| XmlError::Missing { path: name.to_owned() })?;
         T::read(element).map_err(|e| e.within(name))
     }
-    fn field_paths(at: &str, name: &str, out: &mut Vec<String>) {
+    fn field_paths(at: &str, name: &str, out: &mut Vec<Member>) {
         T::paths(&join(at, name), out);
     }
 }
@@ -271,7 +272,7 @@ impl<T: XmlValue> XmlField for Option<T> {
             Some(e) => T::read(e).map(Some).map_err(|error| error.within(name)),
         }
     }
-    fn field_paths(at: &str, name: &str, out: &mut Vec<String>) {
+    fn field_paths(at: &str, name: &str, out: &mut Vec<Member>) {
         T::paths(&join(at, name), out);
     }
 }
@@ -288,8 +289,23 @@ impl<T: XmlValue> XmlField for Vec<T> {
             .map(|(i, item)| T::read(item).map_err(|e| e.within(&format!("item[{}]", i + 1)).within(name)))
             .collect()
     }
-    fn field_paths(at: &str, name: &str, out: &mut Vec<String>) {
+    fn field_paths(at: &str, name: &str, out: &mut Vec<Member>) {
         T::paths(&join(&join(at, name), "item"), out);
+    }
+}
+
+/// A list that may be absent altogether, which is not the same as an empty one.
+impl<T: XmlValue> XmlField for Option<Vec<T>> {
+    fn write_field(&self, name: &str, out: &mut XmlWriter) {
+        if let Some(list) = self {
+            list.write_field(name, out);
+        }
+    }
+    fn read_field(parent: &Element, name: &str) -> Result<Self, XmlError> {
+        parent.child(name).map(|_| Vec::read_field(parent, name)).transpose()
+    }
+    fn field_paths(at: &str, name: &str, out: &mut Vec<Member>) {
+        Vec::<T>::field_paths(at, name, out);
     }
 }
 
@@ -319,12 +335,12 @@ macro_rules! xml_shape {
                 Ok(Self { $($field: $crate::ec2::shapes::xml::XmlField::read_field(element, $wire)?,)* })
             }
             #[allow(unused_variables)]
-            fn paths(at: &str, out: &mut Vec<String>) {
+            fn paths(at: &str, out: &mut Vec<$crate::ec2::shapes::Member>) {
                 $(<$type as $crate::ec2::shapes::xml::XmlField>::field_paths(at, $wire, out);)*
             }
         }
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "samples"))]
         impl $crate::ec2::shapes::sample::Sample for $name {
             #[allow(unused_variables)]
             fn sample(dice: &mut $crate::ec2::shapes::sample::Dice) -> Self {
