@@ -117,8 +117,8 @@ pub(super) fn cloud(address: SocketAddr, topology: &Topology, snapshot: &Snapsho
     format!(
         "EC2 and IMDS on http://{address}, until interrupted\n\
          \x20 export AWS_ENDPOINT_URL_EC2=http://{address} AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{address}\n\
-         \x20 export AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}\n\
-         instances: {}\n",
+         \x20 export AWS_REGION={0} AWS_DEFAULT_REGION={0} AWS_ACCESS_KEY_ID={1} AWS_SECRET_ACCESS_KEY={2}\n\
+         instances: {3}\n",
         topology.region,
         lab_cloud::ACCESS_KEY,
         lab_cloud::SECRET_KEY,
