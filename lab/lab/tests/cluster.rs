@@ -195,3 +195,18 @@ fn a_verb_is_denied_until_the_fault_is_lifted() {
     lab.fault(&Fault::Node(deny(Some("somebody-else".to_owned()))), None).unwrap();
     assert_eq!(nodes(&lab).0, 200);
 }
+
+#[test]
+fn a_pod_deleted_without_time_to_end_loses_its_network_too() {
+    let lab = start(&with_toys());
+    create(&lab, &pod("gone", json!({"nodeName": "a"})));
+    phase(&lab, "gone", "Running");
+    let at_once = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0});
+    assert_eq!(ask(&lab, "a", "DELETE", &format!("{PODS}/gone"), &at_once).0, 200);
+    wait_for("the end of its network", || {
+        let pods: usize = lab.status().unwrap().nodes.iter().map(|node| node.pods.len()).sum();
+        (pods == 0).then_some(Value::Null)
+    });
+    let ended = lab.run(&Place::Node("a".into()), &["sh", "-c", "ls /var/lib/toy/*.DEL.stdin"]).unwrap();
+    assert_eq!(ended.code, 0, "{ended:?}");
+}
