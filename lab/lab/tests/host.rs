@@ -232,8 +232,7 @@ fn what_a_daemon_has_started_ends_with_it_as_in_a_container() {
         command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         cwd: None,
     });
-    let lab =
-        Lab::start(&file.resolve().unwrap(), &StartOptions { wait_for_daemons: true, ..options() }).unwrap().0;
+    let lab = Lab::start(&file.resolve().unwrap(), &StartOptions { wait_for_daemons: true, ..options() }).unwrap().0;
     let a = Place::Node("a".to_owned());
     let lives = || lab.run(&a, &["sh", "-c", "kill -0 $(cat /var/lib/child)"]).unwrap().code == 0;
     assert!(lives());
