@@ -182,7 +182,9 @@ impl Supervisor {
 
     /// Whether there is what a fault is about, as far as that has a name.
     pub(super) fn check_fault(&self, fault: &Fault) -> Result<(), Failure> {
-        if let Some(node) = fault.node() {
+        // What the cloud does wrong, it may do to all nodes.
+        let every = |node: &str| node == "*" && matches!(fault, Fault::Cloud(_));
+        if let Some(node) = fault.node().filter(|node| !every(node)) {
             self.named(&node)?;
         }
         let Fault::Cloud(CloudFault::SubnetExhausted { subnet, .. } | CloudFault::SubnetFragmented { subnet, .. }) =
