@@ -85,6 +85,8 @@ pub(crate) enum Task {
     Booted(InstanceId),
     /// An instance that was told to stop, or to end, is down.
     Down(InstanceId),
+    /// The status checks of an instance have passed, if it has not been off since it came up at this moment.
+    Checked { instance: InstanceId, up: Time },
     /// A terminated instance is shown no longer.
     Forget(InstanceId),
     /// A CIDR of the VPC is there, or gone.
@@ -224,7 +226,7 @@ impl Cloud {
         if self.outputs.is_empty() { self.queue.keys().next().map(|(at, _)| *at) } else { Some(self.now) }
     }
 
-    /// Switches an instance on or off. Off keeps its ENIs and addresses.
+    /// Switches an instance on or off. Off keeps its ENIs and addresses, but for an automatic public one.
     ///
     /// # Errors
     /// There is no such instance, or it is terminated.
@@ -239,8 +241,8 @@ impl Cloud {
                 ));
             }
             (Power::Running, true) | (Power::Stopped, false) => {}
-            (_, true) => self.switch_on(instance),
-            (_, false) => self.switch_off(instance),
+            (_, true) => self.start(instance),
+            (_, false) => self.stop(instance),
         }
         Ok(())
     }
@@ -270,22 +272,10 @@ impl Cloud {
         if current == public {
             return Ok(());
         }
-        if let Some(wanted) = public
-            && !self.world.public.insert(wanted)
-        {
+        if let Some(wanted) = public.filter(|wanted| self.world.public.contains(wanted)) {
             return Err(ApiError::client("Resource.AlreadyAssociated", format!("The address {wanted} is in use.")));
         }
-        if let Some(old) = current {
-            self.world.public.remove(&old);
-        }
-        if let Some(eni) = self.world.enis.get_mut(&id) {
-            match public {
-                Some(public) => _ = eni.public.insert(private, public),
-                None => _ = eni.public.remove(&private),
-            }
-        }
-        self.emit(FabricEvent::PublicMappingChanged { private, public });
-        self.later(self.setup.profile.imds_change, Task::ImdsRefresh(id));
+        self.set_public(&id, private, public);
         Ok(())
     }
 
@@ -330,6 +320,22 @@ impl Cloud {
 
     pub(crate) fn emit(&mut self, event: FabricEvent) {
         self.outputs.push_back(Output::Fabric(event));
+    }
+
+    /// Puts a public address that nobody has in front of a private one of an ENI, or takes away the one that is there.
+    pub(crate) fn set_public(&mut self, id: &EniId, private: Ipv4Addr, public: Option<Ipv4Addr>) {
+        let Some(eni) = self.world.enis.get_mut(id) else { return };
+        let before = match public {
+            Some(public) => eni.public.insert(private, public),
+            None => eni.public.remove(&private),
+        };
+        if before == public {
+            return;
+        }
+        before.iter().for_each(|old| _ = self.world.public.remove(old));
+        self.world.public.extend(public);
+        self.emit(FabricEvent::PublicMappingChanged { private, public });
+        self.later(self.setup.profile.imds_change, Task::ImdsRefresh(id.clone()));
     }
 
     /// Tells the fabric the network as it now is, if that is not what it last heard. To be called before the events of the
@@ -394,6 +400,7 @@ impl Cloud {
             Task::ImdsDrop { instance, mac, attachment } => self.imds.drop_mac(&instance, mac, &attachment),
             Task::Booted(instance) => self.booted(&instance),
             Task::Down(instance) => self.went_down(&instance),
+            Task::Checked { instance, up } => self.checked(&instance, up),
             Task::Forget(instance) => self.forget_instance(&instance),
             Task::CidrSettled(id) => self.cidr_settled(&id),
         }

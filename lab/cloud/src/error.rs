@@ -167,6 +167,12 @@ impl ApiError {
 
 impl From<ParamError> for ApiError {
     fn from(error: ParamError) -> Self {
+        if let ParamError::Invalid { name, value, .. } = &error
+            && name == "AttachmentId"
+            && value.starts_with("ela-attach-")
+        {
+            return Self::client("OperationNotPermitted", "You are not allowed to manage 'ela-attach' attachments.");
+        }
         Self::client(error.code(), error.to_string())
     }
 }

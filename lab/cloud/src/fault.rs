@@ -1,7 +1,7 @@
 //! What can be made to go wrong in the cloud while it runs, as people and scenario files write it.
 //!
 //! A [`CloudFault`] holds from the moment it is injected until it is lifted; an [`OutsideEvent`] happens once and stays.
-//! Instances are named as people name them (by name or id), actions by a pattern with `*` and `?` as in EC2's filters. What
+//! Instances are named as people name them (by name or id; `*`: all), actions by a pattern with `*` and `?` as in EC2's filters. What
 //! they do, `faults` and `outside` say.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -12,10 +12,12 @@ use vpc_model::{AttachmentId, InstanceId, Millis, SubnetId, Time};
 use crate::cloud::{Caller, Cloud, Task};
 use crate::describe::matches;
 use crate::fault::{ActiveFault, CloudFault, FaultError, FaultId};
-use crate::imds::Lists;
+use crate::imds::Imds;
 use crate::pool::AddressPool;
 use crate::throttle::Level;
 
+/// In the place of a node's name: all nodes, also those that come later.
+const EVERY_NODE: &str = "*";
 /// HTTP statuses of errors.
 const ERROR_STATUS: std::ops::RangeInclusive<u16> = 400..=599;
 
@@ -49,8 +51,8 @@ pub(crate) enum Memory {
     Matched(u64),
     /// Exhausted, fragmented: the subnet in which addresses are held, under the fault's number.
     Taken(SubnetId),
-    /// Stale: what IMDS shows.
-    Frozen(Lists),
+    /// Stale: what IMDS shows of every instance.
+    Frozen(Box<Imds>),
     /// Reordered: looks so far.
     Looks(u64),
     /// Stuck: attachments that wait.
@@ -116,9 +118,9 @@ impl Cloud {
     pub fn inject(&mut self, now: Time, fault: CloudFault) -> Result<FaultId, FaultError> {
         self.catch_up(now);
         check_values(&fault)?;
-        let node = fault.node().map(|name| self.known_node(name)).transpose()?;
+        let node = fault.node().filter(|name| *name != EVERY_NODE).map(|name| self.known_node(name)).transpose()?;
         let id = FaultId(self.faults.count + 1);
-        let memory = self.begin(id, &fault, node.as_ref())?;
+        let memory = self.begin(id, &fault)?;
         self.faults.count = id.0;
         self.faults.active.insert(id, Active { since: self.now, fault, node, hits: 0, memory });
         Ok(id)
@@ -182,15 +184,13 @@ impl Cloud {
     }
 
     /// Does what a fault does at once, and gives what it remembers.
-    fn begin(&mut self, id: FaultId, fault: &CloudFault, node: Option<&InstanceId>) -> Result<Memory, FaultError> {
+    fn begin(&mut self, id: FaultId, fault: &CloudFault) -> Result<Memory, FaultError> {
         Ok(match fault {
             CloudFault::Throttle { .. } => Memory::Buckets(BTreeMap::new()),
             CloudFault::Error { .. } => Memory::Matched(0),
             CloudFault::SubnetExhausted { subnet, leave } => self.crowd(subnet, |pool| pool.exhaust(id.0, *leave))?,
             CloudFault::SubnetFragmented { subnet, leave } => self.crowd(subnet, |pool| pool.fragment(id.0, *leave))?,
-            CloudFault::ImdsStale { .. } => {
-                Memory::Frozen(node.map(|node| self.imds.of_instance(node)).unwrap_or_default())
-            }
+            CloudFault::ImdsStale { .. } => Memory::Frozen(Box::new(self.imds.clone())),
             CloudFault::ImdsReordered { .. } => Memory::Looks(0),
             CloudFault::AttachStuck { .. } => Memory::Held(Vec::new()),
             CloudFault::Latency { .. }
@@ -219,9 +219,10 @@ impl Cloud {
     fn known_node(&self, name: &str) -> Result<InstanceId, FaultError> {
         let instances = || self.world.instances.values().map(|instance| &instance.spec);
         let found = instances().find(|spec| spec.name == name || spec.id.as_str() == name);
-        found
-            .map(|spec| spec.id.clone())
-            .ok_or_else(|| unknown("node", "instance", name, one_of(instances().map(|spec| &spec.name))))
+        found.map(|spec| spec.id.clone()).ok_or_else(|| {
+            let known = one_of(instances().map(|spec| &spec.name));
+            unknown("node", "instance", name, format!("{known}, or `{EVERY_NODE}` for all"))
+        })
     }
 
     // -- asked for by the actions --------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ impl Cloud {
 }
 
 impl CloudFault {
-    /// Name or id of the node that is meant, if one is.
+    /// Name or id of the node that is meant, if one is; `*`: all of them.
     #[must_use]
     pub fn node(&self) -> Option<&str> {
         match self {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use vpc_aws::ec2::shapes::Timestamp;
 use vpc_model::{
     AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Prefix28, SecurityGroupId, SubnetId, Time,
@@ -29,13 +30,15 @@ pub(crate) struct Listed {
     pub(crate) secondary: Vec<Ipv4Addr>,
     pub(crate) prefixes: Vec<Prefix28>,
     public: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Of the VPC, the primary one first.
+    cidrs: Vec<Ipv4Net>,
     /// Only the MAC is listed, with nothing below.
     pub(crate) hollow: bool,
 }
 
 impl Listed {
     /// The ENI as it is now; `None` if it is attached to nothing.
-    fn of(eni: &Eni) -> Option<Self> {
+    fn of(world: &World, eni: &Eni) -> Option<Self> {
         let attachment = eni.attachment.as_ref()?;
         Some(Self {
             id: eni.id.clone(),
@@ -48,6 +51,7 @@ impl Listed {
             secondary: eni.secondary.clone(),
             prefixes: eni.prefixes.clone(),
             public: eni.public.clone(),
+            cidrs: world.usable_cidrs(),
             hollow: false,
         })
     }
@@ -67,7 +71,7 @@ impl Imds {
     pub(crate) fn of(world: &World) -> Self {
         let mut imds = Self::default();
         for eni in world.enis.values() {
-            if let (Some(listed), Some(attachment)) = (Listed::of(eni), &eni.attachment) {
+            if let (Some(listed), Some(attachment)) = (Listed::of(world, eni), &eni.attachment) {
                 imds.lists.entry(attachment.instance.clone()).or_default().insert(eni.mac, listed);
             }
         }
@@ -76,14 +80,14 @@ impl Imds {
 
     /// Lists all ENIs of an instance that has just been launched.
     pub(crate) fn admit(&mut self, world: &World, instance: &InstanceId) {
-        let enis = world.enis_of(instance).into_iter().filter_map(|eni| Some((eni.mac, Listed::of(eni)?)));
+        let enis = world.enis_of(instance).into_iter().filter_map(|eni| Some((eni.mac, Listed::of(world, eni)?)));
         self.lists.insert(instance.clone(), enis.collect());
     }
 
     /// Lists a newly attached ENI, with its primary address only, or with nothing at all.
     pub(crate) fn list(&mut self, world: &World, attachment: &AttachmentId, hollow: bool) {
         let Some(eni) = world.attached_as(attachment) else { return };
-        let (Some(listed), Some(attachment)) = (Listed::of(eni), &eni.attachment) else { return };
+        let (Some(listed), Some(attachment)) = (Listed::of(world, eni), &eni.attachment) else { return };
         let bare = Listed { secondary: Vec::new(), prefixes: Vec::new(), hollow, ..listed };
         self.lists.entry(attachment.instance.clone()).or_default().insert(eni.mac, bare);
     }
@@ -93,7 +97,7 @@ impl Imds {
         let Some(eni) = world.enis.get(id) else { return };
         let Some(attachment) = &eni.attachment else { return };
         let listed = self.lists.get_mut(&attachment.instance).and_then(|list| list.get_mut(&eni.mac));
-        if let (Some(listed), Some(now)) = (listed, Listed::of(eni)) {
+        if let (Some(listed), Some(now)) = (listed, Listed::of(world, eni)) {
             *listed = now;
         }
     }
@@ -112,6 +116,11 @@ impl Imds {
         {
             list.remove(&mac);
         }
+    }
+
+    /// What it knows of an instance, if it knows it.
+    pub(crate) fn known(&self, instance: &InstanceId) -> Option<&Lists> {
+        self.lists.get(instance)
     }
 
     /// What it knows of an instance.
@@ -142,7 +151,8 @@ impl Cloud {
     pub(crate) fn look_up(&self, now: Time, own: &Instance, picture: &Picture, path: &str) -> Option<String> {
         if path.trim_matches('/').is_empty() {
             // The folders of the top are listed without slashes.
-            return Some("dynamic\nmeta-data".to_owned());
+            let user_data = own.birth.user_data.as_ref().map(|_| "user-data");
+            return Some(lines(["dynamic", "meta-data"].into_iter().chain(user_data)));
         }
         let leaves = self.leaves(now, own, picture);
         let path = path.trim_matches('/');
@@ -167,6 +177,9 @@ impl Cloud {
             }
         }
         leaves.insert("dynamic/instance-identity/document".to_owned(), self.identity(instance));
+        if let Some(text) = &instance.birth.user_data {
+            leaves.insert("user-data".to_owned(), text.clone());
+        }
         leaves
     }
 
@@ -246,7 +259,6 @@ impl Cloud {
                 leaves.insert(format!("{at}/{name}"), value);
             }
         };
-        let cidrs = world.usable_cidrs();
         let public = |private: &Ipv4Addr| eni.public.get(private);
         put("device-number", eni.device.to_string());
         put("interface-id", eni.id.to_string());
@@ -259,8 +271,8 @@ impl Cloud {
         put("security-groups", lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name)));
         put("subnet-id", eni.subnet.to_string());
         put("vpc-id", world.spec.vpc.id.to_string());
-        put("vpc-ipv4-cidr-block", cidrs.first().map(ToString::to_string).unwrap_or_default());
-        put("vpc-ipv4-cidr-blocks", lines(&cidrs));
+        put("vpc-ipv4-cidr-block", eni.cidrs.first().map(ToString::to_string).unwrap_or_default());
+        put("vpc-ipv4-cidr-blocks", lines(&eni.cidrs));
         if let Some(subnet) = world.subnets.get(&eni.subnet) {
             put("subnet-ipv4-cidr-block", subnet.spec.cidr.to_string());
         }

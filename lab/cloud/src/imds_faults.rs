@@ -58,7 +58,8 @@ impl Cloud {
     /// What becomes of an IMDS request that arrives now. `asks_token`: it asks for a session token.
     pub fn imds_arrival(&mut self, now: Time, instance: &InstanceId, asks_token: bool) -> ImdsArrival {
         self.catch_up(now);
-        let mut arrival = ImdsArrival::default();
+        let delay = self.dice.span(self.setup.profile.imds);
+        let mut arrival = ImdsArrival { delay, ..ImdsArrival::default() };
         for (id, active) in self.faults.iter().filter(|(_, active)| active.is_about(instance)) {
             match active.fault {
                 CloudFault::ImdsSlow { by_ms, .. } => arrival.delay = Millis(arrival.delay.0.saturating_add(by_ms)),
@@ -105,7 +106,12 @@ impl Cloud {
     /// Changes the picture as a fault does; false if the fault is not about it.
     fn spoil_picture(&self, picture: &mut Picture, own: &Instance, id: FaultId, active: &Active) -> bool {
         match (&active.fault, &active.memory) {
-            (CloudFault::ImdsStale { .. }, Memory::Frozen(lists)) => picture.lists.clone_from(lists),
+            (CloudFault::ImdsStale { .. }, Memory::Frozen(then)) => {
+                // An instance that came later is not known there.
+                if let Some(lists) = then.known(&own.spec.id) {
+                    picture.lists.clone_from(lists);
+                }
+            }
             (CloudFault::ImdsPartial { .. }, _) => picture.lists.values_mut().for_each(|eni| {
                 eni.secondary.clear();
                 eni.prefixes.clear();

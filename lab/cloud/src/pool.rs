@@ -22,8 +22,6 @@ const RESERVED: u32 = RESERVED_LOW + 1;
 pub(crate) enum Holder {
     /// An ENI.
     Eni(EniId),
-    /// Something of the VPC itself (a NAT gateway), by id.
-    Gateway(String),
     /// Somebody outside of this world, who gives it back under the same number.
     Outside(u64),
 }

@@ -70,10 +70,14 @@ pub struct Profile {
     pub run: Span,
     /// From RunInstances or StartInstances until the instance is `running`.
     pub boot: Span,
+    /// From `running` until the status checks have passed.
+    pub checks: Span,
     /// From StopInstances or TerminateInstances until the instance is down.
     pub down: Span,
     /// From AssociateVpcCidrBlock or DisassociateVpcCidrBlock until it has come about.
     pub cidr: Span,
+    /// Any request to IMDS.
+    pub imds: Span,
     /// From the attachment until IMDS lists the MAC.
     pub imds_mac: Span,
     /// From there until IMDS lists secondary addresses and prefixes.
@@ -100,8 +104,10 @@ impl Profile {
             detached: Z,
             run: Z,
             boot: Z,
+            checks: Z,
             down: Z,
             cidr: Z,
+            imds: Z,
             imds_mac: Z,
             imds_secondaries: Z,
             imds_change: Z,
@@ -123,8 +129,10 @@ impl Profile {
             detached: Span::between(1000, 10_000),
             run: Span::between(1000, 2500),
             boot: Span::between(5000, 15_000),
+            checks: Span::between(60_000, 180_000),
             down: Span::between(5000, 30_000),
             cidr: Span::between(2000, 8000),
+            imds: Span::with_tail(1, 4, 30),
             imds_mac: Span::between(1000, 2100),
             imds_secondaries: Span::with_tail(500, 5000, 30_000),
             imds_change: Span::with_tail(1000, 10_000, 60_000),
@@ -133,7 +141,7 @@ impl Profile {
     }
 
     /// Names of the single spans.
-    pub const SPANS: [&'static str; 16] = [
+    pub const SPANS: [&'static str; 18] = [
         "describe",
         "create",
         "attach",
@@ -144,8 +152,10 @@ impl Profile {
         "detached",
         "run",
         "boot",
+        "checks",
         "down",
         "cidr",
+        "imds",
         "imds_mac",
         "imds_secondaries",
         "imds_change",
@@ -165,8 +175,10 @@ impl Profile {
             "detached" => &mut self.detached,
             "run" => &mut self.run,
             "boot" => &mut self.boot,
+            "checks" => &mut self.checks,
             "down" => &mut self.down,
             "cidr" => &mut self.cidr,
+            "imds" => &mut self.imds,
             "imds_mac" => &mut self.imds_mac,
             "imds_secondaries" => &mut self.imds_secondaries,
             "imds_change" => &mut self.imds_change,

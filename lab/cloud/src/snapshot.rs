@@ -84,8 +84,8 @@ pub struct EniSnapshot {
     pub groups: Vec<SecurityGroupId>,
     /// Whether packets that are not from or for its addresses are dropped.
     pub source_dest_check: bool,
-    /// The interface endpoint whose ENI it is.
-    pub endpoint: Option<String>,
+    /// The interface endpoint (`vpce-…`) or NAT gateway (`nat-…`) whose ENI it is.
+    pub service: Option<String>,
     /// Attachment, if any.
     pub attachment: Option<AttachmentSnapshot>,
     /// Tags.
@@ -228,7 +228,7 @@ fn eni_snapshot(eni: &Eni) -> EniSnapshot {
         addresses: eni.addresses(),
         groups: eni.groups.clone(),
         source_dest_check: eni.source_dest_check,
-        endpoint: eni.endpoint.clone(),
+        service: eni.service.as_ref().map(|service| service.id().to_owned()),
         attachment: eni.attachment.as_ref().map(|attachment| AttachmentSnapshot {
             id: attachment.id.clone(),
             instance: attachment.instance.clone(),

@@ -11,6 +11,7 @@ use lab_cloud::{
     ApiError, Bucket, Caller, Cloud, CloudFault, Consistency, ErrorWhen, FaultError, ImdsQuirks, Output, OutsideEvent,
     Profile, RoleSpec, Setup, Span, Throttle, VPC_CNI_POLICY, WorldError, WorldSpec,
 };
+use serde_json::json;
 use vpc_aws::ec2::shapes::{
     AnyRequest, AnyResponse, AssignPrivateIpAddresses, CreateNetworkInterface, CreateTags, DeleteNetworkInterface,
     DescribeNetworkInterfaces, DescribeSubnets, DescribeVpcs, DetachNetworkInterface, Filter, ResourceType, Tag,
@@ -321,6 +322,37 @@ fn a_crowded_subnet_gives_all_three_shortages_and_is_free_again() {
 }
 
 #[test]
+fn faults_of_imds_can_be_about_all_nodes() {
+    let mut lab = Lab::instant();
+    let stale = lab.cloud.inject(lab.now, fault(json!({ "fault": "imds-stale", "node": "*" }))).unwrap();
+    let (eni, _) = lab.attached(1);
+    let mac = lab.show(&eni).mac_address.to_string();
+    let macs = |lab: &mut Lab| lab.imds("node-1", "meta-data/network/interfaces/macs").unwrap();
+    assert!(!macs(&mut lab).contains(&mac));
+    lab.cloud.lift(lab.now, stale).unwrap();
+    assert!(macs(&mut lab).contains(&mac));
+    for kind in ["imds-partial", "imds-reordered", "imds-missing", "imds-hollow"] {
+        let fault = lab.cloud.inject(lab.now, fault(json!({ "fault": kind, "node": "*" }))).unwrap();
+        lab.cloud.lift(lab.now, fault).unwrap();
+    }
+    lab.cloud.inject(lab.now, fault(json!({ "fault": "imds-error", "node": "*", "status": 503 }))).unwrap();
+    for node in ["node-1", "node-2", "node-3"] {
+        assert_eq!(lab.cloud.imds_arrival(lab.now, &instance(node), false).refusal, Some(503), "{node}");
+    }
+}
+
+#[test]
+fn imds_takes_its_time_in_the_profile_aws() {
+    let mut lab = Lab::new(WorldSpec::default_topology(), Profile::aws(), 1);
+    let id = instance("node-1");
+    let delays: Vec<_> = (0..200).map(|_| lab.cloud.imds_arrival(lab.now, &id, false).delay.0).collect();
+    assert!(delays.iter().all(|delay| (1..=30).contains(delay)), "{delays:?}");
+    assert!(delays.iter().any(|delay| *delay != delays[0]));
+    let mut instant = Lab::instant();
+    assert_eq!(instant.cloud.imds_arrival(instant.now, &id, false).delay, Millis(0));
+}
+
+#[test]
 fn an_attachment_is_stuck_until_the_fault_is_lifted() {
     let mut lab = Lab::new(WorldSpec::default_topology(), Profile::aws(), 3);
     let stuck = lab.cloud.inject(lab.now, CloudFault::AttachStuck { node: Some("node-1".into()) }).unwrap();
@@ -366,7 +398,7 @@ fn errors_follow_their_script() {
     lab.cloud.inject(lab.now, script).unwrap();
     let codes: Vec<_> = (0..4).map(|_| lab.create(create()).err().map(|error| error.status)).collect();
     assert_eq!(codes, [None, Some(500), Some(500), None]);
-    assert_eq!(lab.cloud.snapshot(lab.now).enis.len(), 3 + 4, "what failed was done all the same");
+    assert_eq!(lab.cloud.snapshot(lab.now).enis.len(), 4 + 4, "what failed was done all the same");
     assert_eq!(lab.cloud.faults()[0].hits, 2);
 }
 

@@ -56,7 +56,10 @@ fn enis(world: &mut Rich) -> Vec<Case> {
     let secondary = one.private_ip_addresses[2].private_ip_address;
     let public = two.association.unwrap();
     let later = at(world, Time(0) + LATER);
+    let nat = world.eni("nat").association.unwrap();
     vec![
+        case("association.allocation-id", nat.allocation_id.unwrap(), "nat"),
+        case("association.association-id", nat.association_id.unwrap(), "nat"),
         case("addresses.association.owner-id", "amazon", "eni-2"),
         case("addresses.association.public-ip", "198.51.100.77", "eni-2"),
         case("addresses.primary", false, "extra-1"),
@@ -66,8 +69,8 @@ fn enis(world: &mut Rich) -> Vec<Case> {
         case("association.public-dns-name", public.public_dns_name.unwrap(), "eni-2"),
         case("attachment.attach-time", later, "coming, going, run-eni-0, run-eni-1"),
         case("attachment.attachment-id", one.attachment.unwrap().attachment_id.own().unwrap(), "extra-1"),
-        case("attachment.delete-on-termination", false, "coming, going"),
-        case("attachment.device-index", 1, "extra-1, extra-2"),
+        case("attachment.delete-on-termination", false, "coming, going, endpoint, nat"),
+        case("attachment.device-index", 1, "extra-1, extra-2, endpoint, nat"),
         case("attachment.instance-id", world.id("node-1"), "eni-1, extra-1"),
         case(
             "attachment.instance-owner-id",
@@ -86,8 +89,9 @@ fn enis(world: &mut Rich) -> Vec<Case> {
         case("owner-id", "111122223333", ALL),
         case("private-dns-name", loose.private_dns_name.unwrap(), "loose"),
         case("private-ip-address", secondary, "extra-1"),
-        case("requester-managed", true, "endpoint"),
-        case("source-dest-check", false, "eni-3, loose"),
+        case("requester-id", "727180483921", "endpoint, nat"),
+        case("requester-managed", true, "endpoint, nat"),
+        case("source-dest-check", false, "eni-3, loose, nat"),
         case("status", "available", "loose"),
         case("subnet-id", world.id("private-c"), "eni-3, endpoint"),
         case("tag:owner", "cni", "eni-1, extra-1"),

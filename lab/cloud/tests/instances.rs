@@ -7,9 +7,10 @@ mod common;
 use common::{Lab, instance, small_subnet, subnet};
 use lab_cloud::{ApiError, FabricEvent, Profile, WorldSpec};
 use vpc_aws::ec2::shapes::{
-    AnyRequest, AnyResponse, CreateNetworkInterface, DescribeInstances, IamInstanceProfileSpecification, Instance,
-    InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification, PlacementSpecification, RebootInstances,
-    ResourceType, RunInstances, StartInstances, StopInstances, Tag, TagSpecification, TerminateInstances,
+    AnyRequest, AnyResponse, AttachNetworkInterface, CreateNetworkInterface, DescribeInstanceStatus, DescribeInstances,
+    IamInstanceProfileSpecification, Instance, InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification,
+    PlacementSpecification, RebootInstances, ResourceType, RunInstances, StartInstances, StopInstances, Tag,
+    TagSpecification, TerminateInstances,
 };
 use vpc_model::{DeviceIndex, InstanceId};
 
@@ -247,6 +248,116 @@ fn a_public_subnet_gives_a_public_address() {
         panic!("{:?}", lab.events)
     };
     assert_eq!(enis[0].addresses.public.values().next(), mapped.public_ip_address.as_ref());
+}
+
+#[test]
+fn an_automatic_public_address_goes_with_the_power_and_another_comes_with_it() {
+    let mut lab = Lab::instant();
+    let id = launched(&mut lab, run("m5.large", "public-a", 1)).remove(0).instance_id;
+    let now = |lab: &mut Lab| {
+        let snapshot = lab.cloud.snapshot(lab.now);
+        let own = snapshot.instances.into_iter().find(|own| own.id == id).unwrap();
+        let imds = lab.cloud.metadata(lab.now, &id, "meta-data/public-ipv4");
+        (own.private_ip, own.public_ip, imds)
+    };
+    let mappings = |lab: &Lab, from: usize| -> Vec<_> {
+        let changed = |event: &FabricEvent| match event {
+            FabricEvent::PublicMappingChanged { private, public } => Some((*private, *public)),
+            _ => None,
+        };
+        lab.events[from..].iter().filter_map(changed).collect()
+    };
+    let (private, Some(first), Some(shown)) = now(&mut lab) else { panic!() };
+    assert_eq!(shown, first.to_string());
+    // A restart keeps it.
+    let from = lab.events.len();
+    lab.call(RebootInstances { instance_ids: vec![id.clone()], dry_run: None }).unwrap();
+    assert_eq!((now(&mut lab).1, mappings(&lab, from).len()), (Some(first), 0));
+    lab.call(stop(&id)).unwrap();
+    assert_eq!(now(&mut lab), (private, None, None));
+    assert_eq!(mappings(&lab, from), [(private, None)]);
+    // Somebody else gets it meanwhile.
+    let other = launched(&mut lab, run("m5.large", "public-a", 1)).remove(0);
+    assert_eq!(other.public_ip_address, Some(first));
+    let from = lab.events.len();
+    lab.call(start(&id)).unwrap();
+    let (_, Some(second), Some(shown)) = now(&mut lab) else { panic!() };
+    assert!(second != first && shown == second.to_string());
+    assert_eq!(mappings(&lab, from), [(private, Some(second))]);
+    // With two ENIs there is no new one.
+    let eni = lab.create(CreateNetworkInterface::new(subnet("public-a"))).unwrap().network_interface_id;
+    let attach = AttachNetworkInterface {
+        network_interface_id: eni,
+        instance_id: id.clone(),
+        device_index: DeviceIndex(1),
+        network_card_index: None,
+        dry_run: None,
+    };
+    lab.call(attach).unwrap();
+    lab.call(stop(&id)).unwrap();
+    lab.call(start(&id)).unwrap();
+    assert_eq!(now(&mut lab).1, None);
+    // The end gives it back, once.
+    let from = lab.events.len();
+    let private = other.private_ip_address.unwrap();
+    lab.call(terminate(std::slice::from_ref(&other.instance_id))).unwrap();
+    assert_eq!(mappings(&lab, from), [(private, None)]);
+    assert_eq!(launched(&mut lab, run("m5.large", "public-a", 1)).remove(0).public_ip_address, Some(first));
+    // One that was given by name stays.
+    let (own, named) = (instance("node-2"), "198.51.100.9".parse().unwrap());
+    let private = lab.cloud.snapshot(lab.now).instances.iter().find(|i| i.id == own).unwrap().private_ip;
+    lab.cloud.map_public(lab.now, private, Some(named)).unwrap();
+    lab.call(stop(&own)).unwrap();
+    lab.call(start(&own)).unwrap();
+    let snapshot = lab.cloud.snapshot(lab.now);
+    assert_eq!(snapshot.instances.iter().find(|i| i.id == own).unwrap().public_ip, Some(named));
+}
+
+#[test]
+fn user_data_is_read_from_imds() {
+    let mut lab = Lab::instant();
+    let request = |text: &str| RunInstances { user_data: Some(text.to_owned()), ..run("m5.large", "private-a", 1) };
+    assert_eq!(code(lab.call(request("no base64!"))), "InvalidUserData.Malformed");
+    assert_eq!(code(lab.call(request(&"QUFB".repeat(5462)))), "InvalidParameterValue");
+    assert_eq!(code(lab.call(request("/w=="))), "UnsupportedOperation");
+    let id = launched(&mut lab, request("IyEvYmluL3NoCmVjaG8gaGkK")).remove(0).instance_id;
+    lab.settle_for(1);
+    let mut ask = |id: &InstanceId, path: &str| lab.cloud.metadata(lab.now, id, path);
+    assert_eq!(ask(&id, "user-data").as_deref(), Some("#!/bin/sh\necho hi\n"));
+    assert_eq!(ask(&id, "").as_deref(), Some("dynamic\nmeta-data\nuser-data"));
+    let without = instance("node-1");
+    assert_eq!(ask(&without, "").as_deref(), Some("dynamic\nmeta-data"));
+    for path in [
+        "user-data",
+        "meta-data/public-keys",
+        "meta-data/public-keys/0/openssh-key",
+        "meta-data/spot/instance-action",
+        "meta-data/spot/termination-time",
+        "meta-data/events/recommendations/rebalance",
+        "meta-data/autoscaling/target-lifecycle-state",
+    ] {
+        assert_eq!(ask(&without, path), None, "{path}");
+    }
+}
+
+#[test]
+fn status_checks_take_their_time() {
+    let mut lab = Lab::new(WorldSpec::default_topology(), Profile::aws(), 1);
+    let id = instance("node-1");
+    let status = |lab: &mut Lab| {
+        let request = DescribeInstanceStatus { instance_ids: vec![id.clone()], ..DescribeInstanceStatus::default() };
+        let AnyResponse::DescribeInstanceStatus(answer) = lab.call(request).unwrap() else { panic!() };
+        answer.instance_statuses.first().and_then(|own| Some(own.instance_status.as_ref()?.status.clone()))
+    };
+    assert_eq!(status(&mut lab).as_deref(), Some("ok"), "it has been running for ever");
+    lab.call(stop(&id)).unwrap();
+    lab.settle_for(40_000);
+    assert_eq!(status(&mut lab), None);
+    lab.call(start(&id)).unwrap();
+    lab.settle_for(20_000);
+    assert_eq!(status(&mut lab).as_deref(), Some("initializing"));
+    lab.settle_for(200_000);
+    assert_eq!(status(&mut lab).as_deref(), Some("ok"));
 }
 
 #[test]

@@ -258,12 +258,16 @@ fn a_cidr_comes_and_goes_in_its_own_time() {
     assert_eq!(plan(&mut lab).cidrs.len(), 2);
     let early = new_subnet(&lab, "10.30.0.0/24");
     assert_eq!(code(lab.call(early.clone())), "InvalidSubnet.Range", "not before it is associated");
-    lab.settle();
-    assert_eq!(plan(&mut lab).cidrs.last().unwrap().to_string(), "10.30.0.0/16");
     let primary = lab.primary("node-1");
     let mac = lab.show(&primary).mac_address;
-    let cidrs = lab.imds("node-1", &format!("meta-data/network/interfaces/macs/{mac}/vpc-ipv4-cidr-blocks"));
-    assert_eq!(cidrs.unwrap().lines().last(), Some("10.30.0.0/16"));
+    let cidrs = format!("meta-data/network/interfaces/macs/{mac}/vpc-ipv4-cidr-blocks");
+    while plan(&mut lab).cidrs.len() == 2 {
+        lab.pass(1);
+    }
+    assert_eq!(plan(&mut lab).cidrs.last().unwrap().to_string(), "10.30.0.0/16");
+    assert_eq!(lab.imds("node-1", &cidrs).unwrap().lines().count(), 2, "IMDS is late");
+    lab.settle();
+    assert_eq!(lab.imds("node-1", &cidrs).unwrap().lines().last(), Some("10.30.0.0/16"));
     let AnyResponse::CreateSubnet(made) = lab.call(early).unwrap() else { panic!() };
 
     let id = block.association_id.unwrap();
@@ -281,6 +285,7 @@ fn a_cidr_comes_and_goes_in_its_own_time() {
     assert_eq!(plan(&mut lab).cidrs.len(), 3, "it is still going");
     lab.settle();
     assert_eq!(plan(&mut lab).cidrs.len(), 2);
+    assert_eq!(lab.imds("node-1", &cidrs).unwrap().lines().count(), 2);
 }
 
 #[test]

@@ -10,9 +10,10 @@ use lab_cloud::{
     RouteTarget, Setup, VirtualGatewaySpec, WorldSpec, id_text,
 };
 use vpc_aws::ec2::shapes::{
-    AnyRequest, AnyResponse, AssignPrivateIpAddresses, AttachNetworkInterface, CreateNetworkInterface,
-    CreateSecurityGroup, CreateTags, DeleteNetworkInterface, DeleteTags, DescribeTags, Filter,
-    ModifyNetworkInterfaceAttribute, ResourceType, Tag, TagSpecification, TagToDelete,
+    AnyRequest, AnyResponse, AssignPrivateIpAddresses, AttachNetworkInterface, AttachmentStatus,
+    CreateNetworkInterface, CreateSecurityGroup, CreateTags, DeleteNetworkInterface, DeleteTags,
+    DescribeNetworkInterfaces, DescribeTags, Filter, ModifyNetworkInterfaceAttribute, Query, ResourceType, ServiceOr,
+    Tag, TagSpecification, TagToDelete, VERSION,
 };
 use vpc_model::DeviceIndex;
 
@@ -130,6 +131,50 @@ fn an_endpoint_has_an_eni_that_is_nobodys_to_change() {
     for request in requests {
         assert_eq!(code(lab.call(request.clone())), "OperationNotPermitted", "{request:?}");
     }
+    let tie = shown.attachment.unwrap();
+    let ServiceOr::Service(attachment) = tie.attachment_id else { panic!("{:?}", tie.attachment_id) };
+    assert!(attachment.starts_with("ela-attach-0") && attachment.len() == 28, "{attachment}");
+    assert_eq!((tie.instance_id, tie.instance_owner_id.as_deref()), (None, Some("amazon-aws")));
+    assert_eq!((tie.status, tie.delete_on_termination), (AttachmentStatus::Attached, Some(false)));
+    assert_eq!(shown.requester_id.unwrap().len(), 12);
+    assert_eq!(detach_by_text(&mut lab, &attachment), "OperationNotPermitted");
+    assert_eq!(detach_by_text(&mut lab, "attach-1"), "InvalidNetworkInterfaceAttachmentId.Malformed");
+}
+
+/// What EC2 says to the detachment of anything.
+fn detach_by_text(lab: &mut Lab, attachment: &str) -> String {
+    let mut query = Query::default();
+    for (name, value) in [("Action", "DetachNetworkInterface"), ("Version", VERSION), ("AttachmentId", attachment)] {
+        query.push(name, value);
+    }
+    code(AnyRequest::from_query(&query).map_err(ApiError::from).and_then(|request| lab.call(request)))
+}
+
+#[test]
+fn a_nat_gateway_has_an_eni_that_counts_in_its_subnet() {
+    let mut lab = Lab::instant();
+    let gateway = lab.cloud.spec().nat_gateways[0].clone();
+    let filters = vec![Filter::new("interface-type", ["nat_gateway"])];
+    let request = DescribeNetworkInterfaces { filters, ..DescribeNetworkInterfaces::default() };
+    let [eni] = &lab.describe(request).unwrap()[..] else { panic!() };
+    assert_eq!((eni.private_ip_address, &eni.subnet_id), (Some(gateway.private_ip), &gateway.subnet));
+    assert_eq!(eni.description, Some(format!("Interface for NAT Gateway {}", gateway.id)));
+    assert_eq!(
+        (eni.requester_managed, eni.source_dest_check, eni.status.as_str()),
+        (Some(true), Some(false), "in-use")
+    );
+    assert_eq!((eni.groups.len(), eni.association.as_ref().unwrap().public_ip), (0, gateway.public_ip));
+    assert!(eni.association.as_ref().unwrap().allocation_id.is_some(), "an elastic address");
+    let attachment = eni.attachment.as_ref().unwrap().attachment_id.to_string();
+    assert_eq!(detach_by_text(&mut lab, &attachment), "OperationNotPermitted");
+    let delete = DeleteNetworkInterface { network_interface_id: eni.network_interface_id.clone(), dry_run: None };
+    assert_eq!(code(lab.call(delete)), "OperationNotPermitted");
+    // It is the only one in its subnet beside an instance's.
+    let snapshot = lab.cloud.snapshot(lab.now);
+    let own = snapshot.subnets.iter().find(|own| own.id == gateway.subnet).unwrap();
+    let enis = snapshot.enis.iter().filter(|eni| eni.subnet == gateway.subnet).count();
+    assert_eq!(own.usable - own.free, u32::try_from(enis).unwrap());
+    assert_eq!(lab.cloud.instance_at(gateway.private_ip), None);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use vpc_hostnet::HostState;
 
 use crate::capture::Capture;
 use crate::control::{
-    Answer, DaemonAction, ExitReport, Failure, LabStatus, LogPiece, Place, Request, ScaleReport, Visits,
+    Answer, DaemonAction, ExitReport, Failure, LabStatus, LogPiece, LogSource, Place, Request, ScaleReport, Visits,
 };
 use crate::fault::{Fault, FaultReport, NodeFault};
 use crate::kubelet::{PodName, PodStatus};
@@ -377,12 +377,12 @@ impl Lab {
         self.ask(&Request::KubeCalls { filter: filter.clone() })
     }
 
-    /// What a node's daemon has written, from a byte on: a piece of it; an empty one is the end so far.
+    /// What has been written on a node, from a byte on: a piece of it; an empty one is the end so far.
     ///
     /// # Errors
     /// See [`Lab::ask`].
-    pub fn log(&self, node: &str, from: u64) -> Result<LogPiece, LabError> {
-        self.ask(&Request::Log { node: node.to_owned(), from })
+    pub fn log(&self, node: &str, source: LogSource, from: u64) -> Result<LogPiece, LabError> {
+        self.ask(&Request::Log { node: node.to_owned(), source, from })
     }
 
     /// Turns a node on or off, and waits until it is; a node that comes back is ready, and has its pods again.

@@ -9,6 +9,7 @@ use common::{SMALL, start, topology, with_toys};
 use serde_json::{Value, json};
 use vpc_lab::Lab;
 use vpc_lab::control::Place;
+use vpc_lab::fault::{Fault, NodeFault};
 use vpc_lab::kubelet::PodName;
 
 /// One request from a node, with what in-cluster configuration finds there and nothing else. Prints status and body.
@@ -174,4 +175,39 @@ fn pods_of_commands_and_pods_of_the_api_are_the_same_pods() {
 fn phase_in(lab: &Lab, namespace: &str, name: &str) {
     let pod = get(lab, &format!("/api/v1/namespaces/{namespace}/pods/{name}"));
     assert_eq!(pod["status"]["phase"], "Running", "{pod:#}");
+}
+
+#[test]
+fn a_verb_is_denied_until_the_fault_is_lifted() {
+    let lab = start(&topology(SMALL));
+    let nodes = |lab: &Lab| ask(lab, "a", "GET", "/api/v1/nodes", &Value::Null);
+    assert_eq!(nodes(&lab).0, 200);
+    let user = Some("system:serviceaccount:kube-system:aws-node".to_owned());
+    let deny = |user| NodeFault::ApiDeny { verb: "list".to_owned(), resource: "nodes".to_owned(), user };
+    for fault in [deny(None), deny(user)] {
+        let report = lab.fault(&Fault::Node(fault), None).unwrap();
+        let (status, refusal) = nodes(&lab);
+        assert_eq!((status, &refusal["reason"]), (403, &json!("Forbidden")), "{refusal:#}");
+        // Only that verb.
+        assert_eq!(ask(&lab, "a", "GET", "/api/v1/nodes/a", &Value::Null).0, 200);
+        lab.lift(report.id).unwrap();
+        assert_eq!(nodes(&lab).0, 200);
+    }
+    lab.fault(&Fault::Node(deny(Some("somebody-else".to_owned()))), None).unwrap();
+    assert_eq!(nodes(&lab).0, 200);
+}
+
+#[test]
+fn a_pod_deleted_without_time_to_end_loses_its_network_too() {
+    let lab = start(&with_toys());
+    create(&lab, &pod("gone", json!({"nodeName": "a"})));
+    phase(&lab, "gone", "Running");
+    let at_once = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0});
+    assert_eq!(ask(&lab, "a", "DELETE", &format!("{PODS}/gone"), &at_once).0, 200);
+    wait_for("the end of its network", || {
+        let pods: usize = lab.status().unwrap().nodes.iter().map(|node| node.pods.len()).sum();
+        (pods == 0).then_some(Value::Null)
+    });
+    let ended = lab.run(&Place::Node("a".into()), &["sh", "-c", "ls /var/lib/toy/*.DEL.stdin"]).unwrap();
+    assert_eq!(ended.code, 0, "{ended:?}");
 }

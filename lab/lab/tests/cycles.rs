@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use common::ec2::wait_until;
-use common::traces::{EndsWithTest, Process, mounts, namespace};
+use common::traces::{EndsWithTest, Process, mounts};
 use common::{nobody, options, public_copy, unique, with_toys};
 use vpc_lab::control::Place;
 use vpc_lab::{Lab, StartOptions};
@@ -36,12 +36,7 @@ fn memory() -> usize {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// The machine's network namespaces that anybody holds, but for those of other programs' processes that come and go.
-fn namespaces() -> usize {
-    let own = fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| task.path().join("ns/net"));
-    own.filter_map(|path| namespace(&path)).collect::<std::collections::BTreeSet<_>>().len()
-}
-
+/// A namespace lives as long as a process is in it, or a mount or descriptor holds it: where those are gone, it is.
 fn labs_leave_no_process_mount_namespace_or_file() {
     let dir = tempfile::tempdir().unwrap();
     // A program of its own: whatever runs it belongs to this test.
@@ -49,7 +44,7 @@ fn labs_leave_no_process_mount_namespace_or_file() {
     let name = unique("cycle");
     let options =
         || StartOptions { name: name.clone(), vpc_lab: Some(vpc_lab.clone()), dies_with_me: false, ..options() };
-    let state = || (running(&vpc_lab).len(), mounts(), open_files(), threads(), namespaces());
+    let state = || (running(&vpc_lab).len(), mounts(), open_files(), threads());
     let before = state();
     assert_eq!(before.0, 0);
     let mut settled = 0;

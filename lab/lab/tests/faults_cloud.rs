@@ -60,7 +60,8 @@ fn ec2_is_slow_throttled_denied_and_wrong() {
     assert_eq!(last_call(&lab).faults, []);
 
     let throttle = add(&lab, "throttle action=DescribeSubnets capacity=1 refill_per_second=1");
-    wait_until(|| listing(&lab), |answer| *answer == Err("RequestLimitExceeded".to_owned()));
+    let throttled = wait_until(|| listing(&lab), Result::is_err);
+    assert_eq!(throttled, Err("RequestLimitExceeded".to_owned()));
     lift(&lab, throttle);
     (0..5).for_each(|_| assert_eq!(listing(&lab), Ok(3)));
 

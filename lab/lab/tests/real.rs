@@ -52,8 +52,9 @@ fn a_pod_gets_no_token_at_hop_limit_1_and_one_at_2_and_a_node_always() {
     assert_eq!(file.nodes[0].hop_limit, None, "1 is what a node has if nothing is said");
     let lab = start(programs, file, true);
     for (name, hops, reaches_pods) in [("node-a", 1, false), ("node-b", 2, true)] {
-        lab.pod_add(name, &pod("web"), 1).unwrap();
-        let (node, inside) = (Place::Node(name.to_owned()), Place::Pod(name.to_owned(), pod("web")));
+        let web = pod(&format!("web-of-{name}"));
+        lab.pod_add(name, &web, 1).unwrap();
+        let (node, inside) = (Place::Node(name.to_owned()), Place::Pod(name.to_owned(), web));
         let token = lab.http(&node, TOKEN, &token_request()).unwrap();
         assert_eq!(token.status, 200, "a node always: {token:?}");
 

@@ -1,5 +1,5 @@
-//! Amazon's own client for Python against the lab's EC2: every action of it is called, and every answer is parsed by boto3 and
-//! held against EC2's published model.
+//! Amazon's own clients for Python against the lab's EC2: every action of it is called by boto3, and every answer is parsed and held
+//! against EC2's published model; the AWS CLI goes through a VPC as people do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -14,12 +14,13 @@ const ALWAYS_REFUSED: [&str; 2] = ["AssignIpv6Addresses", "UnassignIpv6Addresses
 
 #[test]
 fn boto3_walks_through_the_labs_ec2() {
-    walk("boto3_walks_through_the_labs_ec2", "boto3_walk.py");
+    walk("boto3_walks_through_the_labs_ec2", "boto3", "boto3_walk.py");
 }
 
 #[test]
 fn boto3_changes_the_labs_network_and_launches_an_instance() {
-    let Some(said) = walk("boto3_changes_the_labs_network_and_launches_an_instance", "boto3_network.py") else {
+    let Some(said) = walk("boto3_changes_the_labs_network_and_launches_an_instance", "boto3", "boto3_network.py")
+    else {
         return;
     };
     let answered = said.lines().find_map(|line| line.strip_prefix("answered ")).unwrap();
@@ -28,9 +29,14 @@ fn boto3_changes_the_labs_network_and_launches_an_instance() {
     assert_eq!(answered, all, "every action was answered");
 }
 
+#[test]
+fn the_aws_cli_walks_through_the_labs_ec2() {
+    walk("the_aws_cli_walks_through_the_labs_ec2", "awscli", "aws_cli_walk.py");
+}
+
 /// Runs a walk against a cloud of its own and gives what it said; `None` if it was skipped.
-fn walk(test: &str, script: &str) -> Option<String> {
-    let found = program("vpc-lab").and_then(|lab| Ok((lab, python_with("boto3")?)));
+fn walk(test: &str, module: &str, script: &str) -> Option<String> {
+    let found = program("vpc-lab").and_then(|lab| Ok((lab, python_with(module)?)));
     let (lab, python) = match found {
         Ok(found) => found,
         Err(reason) => {

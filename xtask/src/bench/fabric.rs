@@ -1,10 +1,15 @@
-//! `cargo xtask bench fabric`: what the lab's fabric costs beside a plain router between two veth pairs.
+//! `cargo xtask bench fabric`: what the lab's fabric costs beside a plain router between two veth pairs, and how long three nodes take
+//! to start.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::figures::median;
 use crate::demo;
 
 /// How much to measure.
@@ -32,7 +37,50 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Ok(cost) => print!("{}", table(&cost)),
         Err(why) => println!("the fabric's cost was not measured: {why:#}"),
     }
+    match start_of_three(&built.join("vpc-lab"), options.rounds) {
+        Ok((ours, control)) => print!("{}", start_line(ours, control)),
+        Err(why) => println!("the start of three nodes was not measured: {why:#}"),
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Most milliseconds that three nodes may take from `vpc-lab up` until all their daemons are ready.
+const START_GOAL: f64 = 2000.0;
+
+/// Medians, in milliseconds: the built-in topology, and the same without daemons.
+fn start_of_three(vpc_lab: &Path, rounds: usize) -> Result<(f64, f64)> {
+    let folder = tempfile::tempdir()?;
+    let empty = folder.path().join("empty.toml");
+    let text = output(Command::new(vpc_lab).args(["topology", "three-zones"]))?;
+    let text = text.replacen("[node_defaults]", "[node_defaults]\ndaemon = { command = [] }", 1);
+    ensure!(text.contains("command = []"), "the built-in topology has no [node_defaults]");
+    std::fs::write(&empty, text)?;
+    let name = format!("bench-{}", std::process::id());
+    let timed = |topology: &OsStr| {
+        let begin = Instant::now();
+        let up = output(Command::new(vpc_lab).args(["up", "--lab", &name]).arg(topology));
+        let took = begin.elapsed().as_secs_f64() * 1e3;
+        // Also a lab that came up halfway is taken down.
+        let down = output(Command::new(vpc_lab).args(["down", "--lab", &name]));
+        up.and(down).map(|_| took)
+    };
+    let each = |topology: &OsStr| (0..rounds.max(1)).map(|_| timed(topology)).collect::<Result<Vec<_>>>();
+    Ok((median(&each(OsStr::new("three-zones"))?), median(&each(empty.as_os_str())?)))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().context("cannot run vpc-lab")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn start_line(ours: f64, control: f64) -> String {
+    let above = if ours > START_GOAL { "  (above)" } else { "" };
+    let name = "start of three nodes (ms)";
+    format!(
+        "{name:<32} {ours:>10.1} {control:>10.1} {:>8.2}  the same without daemons; goal {START_GOAL}{above}\n",
+        ours / control
+    )
 }
 
 fn taken(command: &mut Command) -> Result<Value> {

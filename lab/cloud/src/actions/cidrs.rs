@@ -129,6 +129,11 @@ impl Cloud {
             _ => {}
         }
         self.network_changed();
+        // IMDS learns of it as late as of everything else, ENI by ENI.
+        let attached = self.world.enis.values().filter(|eni| eni.attachment.is_some());
+        for eni in attached.map(|eni| eni.id.clone()).collect::<Vec<_>>() {
+            self.later(self.setup.profile.imds_change, Task::ImdsRefresh(eni));
+        }
     }
 }
 

@@ -234,8 +234,9 @@ impl Cloud {
 
     /// Gives the primary address a public one, or takes it away.
     fn set_automatic_public(&mut self, id: &EniId, wanted: bool) -> Result<(), ApiError> {
-        let eni = self.eni(id)?;
+        let eni = self.world.enis.get_mut(id).ok_or_else(|| ApiError::no_eni(id))?;
         let (private, has) = (eni.primary, eni.public.contains_key(&eni.primary));
+        eni.automatic_public = wanted && (eni.automatic_public || !has);
         if has == wanted {
             return Ok(());
         }

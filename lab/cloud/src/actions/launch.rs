@@ -1,6 +1,8 @@
 //! Launching instances: what is asked for becomes a plan ([`Launch`]), which is checked whole and then carried out once for
 //! each instance. As many are launched as there is room for, at least `MinCount` or none.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use vpc_aws::ec2::shapes::{
     EnabledDisabled, HttpTokens, InstanceNetworkInterfaceSpecification, Reservation, ResourceType, RunInstances,
 };
@@ -13,12 +15,15 @@ use crate::error::ApiError;
 use crate::event::{FabricEvent, LaunchedInstance};
 use crate::ids::checked;
 use crate::spec::{INTERFACE_TYPES, InstanceSpec, Tags};
-use crate::world::{Birth, NewEni, Power, Seat, SeatEni, Want};
+use crate::world::{Birth, NewEni, Power, PublicAddress, Seat, SeatEni, Want};
 
 /// The type of an instance for which none was asked.
 const DEFAULT_TYPE: &str = "m1.small";
 /// How far IMDS token answers go when a token is needed and nothing else was asked for.
 const DEFAULT_HOP_LIMIT: u8 = 2;
+
+/// Bytes of user data that EC2 takes.
+const MAX_USER_DATA: usize = 16_384;
 
 /// A checked launch.
 struct Launch {
@@ -84,7 +89,10 @@ impl Cloud {
             )
         };
         let public = match launch.public {
-            true => Some(self.world.pick_public().ok_or_else(ApiError::no_public_address)?),
+            true => {
+                let address = self.world.pick_public().ok_or_else(ApiError::no_public_address)?;
+                Some(PublicAddress::Automatic(address))
+            }
             false => None,
         };
         let birth = Birth { index, ..launch.birth.clone() };
@@ -145,7 +153,7 @@ impl Cloud {
                 index: 0,
                 key: request.key_name.clone(),
                 token: request.client_token.clone().filter(|token| !token.is_empty()),
-                user_data: request.user_data.clone(),
+                user_data: request.user_data.as_deref().map(read_user_data).transpose()?,
                 may_stop: request.disable_api_stop != Some(true),
                 may_terminate: request.disable_api_termination != Some(true),
                 at: self.now,
@@ -379,6 +387,16 @@ fn read_image(request: &RunInstances) -> Result<String, ApiError> {
     }
     let text = format!("Invalid id: \"{image}\" (expecting \"ami-...\")");
     Err(ApiError::client("InvalidAMIID.Malformed", text))
+}
+
+/// What an instance will read as its user data; in a request it is in base64.
+fn read_user_data(encoded: &str) -> Result<String, ApiError> {
+    let malformed = |_| ApiError::client("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.");
+    let bytes = STANDARD.decode(encoded.trim()).map_err(malformed)?;
+    if bytes.len() > MAX_USER_DATA {
+        return Err(ApiError::value(format!("User data is limited to {MAX_USER_DATA} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| ApiError::unsupported("In this cloud user data is text in UTF-8."))
 }
 
 /// How far IMDS token answers go. The metadata service is there, and asks for tokens, always.

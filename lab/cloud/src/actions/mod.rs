@@ -118,7 +118,7 @@ impl Cloud {
     /// An ENI that its owner may change: not one that a service of the provider made for itself.
     pub(crate) fn own_eni(&self, id: &EniId) -> Result<&Eni, ApiError> {
         let eni = self.eni(id)?;
-        match &eni.endpoint {
+        match &eni.service {
             None => Ok(eni),
             Some(_) => Err(ApiError::client(
                 "OperationNotPermitted",

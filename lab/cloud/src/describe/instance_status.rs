@@ -84,18 +84,18 @@ impl Cloud {
             availability_zone: Some(instance.zone.clone()),
             availability_zone_id: self.zone_id(&instance.zone),
             instance_state: state(instance.power),
-            instance_status: Some(checks(instance.power)),
-            system_status: Some(checks(instance.power)),
+            instance_status: Some(checks(instance)),
+            system_status: Some(checks(instance)),
             attached_ebs_status: None,
         }
     }
 }
 
-/// What the checks of an instance say: they pass from the moment it runs, and nobody makes them while it does not.
-fn checks(power: Power) -> StatusSummary {
-    let (status, reachability) = match power {
-        Power::Running => ("ok", Some("passed")),
-        Power::Pending => ("initializing", Some("initializing")),
+/// What the checks of an instance say: they pass some time after it runs, and nobody makes them while it does not.
+fn checks(instance: &Instance) -> StatusSummary {
+    let (status, reachability) = match instance.power {
+        Power::Running if instance.checked => ("ok", Some("passed")),
+        Power::Running | Power::Pending => ("initializing", Some("initializing")),
         Power::ShuttingDown | Power::Terminated | Power::Stopping | Power::Stopped => ("not-applicable", None),
     };
     let detail = |status: &str| StatusDetail { name: "reachability".to_owned(), status: status.to_owned() };

@@ -3,17 +3,22 @@
 use vpc_aws::ec2::shapes::{
     AttachmentStatus, DescribeNetworkInterfaces, DescribeNetworkInterfacesResponse, InterfaceType, Ipv4PrefixEntry,
     NetworkInterface, NetworkInterfaceAssociation, NetworkInterfaceAttachment, NetworkInterfaceStatus,
-    PrivateIpAddressOfInterface,
+    PrivateIpAddressOfInterface, ServiceOr,
 };
 
-use vpc_model::EniId;
+use vpc_model::{AllocationId, CardIndex, DeviceIndex, EniId, Time};
 
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
 use super::{Listing, look_up, show_tags};
 use crate::cloud::Cloud;
 use crate::error::ApiError;
-use crate::world::{self, Eni, Tie};
+use crate::ids::checked;
+use crate::spec::id_text;
+use crate::world::{self, Eni, Service, Tie};
+
+/// The provider's account that makes ENIs for endpoints and NAT gateways.
+const REQUESTER: &str = "727180483921";
 
 pub(super) const INTERFACES: Listing<NetworkInterface> = Listing {
     action: "DescribeNetworkInterfaces",
@@ -22,8 +27,8 @@ pub(super) const INTERFACES: Listing<NetworkInterface> = Listing {
 };
 
 const FILTERS: &[Row<NetworkInterface>] = &[
-    not_held("association.allocation-id"),
-    not_held("association.association-id"),
+    held("association.allocation-id", |eni| all(mapping(eni).and_then(|own| own.allocation_id.as_ref()))),
+    held("association.association-id", |eni| all(mapping(eni).and_then(|own| own.association_id.as_ref()))),
     held("addresses.association.owner-id", |eni| all(mappings(eni).filter_map(|own| own.ip_owner_id.as_ref()))),
     held("addresses.association.public-ip", |eni| all(mappings(eni).map(|own| own.public_ip))),
     held("addresses.primary", |eni| all(eni.private_ip_addresses.iter().filter_map(|address| address.primary))),
@@ -32,7 +37,7 @@ const FILTERS: &[Row<NetworkInterface>] = &[
     held("association.public-ip", |eni| all(mapping(eni).map(|own| own.public_ip))),
     held("association.public-dns-name", |eni| all(mapping(eni).and_then(|own| own.public_dns_name.as_ref()))),
     held("attachment.attach-time", |eni| all(tie(eni).and_then(|tie| tie.attach_time))),
-    held("attachment.attachment-id", |eni| all(tie(eni).and_then(|tie| tie.attachment_id.own()))),
+    held("attachment.attachment-id", |eni| all(tie(eni).map(|tie| &tie.attachment_id))),
     held("attachment.delete-on-termination", |eni| all(tie(eni).and_then(|tie| tie.delete_on_termination))),
     held("attachment.device-index", |eni| all(tie(eni).and_then(|tie| tie.device_index))),
     held("attachment.instance-id", |eni| all(tie(eni).and_then(|tie| tie.instance_id.as_ref()))),
@@ -51,7 +56,7 @@ const FILTERS: &[Row<NetworkInterface>] = &[
     held("owner-id", |eni| all(&eni.owner_id)),
     held("private-dns-name", |eni| all(&eni.private_dns_name)),
     held("private-ip-address", |eni| all(eni.private_ip_addresses.iter().map(|own| own.private_ip_address))),
-    not_held("requester-id"),
+    held("requester-id", |eni| all(&eni.requester_id)),
     held("requester-managed", |eni| all(eni.requester_managed)),
     held("source-dest-check", |eni| all(eni.source_dest_check)),
     held("status", |eni| one(eni.status.as_str())),
@@ -97,15 +102,8 @@ impl Cloud {
 
     /// An ENI as EC2 shows it.
     pub(crate) fn show_eni(&self, eni: &Eni) -> NetworkInterface {
-        let association = |private: &std::net::Ipv4Addr| {
-            eni.public.get(private).map(|public| NetworkInterfaceAssociation {
-                public_ip: *public,
-                public_dns_name: Some(self.world.public_dns_name(*public)),
-                ip_owner_id: Some("amazon".to_owned()),
-                allocation_id: None,
-                association_id: None,
-            })
-        };
+        let association =
+            |private: &std::net::Ipv4Addr| eni.public.get(private).map(|public| self.show_association(eni, *public));
         let address = |address: &std::net::Ipv4Addr| PrivateIpAddressOfInterface {
             private_ip_address: *address,
             primary: Some(*address == eni.primary),
@@ -122,10 +120,10 @@ impl Cloud {
             availability_zone_id: zone_id,
             description: Some(eni.description.clone()),
             owner_id: Some(self.world.spec.account_id.clone()),
-            requester_id: None,
-            requester_managed: Some(eni.endpoint.is_some()),
+            requester_id: eni.service.as_ref().map(|_| REQUESTER.to_owned()),
+            requester_managed: Some(eni.service.is_some()),
             status: match eni.attachment.as_ref().map(|attachment| attachment.tie) {
-                None if eni.endpoint.is_some() => NetworkInterfaceStatus::InUse,
+                None if eni.service.is_some() => NetworkInterfaceStatus::InUse,
                 None => NetworkInterfaceStatus::Available,
                 Some(Tie::Detaching) => NetworkInterfaceStatus::Detaching,
                 Some(Tie::Attaching | Tie::Attached) => NetworkInterfaceStatus::InUse,
@@ -135,7 +133,11 @@ impl Cloud {
             private_dns_name: Some(self.world.private_dns_name(eni.primary)),
             source_dest_check: Some(eni.source_dest_check),
             groups: self.groups(&eni.groups),
-            attachment: eni.attachment.as_ref().map(|attachment| self.show_attachment(attachment)),
+            attachment: eni
+                .attachment
+                .as_ref()
+                .map(|attachment| self.show_attachment(attachment))
+                .or_else(|| eni.service.as_ref().map(|service| self.show_service_attachment(service))),
             association: association(&eni.primary),
             tags: show_tags(&eni.tags),
             private_ip_addresses: [eni.primary].iter().chain(&eni.secondary).map(address).collect(),
@@ -144,6 +146,36 @@ impl Cloud {
             ipv6_prefixes: Vec::new(),
             interface_type: interface_type(&eni.interface_type),
             connection_tracking: eni.connection_tracking,
+        }
+    }
+
+    /// A public address in front of a private one: a NAT gateway's is an elastic one, all others come from Amazon's pool.
+    fn show_association(&self, eni: &Eni, public: std::net::Ipv4Addr) -> NetworkInterfaceAssociation {
+        let gateway = match &eni.service {
+            Some(Service::NatGateway(id)) => Some(id),
+            _ => None,
+        };
+        let owner = if gateway.is_some() { self.world.spec.account_id.as_str() } else { "amazon" };
+        NetworkInterfaceAssociation {
+            public_ip: public,
+            public_dns_name: Some(self.world.public_dns_name(public)),
+            ip_owner_id: Some(owner.to_owned()),
+            allocation_id: gateway.map(|id| checked(&id_text(AllocationId::PREFIX, id))),
+            association_id: gateway.map(|id| id_text("eipassoc-", id)),
+        }
+    }
+
+    /// How the ENI of a service is tied to it, since the world began: to an instance of the provider that nobody sees.
+    fn show_service_attachment(&self, service: &Service) -> NetworkInterfaceAttachment {
+        NetworkInterfaceAttachment {
+            attachment_id: ServiceOr::Service(id_text("ela-attach-", service.id())),
+            instance_id: None,
+            instance_owner_id: Some("amazon-aws".to_owned()),
+            device_index: Some(DeviceIndex(1)),
+            network_card_index: Some(CardIndex(0)),
+            status: AttachmentStatus::Attached,
+            attach_time: Some(self.timestamp(Time(0))),
+            delete_on_termination: Some(false),
         }
     }
 
@@ -174,6 +206,7 @@ fn interface_type(text: &str) -> InterfaceType {
         "efa" => InterfaceType::Efa,
         "trunk" => InterfaceType::Trunk,
         "vpc_endpoint" => InterfaceType::VpcEndpoint,
+        "nat_gateway" => InterfaceType::NatGateway,
         _ => InterfaceType::Interface,
     }
 }

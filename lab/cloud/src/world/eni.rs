@@ -63,8 +63,43 @@ pub(crate) struct Eni {
     pub(crate) source_dest_check: bool,
     pub(crate) connection_tracking: Option<ConnectionTrackingConfiguration>,
     pub(crate) attachment: Option<Attachment>,
-    /// The interface endpoint (`vpce-…`) whose ENI it is: attached to the service, and nobody's to change.
-    pub(crate) endpoint: Option<String>,
+    /// Whether the primary address gets a public one of the pool each time its instance starts, and loses it with the power.
+    pub(crate) automatic_public: bool,
+    /// The service of the provider that made it for itself: attached to the service, and nobody's to change.
+    pub(crate) service: Option<Service>,
+}
+
+/// What an ENI is of that a service of the provider made for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// An interface endpoint (`vpce-…`).
+    Endpoint(String),
+    /// A NAT gateway (`nat-…`).
+    NatGateway(String),
+}
+
+impl Service {
+    /// Id of the endpoint or gateway.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Endpoint(id) | Self::NatGateway(id) => id,
+        }
+    }
+
+    /// EC2's word for the kind of its ENIs.
+    pub(crate) fn interface_type(&self) -> &'static str {
+        match self {
+            Self::Endpoint(_) => "vpc_endpoint",
+            Self::NatGateway(_) => "nat_gateway",
+        }
+    }
+
+    fn description(&self) -> String {
+        match self {
+            Self::Endpoint(id) => format!("VPC Endpoint Interface {id}"),
+            Self::NatGateway(id) => format!("Interface for NAT Gateway {id}"),
+        }
+    }
 }
 
 impl Eni {
@@ -84,7 +119,7 @@ impl Eni {
 
     pub(crate) fn status(&self) -> &'static str {
         match self.attachment.as_ref().map(|attachment| attachment.tie) {
-            None if self.endpoint.is_some() => "in-use",
+            None if self.service.is_some() => "in-use",
             None => "available",
             Some(Tie::Detaching) => "detaching",
             Some(Tie::Attaching | Tie::Attached) => "in-use",
@@ -174,10 +209,35 @@ impl World {
             source_dest_check: true,
             connection_tracking: None,
             attachment: None,
-            endpoint: None,
+            automatic_public: false,
+            service: None,
         };
         self.enis.insert(id.clone(), eni);
         Ok(id)
+    }
+
+    /// Makes the ENI of an endpoint or a gateway.
+    pub(crate) fn create_service_eni(
+        &mut self,
+        service: Service,
+        subnet: &SubnetId,
+        address: Option<Ipv4Addr>,
+        groups: Vec<SecurityGroupId>,
+        dice: &mut Dice,
+    ) -> Result<&mut Eni, ApiError> {
+        let new = NewEni {
+            subnet: subnet.clone(),
+            primary: address,
+            slots: Want::default(),
+            description: service.description(),
+            interface_type: service.interface_type().to_owned(),
+            groups,
+            tags: Tags::new(),
+        };
+        let id = self.create_eni(new, dice)?;
+        let eni = self.enis.get_mut(&id).ok_or_else(|| ApiError::no_eni(&id))?;
+        eni.service = Some(service);
+        Ok(eni)
     }
 
     fn fresh_mac(&self, dice: &mut Dice) -> Mac {

@@ -55,6 +55,10 @@ pub(crate) struct Instance {
     pub(crate) zone: String,
     /// Last launched: started again after a stop counts, a reboot does not.
     pub(crate) launched: Time,
+    /// When it last became `running`.
+    pub(crate) up: Time,
+    /// Whether its status checks have passed since then.
+    pub(crate) checked: bool,
     /// When somebody told it to stop or to end; `None` while nobody has.
     pub(crate) told_down: Option<Time>,
     pub(crate) tags: Tags,
@@ -74,7 +78,7 @@ pub(crate) struct Birth {
     pub(crate) key: Option<String>,
     /// The client token of the launch.
     pub(crate) token: Option<String>,
-    /// In base64.
+    /// As the instance reads it.
     pub(crate) user_data: Option<String>,
     /// Whether StopInstances and TerminateInstances are taken.
     pub(crate) may_stop: bool,
@@ -107,6 +111,15 @@ pub(crate) struct Seat {
     pub(crate) device: DeviceIndex,
     pub(crate) card: CardIndex,
     pub(crate) delete_on_termination: bool,
+}
+
+/// The public address that a new instance's primary address gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PublicAddress {
+    /// Its own as long as it exists, as an elastic one.
+    Kept(Ipv4Addr),
+    /// Out of the pool, and back to it with the power.
+    Automatic(Ipv4Addr),
 }
 
 /// Which ENI: a new one, or one that is there already.
@@ -147,13 +160,16 @@ impl World {
         let extra: Vec<_> = extra.collect();
         let seats = [seat(primary, DeviceIndex(0), limits.default_card)].into_iter().chain(extra).collect();
         let maps = self.subnets.get(&spec.subnet).is_some_and(|subnet| subnet.spec.map_public_ip);
-        let public = spec.public_ip.or_else(|| if maps { self.pick_public() } else { None });
+        let kept = spec.public_ip.map(PublicAddress::Kept);
+        let automatic = || if maps { self.pick_public().map(PublicAddress::Automatic) } else { None };
+        let public = kept.or_else(automatic);
         let (subnet, what) = (spec.subnet.to_string(), format!("the ENIs of instance {}", spec.name));
         let (birth, tags) = (Birth::described(&spec), named(&spec.tags, &spec.name));
         let id = spec.id.clone();
         self.launch(spec, birth, tags, seats, public, dice).map_err(|_| WorldError::Full { subnet, what })?;
         if let Some(instance) = self.instances.get_mut(&id) {
             (instance.power, instance.on, instance.has_run) = (Power::Running, true, true);
+            instance.checked = true;
         }
         for attachment in self.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
             (attachment.tie, attachment.seen) = (Tie::Attached, true);
@@ -169,7 +185,7 @@ impl World {
         birth: Birth,
         tags: Tags,
         seats: Vec<Seat>,
-        public: Option<Ipv4Addr>,
+        public: Option<PublicAddress>,
         dice: &mut Dice,
     ) -> Result<(), ApiError> {
         let limits = instance_limits(&spec.instance_type)
@@ -196,7 +212,8 @@ impl World {
         let primary = enis.into_iter().next().ok_or_else(|| ApiError::missing("NetworkInterface"))?;
         let eni = self.enis.get_mut(&primary).ok_or_else(|| ApiError::no_eni(&primary))?;
         let (private_ip, subnet) = (eni.primary, eni.subnet.clone());
-        if let Some(public) = public {
+        eni.automatic_public = matches!(public, Some(PublicAddress::Automatic(_)));
+        if let Some(PublicAddress::Kept(public) | PublicAddress::Automatic(public)) = public {
             eni.public.insert(private_ip, public);
             self.public.insert(public);
         }
@@ -211,6 +228,8 @@ impl World {
             private_dns_name,
             zone: self.subnets.get(&subnet).map(|subnet| subnet.spec.zone.clone()).unwrap_or_default(),
             launched: birth.at,
+            up: birth.at,
+            checked: false,
             told_down: None,
             tags,
             birth,

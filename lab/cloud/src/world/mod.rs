@@ -13,14 +13,14 @@ use std::net::Ipv4Addr;
 use vpc_aws::ec2::shapes::ResourceType;
 use vpc_model::{AttachmentId, EniId, InstanceId, SecurityGroupId, Slot, SubnetId};
 
-pub(crate) use eni::{Attachment, Eni, NewEni, Tie, Want};
-pub(crate) use instance::{Birth, Instance, Power, Seat, SeatEni};
+pub(crate) use eni::{Attachment, Eni, NewEni, Service, Tie, Want};
+pub(crate) use instance::{Birth, Instance, Power, PublicAddress, Seat, SeatEni};
 pub(crate) use network::{CidrBlock, CidrState, Group, Reservation, RouteTable, Rule, SubnetState, TableTie};
 
 use crate::dice::Dice;
 use crate::error::WorldError;
 use crate::pool::Holder;
-use crate::spec::{EndpointSpec, Tags, WorldSpec};
+use crate::spec::{EndpointSpec, NatGatewaySpec, Tags, WorldSpec};
 
 /// Everything there is, but no time and no chance.
 #[derive(Clone, Debug)]
@@ -70,9 +70,7 @@ impl World {
             spec,
         };
         for gateway in world.spec.nat_gateways.clone() {
-            if let Some(subnet) = world.subnets.get_mut(&gateway.subnet) {
-                subnet.pool.take(gateway.private_ip, Holder::Gateway(gateway.id));
-            }
+            world.add_nat_gateway(&gateway, dice)?;
         }
         world.place(dice)?;
         Ok(world)
@@ -108,22 +106,25 @@ impl World {
     }
 
     fn add_endpoint(&mut self, spec: &EndpointSpec, dice: &mut Dice) -> Result<(), WorldError> {
-        let new = NewEni {
-            subnet: spec.subnet.clone(),
-            primary: spec.private_ip,
-            slots: Want::default(),
-            description: format!("VPC Endpoint Interface {}", spec.id),
-            interface_type: "vpc_endpoint".to_owned(),
-            groups: self.groups_or_default(&spec.security_groups),
-            tags: Tags::new(),
-        };
-        let id = self.create_eni(new, dice).map_err(|_| WorldError::Full {
+        let groups = self.groups_or_default(&spec.security_groups);
+        let service = Service::Endpoint(spec.id.clone());
+        let made = self.create_service_eni(service, &spec.subnet, spec.private_ip, groups, dice);
+        made.map(|_| ()).map_err(|_| WorldError::Full {
             subnet: spec.subnet.to_string(),
             what: format!("the ENI of endpoint {}", spec.id),
+        })
+    }
+
+    /// Gateways have no groups, and pass on what is not for them.
+    fn add_nat_gateway(&mut self, spec: &NatGatewaySpec, dice: &mut Dice) -> Result<(), WorldError> {
+        let (service, address) = (Service::NatGateway(spec.id.clone()), Some(spec.private_ip));
+        let made = self.create_service_eni(service, &spec.subnet, address, Vec::new(), dice);
+        let eni = made.map_err(|_| WorldError::Full {
+            subnet: spec.subnet.to_string(),
+            what: format!("the ENI of nat gateway {}", spec.id),
         })?;
-        if let Some(eni) = self.enis.get_mut(&id) {
-            eni.endpoint = Some(spec.id.clone());
-        }
+        eni.source_dest_check = false;
+        eni.public.insert(spec.private_ip, spec.public_ip);
         Ok(())
     }
 
@@ -177,7 +178,7 @@ impl World {
         let subnet = self.subnets.values().find(|subnet| subnet.spec.cidr.net().contains(&address))?;
         match subnet.pool.holder(address)? {
             Holder::Eni(id) => self.enis.get(&id),
-            Holder::Gateway(_) | Holder::Outside(_) => None,
+            Holder::Outside(_) => None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::Ipv4Net;
 use vpc_model::{SecurityGroupId, SubnetId};
 
-use super::{World, named};
+use super::{Service, World, named};
 use crate::plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
 use crate::pool::AddressPool;
 use crate::spec::{
@@ -230,7 +230,8 @@ impl World {
     }
 
     fn planned_endpoints(&self) -> Vec<PlannedEndpoint> {
-        let eni_of = |id: &str| self.enis.values().find(|eni| eni.endpoint.as_deref() == Some(id));
+        let eni_of =
+            |id: &str| self.enis.values().find(|eni| matches!(&eni.service, Some(Service::Endpoint(own)) if own == id));
         let endpoints = self.spec.endpoints.iter().filter_map(|spec| Some((spec, eni_of(&spec.id)?)));
         endpoints
             .map(|(spec, eni)| PlannedEndpoint {

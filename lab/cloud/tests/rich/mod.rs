@@ -160,8 +160,9 @@ impl Rich {
                 self.name(&node.name.replace("node", kind), eni.as_str());
             }
         }
-        let endpoint = snapshot.enis.iter().find(|eni| eni.attachment.is_none()).unwrap();
-        self.name("endpoint", endpoint.id.as_str());
+        for eni in snapshot.enis.iter().filter(|eni| eni.service.is_some()) {
+            self.name(if eni.interface_type == "nat_gateway" { "nat" } else { "endpoint" }, eni.id.as_str());
+        }
     }
 
     /// `loose` is attached to nothing, `coming` and `going` are on their way to and from node-2.

@@ -49,6 +49,7 @@ pub(crate) struct Call {
 enum Outcome {
     Json(StatusCode, Value),
     Text(&'static str),
+    OldOpenApi,
     Watch(Box<stream::Sending>),
 }
 
@@ -92,7 +93,11 @@ fn answer(handle: &KubeHandle, target: &Target, call: &Call, record: &mut KubeCa
     if call.method != Method::GET {
         return Err(KubeError::MethodNotAllowed);
     }
+    if *target == Target::OldOpenApi && header_text(&call.headers, header::ACCEPT).contains("proto-openapi") {
+        return Ok(Outcome::OldOpenApi);
+    }
     let document = handle.read(|store| match target {
+        Target::OldOpenApi => Ok(openapi::empty_v2()),
         Target::CoreVersions => Ok(discovery::core_versions(host(call))),
         Target::Groups => Ok(discovery::groups(store)),
         Target::Group(group) => discovery::group(store, group),
@@ -141,6 +146,7 @@ fn version() -> Value {
 fn reply(result: Result<Outcome, KubeError>) -> Reply {
     let (status, content_type, body) = match result {
         Ok(Outcome::Json(status, value)) => (status, "application/json", whole(value.to_string())),
+        Ok(Outcome::OldOpenApi) => (StatusCode::OK, openapi::V2_MEDIA_TYPE, whole(openapi::EMPTY_V2.to_owned())),
         Ok(Outcome::Text(text)) => (StatusCode::OK, "text/plain; charset=utf-8", whole(text.to_owned())),
         Ok(Outcome::Watch(sending)) => {
             (StatusCode::OK, "application/json", StreamBody::new(sending.lines()).boxed_unsync())

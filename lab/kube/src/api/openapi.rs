@@ -9,6 +9,17 @@ use crate::error::KubeError;
 use crate::resource::{Definition, Resource};
 use crate::store::Store;
 
+/// OpenAPI v2 without a schema, as the message of gnostic's `openapi.v2` that kubectl reads: field 1, `swagger`, is `2.0`. kubectl
+/// asks for it before it sends a `List`; kinds it finds nothing about it sends as they are.
+pub(crate) const EMPTY_V2: &str = "\n\u{3}2.0";
+/// The media type of [`EMPTY_V2`].
+pub(crate) const V2_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The same for those who read JSON.
+pub(crate) fn empty_v2() -> Value {
+    json!({"swagger": "2.0", "info": {"title": "Kubernetes API of vpc-lab", "version": super::VERSION}, "paths": {}})
+}
+
 /// `/openapi/v3`: where the documents are.
 pub(crate) fn index(store: &Store) -> Value {
     let versions: BTreeSet<(&str, &str)> = store

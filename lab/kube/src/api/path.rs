@@ -18,6 +18,8 @@ pub(crate) enum Target {
     Group(String),
     /// `/api/v1` or `/apis/GROUP/VERSION`: group and version.
     Resources(String, String),
+    /// `/openapi/v2`.
+    OldOpenApi,
     /// `/openapi/v3`, or the document of a group and version below it.
     OpenApi(Option<(String, String)>),
     /// A collection, an object, or a subresource.
@@ -62,6 +64,7 @@ impl Target {
             ["apis", group, version] => Self::Resources((*group).to_owned(), (*version).to_owned()),
             ["api", version, rest @ ..] => place("", version, rest),
             ["apis", group, version, rest @ ..] => place(group, version, rest),
+            ["openapi", "v2"] => Self::OldOpenApi,
             ["openapi", "v3"] => Self::OpenApi(None),
             ["openapi", "v3", "api", version] => Self::OpenApi(Some((String::new(), (*version).to_owned()))),
             ["openapi", "v3", "apis", group, version] => {
@@ -175,6 +178,7 @@ mod tests {
             ("/apis/coordination.k8s.io/v1/namespaces/a/leases/l", objects(Resource::LEASES, "a", "l", "")),
             ("/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs", objects(Resource::ENI_CONFIGS, "", "", "")),
             ("/apis/apps/v1/", Target::Resources("apps".into(), "v1".into())),
+            ("/openapi/v2", Target::OldOpenApi),
             ("/openapi/v3/api/v1", Target::OpenApi(Some((String::new(), "v1".into())))),
             ("/readyz/ping", Target::Health),
             ("/", Target::Unknown),

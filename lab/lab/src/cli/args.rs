@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
+use super::complete::{self, Shell};
 use crate::control::Place;
 use crate::fault;
 use crate::kubelet::PodName;
@@ -16,7 +18,7 @@ use crate::place::DEFAULT_LAB;
 #[command(name = "vpc-lab", version, arg_required_else_help = true)]
 pub(super) struct Cli {
     /// Which lab.
-    #[arg(long, global = true, default_value = DEFAULT_LAB, env = "VPC_LAB", value_name = "NAME")]
+    #[arg(long, global = true, default_value = DEFAULT_LAB, env = "VPC_LAB", value_name = "NAME", add = ArgValueCandidates::new(complete::labs))]
     pub(super) lab: String,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -30,15 +32,19 @@ pub(super) enum Command {
     Up {
         /// Topology file, or the name of a ready topology (`vpc-lab topology` lists them); without either: three nodes in three
         /// zones.
+        #[arg(add = ArgValueCompleter::new(complete::topologies_or_files))]
         topology: Option<PathBuf>,
     },
     /// End a lab. Nothing of it is left.
     Down,
-    /// Show nodes, ENIs with their slots, and pods.
+    /// Draw the lab: the VPC, its subnets, the nodes with ENIs and pods, what lies around, faults that hold, packets dropped.
     Status {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// Draw it again every so many seconds (1 unless said otherwise), until interrupted or the lab is down.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds, conflicts_with = "json")]
+        watch: Option<Duration>,
     },
     /// Make and delete pods (their networks).
     Pod {
@@ -47,7 +53,9 @@ pub(super) enum Command {
     },
     /// Run a program in a node, a pod or the internet; its streams and exit code are passed through.
     Exec {
-        /// NODE, NODE/NAMESPACE/NAME, `world`, `fabric` (the VPC's router) or `fabric/GATEWAY` (`igw`, or a NAT gateway's name).
+        /// NODE, NODE/NAMESPACE/NAME, `world`, `fabric` (the VPC's router), `fabric/GATEWAY` (`igw`, `vgw`, or a NAT gateway's name),
+        /// `peer:NAME`, `on-premises` or `endpoint:SERVICE`.
+        #[arg(add = ArgValueCandidates::new(complete::places))]
         place: Place,
         /// Program and arguments. `vpc-lab tool --help` lists small programs that are always there.
         #[arg(last = true, required = true)]
@@ -56,6 +64,7 @@ pub(super) enum Command {
     /// Show the packets of a link.
     Capture {
         /// Where: as for `exec`.
+        #[arg(add = ArgValueCandidates::new(complete::places))]
         place: Place,
         /// Link (eth0; in `fabric` the ports of the ENIs).
         link: String,
@@ -71,7 +80,33 @@ pub(super) enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// Only those of this node.
+        #[arg(long, add = ArgValueCandidates::new(complete::nodes))]
+        node: Option<String>,
+        /// Only this action, with * for any text: `Describe*`; for the Kubernetes API a verb (`list`).
+        #[arg(long)]
+        action: Option<String>,
+        /// Only such as were refused, or not answered.
+        #[arg(long)]
+        errors: bool,
+        /// Calls of the Kubernetes API instead.
+        #[arg(long, conflicts_with = "node")]
+        kubernetes: bool,
     },
+    /// Print what a node's daemon has written: to stdout and stderr, and to the CNI's log file.
+    Logs {
+        /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
+        node: String,
+        /// Go on as it writes, until interrupted or the lab is down.
+        #[arg(short, long)]
+        follow: bool,
+        /// What the plugin has written to its log file instead.
+        #[arg(long)]
+        plugin: bool,
+    },
+    /// Print what `kubectl` needs to reach the lab's Kubernetes API: write it to a file and name that in KUBECONFIG.
+    Kubeconfig,
     /// Print what AWS's tools need to speak to the lab from this shell: `eval "$(vpc-lab env)"`.
     Env,
     /// Turn a node's power on or off; add and remove nodes.
@@ -95,6 +130,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
         listen: String,
         /// Topology file or name, as for `up`.
+        #[arg(add = ArgValueCompleter::new(complete::topologies_or_files))]
         topology: Option<PathBuf>,
         /// Id or name of the instance that IMDS speaks to; without one the first.
         #[arg(long)]
@@ -105,9 +141,15 @@ pub(super) enum Command {
         /// Name or number of one scene; without it all.
         scene: Option<String>,
     },
+    /// Print a completion script for a shell: `source <(vpc-lab completion bash)`.
+    Completion {
+        /// Which.
+        shell: Shell,
+    },
     /// List the topologies that come with the program, or print one, to start your own from.
     Topology {
         /// Which.
+        #[arg(add = ArgValueCandidates::new(complete::topologies))]
         name: Option<String>,
     },
     /// Small network programs, for use with `exec`.
@@ -120,9 +162,19 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PodCommand {
+    /// List the pods of a node, or of all.
+    List {
+        /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
+        node: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a pod's network: a namespace, and ADD through the node's plugins.
     Add {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
         /// NAMESPACE/NAME
         pod: PodName,
@@ -133,6 +185,7 @@ pub(super) enum PodCommand {
     /// Take a pod's network down: DEL through the node's plugins, then the namespace goes.
     Del {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
         /// NAMESPACE/NAME
         pod: PodName,
@@ -140,6 +193,7 @@ pub(super) enum PodCommand {
     /// Make or delete pods until the node has so many of those made by this command.
     Scale {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
         /// How many; no more than the node's type could ever have addresses for.
         count: u32,
@@ -154,11 +208,13 @@ pub(super) enum NodeCommand {
     /// Power on; comes back when the node is ready and has its pods again.
     On {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
     },
     /// Power off: everything in it is gone at once; its disk stays.
     Off {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
     },
     /// Launch a node, as `aws ec2 run-instances` does; comes back when it is ready.
@@ -166,7 +222,7 @@ pub(super) enum NodeCommand {
         /// Its name.
         node: String,
         /// Its subnet, by name or id.
-        #[arg(long)]
+        #[arg(long, add = ArgValueCandidates::new(complete::subnets))]
         subnet: String,
         /// Its instance type; without one that of the topology's `node_defaults`.
         #[arg(long = "type", value_name = "TYPE")]
@@ -175,6 +231,7 @@ pub(super) enum NodeCommand {
     /// Terminate a node's instance; nothing of the node stays.
     Remove {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
     },
 }
@@ -196,6 +253,7 @@ pub(super) enum FaultCommand {
     #[command(verbatim_doc_comment, after_help = fault::help())]
     Add {
         /// What goes wrong: one of the kinds below.
+        #[arg(add = ArgValueCandidates::new(complete::faults))]
         kind: String,
         /// KEY=VALUE, as the kind takes them.
         keys: Vec<String>,
@@ -215,6 +273,7 @@ pub(super) enum FaultCommand {
     /// Play a scenario, step by step, and come back when it is over.
     Run {
         /// Scenario file (TOML), or the name of a ready scenario; without either, the ready ones are listed.
+        #[arg(add = ArgValueCompleter::new(complete::scenarios_or_files))]
         scenario: Option<PathBuf>,
         /// Only check it, and say what would happen.
         #[arg(long)]
@@ -227,16 +286,19 @@ pub(super) enum DaemonCommand {
     /// SIGKILL.
     Kill {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
     },
     /// SIGTERM, and wait for its end.
     Stop {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
     },
     /// Start it again, and wait until the node's network is configured.
     Start {
         /// Node.
+        #[arg(add = ArgValueCandidates::new(complete::nodes))]
         node: String,
     },
 }
@@ -329,6 +391,16 @@ pub(super) enum ToolCommand {
         /// Port.
         port: u16,
     },
+}
+
+/// A time in seconds; less than a tenth is no picture for people.
+fn seconds(text: &str) -> Result<Duration, String> {
+    const LEAST: f64 = 0.1;
+    const MOST: f64 = 86_400.0;
+    let known = text.parse::<f64>().ok().filter(|seconds| (LEAST..=MOST).contains(seconds));
+    known
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("expected seconds from {LEAST} to {MOST}, such as 2 or 0.5"))
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ pub(super) fn list(faults: &[FaultReport]) -> String {
     if faults.is_empty() { "no faults\n".to_owned() } else { faults.iter().map(line).collect() }
 }
 
-fn line(report: &FaultReport) -> String {
+/// A fault on a line.
+pub(super) fn line(report: &FaultReport) -> String {
     let seconds = |ms: u64| format!("{:.1} s", Duration::from_millis(ms).as_secs_f64());
     let state = match (report.state, report.until_ms) {
         (FaultState::Lifted, Some(until)) => format!("{} to {}", seconds(report.since_ms), seconds(until)),

@@ -1,8 +1,13 @@
 //! The command line.
 
 mod args;
+mod calls;
+mod complete;
 mod fault;
+mod picture;
+mod progress;
 mod show;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +23,7 @@ use lab_serve::standalone;
 use vpc_model::WallTime;
 
 use crate::capture::{PcapWriter, read_packet, wait_readable};
-use crate::control::{DaemonAction, Failure, Place};
+use crate::control::{DaemonAction, Failure, LogSource, Place};
 use crate::demo;
 use crate::fabric::{CostOptions, measure};
 use crate::lab::{Lab, LabError, StartOptions};
@@ -28,6 +33,7 @@ use crate::tools::{self, DnsOptions, HttpOptions, PingOptions};
 use crate::topology::{READY, Ready, Topology, TopologyFile};
 use crate::{place, supervisor};
 use args::{Cli, Command, DaemonCommand, NodeCommand, PodCommand, ToolCommand};
+use picture::Paint;
 
 /// Exit code of a program that could not be started, as shells have it: not there, and not to be run.
 const NOT_FOUND: u8 = 127;
@@ -47,6 +53,7 @@ pub fn main() -> ExitCode {
         Some(supervisor::SUBCOMMAND) => return supervisor::main(),
         _ => {}
     }
+    complete::answer();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -66,19 +73,20 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up { topology } => return up(name, topology.as_deref()),
         Command::Down => Lab::open(name)?.down()?,
-        Command::Status { json } => {
-            let status = Lab::open(name)?.status()?;
-            print(&if json { to_json(&status)? } else { show::status(&status) })?;
-        }
+        Command::Status { watch: Some(every), .. } => watch::run(name, every)?,
+        Command::Status { json: true, .. } => print(&to_json(&Lab::open(name)?.status()?)?)?,
+        Command::Status { .. } => print(&drawn(&Lab::open(name)?)?)?,
         Command::Pod { command } => return pod(&Lab::open(name)?, command),
         Command::Exec { place, command } => return exec(&Lab::open(name)?, &place, &command),
         Command::Capture { place, link, write, count } => {
             capture(&Lab::open(name)?, &place, &link, write.as_deref(), count)?
         }
-        Command::Calls { json } => {
-            let calls = Lab::open(name)?.calls()?;
-            print(&if json { to_json(&calls)? } else { show::calls(&calls) })?;
+        Command::Calls { json, node, action, errors, kubernetes } => {
+            calls::run(&Lab::open(name)?, &calls::Wanted { json, node, action, errors, kubernetes })?
         }
+        Command::Logs { node, follow, plugin } => logs(&Lab::open(name)?, &node, follow, plugin)?,
+        Command::Kubeconfig => kubeconfig(&Lab::open(name)?)?,
+        Command::Completion { shell } => print(&complete::script(shell)?)?,
         Command::Env => print(&show::environment(&Lab::open(name)?.host_environment()?))?,
         Command::Node { command } => node(&Lab::open(name)?, command)?,
         Command::Fault { command } => fault::run(name, command)?,
@@ -132,14 +140,81 @@ fn ready(name: Option<&str>) -> anyhow::Result<()> {
 fn up(name: &str, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let topology = topology(file)?;
     let options = StartOptions { name: name.to_owned(), ..StartOptions::default() };
-    let (lab, warnings) = Lab::start(&topology, &options)?;
-    print(&show::status(&lab.status()?))?;
+    let mut board = progress::Board::new();
+    let (lab, warnings) = Lab::start_telling(&topology, &options, |step| board.tell(step))?;
+    print(&drawn(&lab)?)?;
+    let default = name == place::DEFAULT_LAB;
     if warnings.is_empty() {
+        let node = topology.nodes.iter().find(|node| node.daemon.is_some()).map(|node| node.name.as_str());
+        print(&progress::next_steps(name, default, node))?;
         return Ok(ExitCode::SUCCESS);
     }
     let text = warnings.join("\n");
-    let flag = if name == place::DEFAULT_LAB { String::new() } else { format!(" --lab {name}") };
+    let flag = if default { String::new() } else { format!(" --lab {name}") };
     bail!("{text}\nThe lab stays up to be looked at (`vpc-lab exec{flag} NODE -- …`); `vpc-lab down{flag}` ends it.")
+}
+
+fn drawn(lab: &Lab) -> anyhow::Result<String> {
+    Ok(picture::status(&lab.status()?, Paint { colours: colours(), now: SystemTime::now() }))
+}
+
+/// What a node's daemon (or plugin) has written, and what it will.
+fn logs(lab: &Lab, node: &str, follow: bool, plugin: bool) -> anyhow::Result<()> {
+    /// From one look to the next, while nothing comes.
+    const GLANCE: Duration = Duration::from_millis(200);
+    let sources = if plugin { vec![LogSource::Plugin] } else { vec![LogSource::Output, LogSource::Daemon] };
+    let mut sources: Vec<_> = sources.into_iter().map(|source| (source, 0)).collect();
+    let mut first = true;
+    loop {
+        let mut quiet = true;
+        for (source, from) in &mut sources {
+            let piece = match lab.log(node, *source, *from) {
+                // It was there a moment ago.
+                Err(LabError::Down { .. } | LabError::Gone { .. }) if !first => return Ok(()),
+                other => other?,
+            };
+            first = false;
+            quiet &= piece.text.is_empty();
+            *from = piece.next;
+            print(&piece.text)?;
+        }
+        match (quiet, follow) {
+            (true, false) => return Ok(()),
+            (true, true) => std::thread::sleep(GLANCE),
+            (false, _) => {}
+        }
+    }
+}
+
+fn kubeconfig(lab: &Lab) -> anyhow::Result<()> {
+    let file = lab.place().kubeconfig();
+    match std::fs::read_to_string(&file) {
+        Ok(text) => print(&text),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let problem = lab.status()?.host.problem;
+            bail!(
+                "{}",
+                problem.unwrap_or_else(|| {
+                    "the Kubernetes API can not be reached from this machine: it has no loopback to listen on"
+                        .to_owned()
+                })
+            )
+        }
+        Err(e) => Err(e).with_context(|| file.display().to_string()),
+    }
+}
+
+fn pod_list(lab: &Lab, node: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let nodes = lab.status()?.nodes;
+    if let Some(name) = node
+        && nodes.iter().all(|known| known.name != name)
+    {
+        let known = nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Failure::NoNode { name: name.to_owned(), known }.into());
+    }
+    let wanted = nodes.iter().filter(|known| node.is_none_or(|name| name == known.name));
+    let pods: Vec<_> = wanted.flat_map(|node| &node.pods).collect();
+    print(&if json { to_json(&pods)? } else { show::pods(&pods) })
 }
 
 fn node(lab: &Lab, command: NodeCommand) -> anyhow::Result<()> {
@@ -156,6 +231,7 @@ fn node(lab: &Lab, command: NodeCommand) -> anyhow::Result<()> {
 
 fn pod(lab: &Lab, command: PodCommand) -> anyhow::Result<ExitCode> {
     match command {
+        PodCommand::List { node, json } => pod_list(lab, node.as_deref(), json)?,
         PodCommand::Add { node, pod, attempts } => {
             let status = lab.pod_add(&node, &pod, attempts)?;
             print(&show::pod_added(&status))?;

@@ -78,10 +78,12 @@ pub enum Request {
         /// Which.
         filter: KubeCallFilter,
     },
-    /// What a node's daemon has written to stdout and stderr, from a byte on: [`LogPiece`].
+    /// What has been written on a node, from a byte on: [`LogPiece`].
     Log {
         /// Node.
         node: String,
+        /// By whom.
+        source: LogSource,
         /// Bytes that are known already.
         from: u64,
     },
@@ -224,7 +226,19 @@ pub struct ExitReport {
     pub code: i32,
 }
 
-/// A piece of a daemon's log.
+/// Who writes a log of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogSource {
+    /// The daemon, to stdout and stderr.
+    Output,
+    /// The daemon, to the file where the CNI keeps its log unless it is told otherwise.
+    Daemon,
+    /// The plugin, to its file there.
+    Plugin,
+}
+
+/// A piece of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPiece {
     /// The text.

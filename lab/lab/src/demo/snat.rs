@@ -114,7 +114,7 @@ fn by_the_nat_gateway(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<
 }
 
 fn by_nobody(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<(), SceneError> {
-    let pod = address(&lab.pod("node-c", "web-0")?)?;
+    let pod = address(&lab.pod("node-c", "web-1")?)?;
     let node_c = lab.node_status("node-c")?;
     let mapped = node_c.enis.iter().find_map(|eni| eni.public);
     let place = Place::Node("node-c".to_owned());
@@ -125,10 +125,10 @@ fn by_nobody(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<(), Scene
         &mapped,
     );
     let eth0 = lab.capture(&place, "eth0")?;
-    let answered = lab.reaches(&in_pod("node-c", "web-0")?, public)?;
+    let answered = lab.reaches(&in_pod("node-c", "web-1")?, public)?;
     let left = seen(&eth0, |packet| packet.is_echo_request() && packet.is_between(pod, public)).is_some();
     stage.draw_path(&[
-        format!("web-0 {pod}"),
+        format!("web-1 {pod}"),
         "node-c eth0".to_owned(),
         "internet gateway: no public address for it".to_owned(),
     ]);

@@ -216,6 +216,20 @@ pub const KINDS: &[Kind] = &[
     once("reboot", Group::Node, "the node loses its power and gets it back", &[NODE]),
     lasting("power-cut", Group::Node, "the node has no power", &[NODE]),
     lasting("api-away", Group::Node, "the Kubernetes API answers nobody", &[]),
+    lasting(
+        "api-deny",
+        Group::Node,
+        "the Kubernetes API refuses something, as without the RBAC rule for it",
+        &[
+            must(
+                "verb",
+                Form::OneOf(&["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "*"]),
+                "what may not be done",
+            ),
+            must("resource", Form::Text, "to what: pods, pods/status, cninodes.vpcresources.k8s.aws, or *"),
+            key("user", Form::Text, "by whom: system:serviceaccount:kube-system:aws-node; default everybody"),
+        ],
+    ),
     once(
         "kernel-flush",
         Group::Kernel,

@@ -117,6 +117,16 @@ pub enum NodeFault {
     },
     /// The Kubernetes API answers nobody.
     ApiAway,
+    /// The Kubernetes API refuses something (`403 Forbidden`), as without the RBAC rule for it. Watches that are open go on.
+    ApiDeny {
+        /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, or `*`.
+        verb: String,
+        /// As kubectl writes it (`pods`, `pods/status`, `cninodes.vpcresources.k8s.aws`), or `*`.
+        resource: String,
+        /// To whom (`system:serviceaccount:kube-system:aws-node`); absent: to everybody.
+        #[serde(default)]
+        user: Option<String>,
+    },
 }
 
 /// Something the lab serves to nodes.

@@ -116,7 +116,14 @@ impl Supervisor {
                 None => {}
             }
         }
-        let there: BTreeSet<_> = pods.iter().filter_map(pod_object::name).collect();
+        let mut there: BTreeSet<_> = pods.iter().filter_map(pod_object::name).collect();
+        for node in nodes.iter().filter(|node| node.is_on()) {
+            for own in node.kubelet.pods() {
+                if there.insert(own.pod.clone()) {
+                    self.end_orphan(node, &own.pod, rounds);
+                }
+            }
+        }
         rounds.work.waits().retain(|pod, _| there.contains(pod));
     }
 
@@ -297,6 +304,29 @@ impl Supervisor {
         });
         if let Err(e) = started {
             done.running.fetch_sub(1, Ordering::AcqRel);
+            tracing::error!("{e}");
+        }
+    }
+
+    /// A pod whose object is gone (deleted with no time to end) has no right to its network any more.
+    fn end_orphan(self: &Arc<Self>, node: &Arc<Node>, name: &PodName, rounds: &Rounds) {
+        if rounds.work.rests(name) {
+            return;
+        }
+        let Some(claim) = self.cluster.claim(name) else { return };
+        // What was listed is older than what the kubelet has: look again, now that nobody else is at it.
+        if self.cluster.api().get(&Resource::PODS, &name.namespace, &name.name).is_ok() {
+            return;
+        }
+        let (node, work) = (Arc::clone(node), Arc::clone(&rounds.work));
+        let started = spawn("pod", move || {
+            let Ok(view) = node.view() else { return };
+            match node.kubelet.del(&view, claim.pod()) {
+                Ok(()) | Err(PodError::Missing(_)) => {}
+                Err(_) => work.failed(claim.pod()),
+            }
+        });
+        if let Err(e) = started {
             tracing::error!("{e}");
         }
     }

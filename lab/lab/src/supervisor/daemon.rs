@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::control::{DaemonStatus, LogPiece};
+use crate::control::DaemonStatus;
 use crate::kubelet::NodeView;
 use crate::sys::process::{Program, Streams, end_session, family, pidfd};
 use crate::topology::{Command, Restart};
@@ -22,8 +22,6 @@ use crate::topology::{Command, Restart};
 const GLANCE: Duration = Duration::from_millis(3);
 /// Lines of the log that are shown when something went wrong.
 const TAIL_LINES: usize = 12;
-/// Bytes of a log that are handed out at once.
-const LOG_PIECE: u64 = 64 << 10;
 /// The daemon runs, whatever it was asked.
 const RUNS_ALREADY: &str = "the daemon runs already";
 /// The daemon does not run, so nothing can be done to it.
@@ -278,24 +276,6 @@ impl Daemon {
     /// The last lines of its log, as an indented block.
     pub(super) fn tail(&self) -> String {
         tail(&self.0.log)
-    }
-
-    /// What it has written from a byte on, through all its starts; a piece of at most [`LOG_PIECE`].
-    pub(super) fn log(&self, from: u64) -> io::Result<LogPiece> {
-        let mut file = match File::open(&self.0.log) {
-            // It was never started.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LogPiece { text: String::new(), next: 0 }),
-            other => other?,
-        };
-        let from = from.min(file.metadata()?.len());
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        let read = file.take(LOG_PIECE).read_to_end(&mut bytes)?;
-        // Half a line waits for its end, unless it is longer than a piece.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(read, |at| at + 1);
-        bytes.truncate(whole);
-        let length = u64::try_from(bytes.len()).unwrap_or(0);
-        Ok(LogPiece { text: String::from_utf8_lossy(&bytes).into_owned(), next: from + length })
     }
 
     pub(super) fn status(&self) -> DaemonStatus {

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab_cloud::{CloudFault, FaultId};
+use lab_kube::Denial;
 
 use super::hold::Hold;
 use super::kernel::{self, Restore};
@@ -50,6 +51,7 @@ enum Undo {
     Power(Arc<Node>),
     Kernel(Arc<Node>, Restore),
     ApiAway,
+    ApiDeny(Denial),
 }
 
 /// What a fault has done at its beginning.
@@ -180,7 +182,9 @@ impl Supervisor {
 
     /// Whether there is what a fault is about, as far as that has a name.
     pub(super) fn check_fault(&self, fault: &Fault) -> Result<(), Failure> {
-        if let Some(node) = fault.node() {
+        // What the cloud does wrong, it may do to all nodes.
+        let every = |node: &str| node == "*" && matches!(fault, Fault::Cloud(_));
+        if let Some(node) = fault.node().filter(|node| !every(node)) {
             self.named(&node)?;
         }
         let Fault::Cloud(CloudFault::SubnetExhausted { subnet, .. } | CloudFault::SubnetFragmented { subnet, .. }) =
@@ -246,6 +250,11 @@ impl Supervisor {
                     Err(no_api())
                 }
             }
+            NodeFault::ApiDeny { verb, resource, user } => {
+                let denial = Denial { verb: verb.clone(), resource: resource.clone(), user: user.clone() };
+                self.cluster.api().deny(denial.clone());
+                Ok(Begun::lasting(Undo::ApiDeny(denial)))
+            }
             NodeFault::KernelFlush { node, .. }
             | NodeFault::RuleDelete { node, .. }
             | NodeFault::RouteDelete { node, .. }
@@ -304,6 +313,10 @@ impl Supervisor {
             }
             Undo::Power(node) => self.power(&node.spec.name, true),
             Undo::Kernel(node, restore) => restore.run(&node),
+            Undo::ApiDeny(denial) => {
+                self.cluster.api().allow(&denial);
+                Ok(())
+            }
             Undo::ApiAway => {
                 if self.api.set_away(false) {
                     Ok(())

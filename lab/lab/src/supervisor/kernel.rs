@@ -90,7 +90,8 @@ pub(super) fn change(node: &Node, fault: &NodeFault) -> Result<Done, Failure> {
         | NodeFault::Kill { .. }
         | NodeFault::Reboot { .. }
         | NodeFault::PowerCut { .. }
-        | NodeFault::ApiAway => Err(Failure::other("this is no fault of a kernel")),
+        | NodeFault::ApiAway
+        | NodeFault::ApiDeny { .. } => Err(Failure::other("this is no fault of a kernel")),
     }
 }
 

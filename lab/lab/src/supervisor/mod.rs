@@ -17,6 +17,7 @@ mod hold;
 mod host;
 mod kernel;
 mod launch;
+mod logs;
 mod node;
 mod nodes;
 mod run;

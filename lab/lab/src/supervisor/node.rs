@@ -22,7 +22,7 @@ use vpc_model::{EniId, GatewayOf, InstanceId, LinkName, RouteTable, Subnet};
 
 use super::daemon::{Daemon, tail};
 use crate::cluster::Cluster;
-use crate::control::{DaemonAction, DaemonStatus, Failure, LogPiece};
+use crate::control::{DaemonAction, DaemonStatus, Failure};
 use crate::dns::NodeNames;
 use crate::fabric::{EC2_ADDRESS, Fabric, hold_to, link_up, set_switches};
 use crate::kubelet::{Kubelet, NodeView, Phase};
@@ -36,7 +36,7 @@ use crate::topology::{Command, EC2_ENDPOINT_VARIABLE, NodeSpec, PlacedFile};
 const AGENT: &str = "aws-k8s-agent";
 const PLUGIN: &str = "aws-cni";
 /// Where in a node the logs of its services are.
-const LOG_DIR: &str = "var-log/lab";
+pub(super) const LOG_DIR: &str = "var-log/lab";
 /// An init command may take so long.
 const INIT_PATIENCE: Duration = Duration::from_secs(60);
 /// A daemon may take so long to configure the network.
@@ -394,9 +394,9 @@ impl Node {
         }
     }
 
-    /// What its daemon has written, from a byte on.
-    pub(super) fn log(&self, from: u64) -> Result<LogPiece, Failure> {
-        self.daemon()?.log(from).map_err(|e| Failure::other(format!("read the log of {}: {e}", self.spec.name)))
+    /// Where its disk lies.
+    pub(super) fn disk(&self) -> &Path {
+        &self.plan.disk
     }
 
     /// Its primary address, while it has power.

@@ -95,7 +95,7 @@ impl Supervisor {
             Request::Capture { place, link } => self.capture(&place, &link),
             Request::Calls => value(&self.cloud.calls(&CallFilter::default())),
             Request::KubeCalls { filter } => value(&self.cluster.api().calls(&filter)),
-            Request::Log { node, from } => value(&self.named(&node)?.log(from)?),
+            Request::Log { node, source, from } => value(&self.named(&node)?.log(source, from)?),
             Request::Power { node, on } => value(&self.power(&node, on)?),
             Request::NodeAdd { name, subnet, instance_type } => {
                 value(&self.add_node(name.as_deref(), &subnet, instance_type.as_deref())?)

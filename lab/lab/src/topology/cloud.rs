@@ -20,6 +20,7 @@ const READY_POLICY: &str = "vpc-cni";
 pub(super) const NODE_ROLE: &str = "node-role";
 
 /// `[ec2]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ec2File {
@@ -27,6 +28,7 @@ pub struct Ec2File {
     pub throttle: Switch,
     /// Buckets of single actions, whatever `throttle` says: `CreateNetworkInterface = { capacity = 5, refill_per_second = 1 }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, super::document::BucketFile>"))]
     pub buckets: BTreeMap<String, Bucket>,
     /// How old what a call sees may be: `off` (default; everything at once), or `aws`.
     pub consistency: Switch,
@@ -40,6 +42,7 @@ pub struct Ec2File {
 }
 
 /// `[imds]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImdsFile {
@@ -50,6 +53,7 @@ pub struct ImdsFile {
 }
 
 /// Off, or as on AWS.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
@@ -61,6 +65,7 @@ pub enum Switch {
 }
 
 /// `[[roles]]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleFile {
@@ -75,12 +80,14 @@ pub struct RoleFile {
 }
 
 /// A part of a subnet that is kept for a purpose: `{ cidr = "10.20.8.64/26", kind = "prefix" }`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReservationFile {
     /// The part.
     pub cidr: Cidr,
     /// `prefix`: EC2 takes delegated prefixes from it and nothing else; `explicit`: only addresses that are asked for by name.
+    #[cfg_attr(test, schemars(with = "super::document::KindFile"))]
     pub kind: ReservationKind,
 }
 

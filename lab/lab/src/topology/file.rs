@@ -16,6 +16,7 @@ use super::outside::{Addresses, EndpointFile, OnPremisesFile, PeeringFile, Servi
 use super::{READY, TopologyError};
 
 /// A topology file.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopologyFile {
@@ -100,6 +101,7 @@ pub struct TopologyFile {
 }
 
 /// `[vpc]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VpcFile {
@@ -108,6 +110,7 @@ pub struct VpcFile {
 }
 
 /// `[[subnets]]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubnetFile {
@@ -136,6 +139,7 @@ pub struct SubnetFile {
 }
 
 /// `[[route_tables]]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteTableFile {
@@ -147,6 +151,7 @@ pub struct RouteTableFile {
 }
 
 /// A route: `{ to = "0.0.0.0/0", via = "internet-gateway" }`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteFile {
@@ -157,6 +162,7 @@ pub struct RouteFile {
 }
 
 /// `[[nat_gateways]]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NatGatewayFile {
@@ -173,6 +179,7 @@ pub struct NatGatewayFile {
 }
 
 /// `[node_defaults]`: what holds for every node that does not say otherwise. `env` and `files` add up.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeDefaults {
@@ -224,6 +231,7 @@ pub struct NodeDefaults {
 }
 
 /// `[[nodes]]`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeFile {
@@ -285,6 +293,7 @@ pub struct NodeFile {
 }
 
 /// A command: `{ command = ["/app/aws-k8s-agent", "--flag"], cwd = "/app" }`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandFile {
@@ -296,6 +305,7 @@ pub struct CommandFile {
 }
 
 /// A file: `{ path = "/app/tool", source = "target/tool", mode = 0o755 }` or `{ path = "/etc/cni/x", content = "…" }`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileFile {
@@ -313,6 +323,7 @@ pub struct FileFile {
 }
 
 /// What becomes of a node's daemon that ended without being told to.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Restart {
@@ -325,6 +336,7 @@ pub enum Restart {
 }
 
 /// How long EC2 and IMDS take.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProfileName {

@@ -24,6 +24,7 @@ const MOST_GROUPS: usize = 5;
 const PROTOCOLS: &str = "`all`, `tcp`, `udp`, `icmp` or a protocol number from 0 to 255";
 
 /// `[[security_groups]]`: what its members may receive and send. Answers to what was let through pass by themselves.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroupFile {
@@ -38,6 +39,7 @@ pub struct SecurityGroupFile {
 }
 
 /// A rule for what comes: `{ protocol = "tcp", ports = "80", from = "10.0.0.0/8" }`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IngressFile {
@@ -52,6 +54,7 @@ pub struct IngressFile {
 }
 
 /// A rule for what goes: `{ protocol = "udp", ports = "53", to = "0.0.0.0/0" }`
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EgressFile {

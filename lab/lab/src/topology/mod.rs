@@ -10,6 +10,8 @@
 
 mod check;
 mod cloud;
+#[cfg(test)]
+mod document;
 mod file;
 mod groups;
 mod objects;

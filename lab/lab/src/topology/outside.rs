@@ -27,6 +27,7 @@ const SERVICE_RANGE: Ipv4Addr = Ipv4Addr::new(52, 94, 0, 10);
 const FIRST_HOST: u32 = 10;
 
 /// `[[peerings]]`: another VPC, tied to this one. Route tables lead there by its name.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeeringFile {
@@ -40,6 +41,7 @@ pub struct PeeringFile {
 }
 
 /// `[on_premises]`: a network behind a virtual private gateway. Route tables lead there `via = "on-premises"`.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnPremisesFile {
@@ -51,6 +53,7 @@ pub struct OnPremisesFile {
 }
 
 /// `[[services]]`: a service of the provider, which answers HTTP on port 80 in the internet.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceFile {
@@ -62,6 +65,7 @@ pub struct ServiceFile {
 }
 
 /// `[[endpoints]]`: an interface endpoint. In the VPC, the service's name then means the endpoint's addresses.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointFile {

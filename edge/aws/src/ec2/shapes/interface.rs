@@ -182,6 +182,15 @@ impl<T> ServiceOr<T> {
     }
 }
 
+impl<T: std::fmt::Display> std::fmt::Display for ServiceOr<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own(id) => id.fmt(f),
+            Self::Service(text) => text.fmt(f),
+        }
+    }
+}
+
 impl<T> From<T> for ServiceOr<T> {
     fn from(id: T) -> Self {
         Self::Own(id)
