@@ -251,6 +251,7 @@ mod tests {
             association: None,
         };
         NetworkInterface {
+            availability_zone_id: None,
             network_interface_id: format!("eni-{device}").parse().unwrap(),
             subnet_id: "subnet-1".parse().unwrap(),
             vpc_id: "vpc-1".parse().unwrap(),

@@ -93,6 +93,7 @@ spec = { subnet = "${subnet.private-a}", securityGroups = ["${group.default}"] }
     assert_eq!(own["status"]["conditions"][0]["status"], "True", "{own:#}");
     assert_eq!(own["status"]["addresses"][0]["address"], "10.20.8.10");
     assert_eq!(own["metadata"]["labels"]["topology.kubernetes.io/zone"], "ap-northeast-2a");
+    assert_eq!(own["metadata"]["labels"]["topology.k8s.aws/zone-id"], "apne2-az1");
     assert!(own["spec"]["providerID"].as_str().unwrap().starts_with("aws:///ap-northeast-2a/i-"), "{own:#}");
     // As EKS has it for an m5.large: 3 ENIs of 9 addresses, and 2.
     assert_eq!(own["status"]["capacity"]["pods"], "29");

@@ -207,6 +207,40 @@ fn boto3_launches_reboots_and_terminates_nodes() {
     wait_until(nodes, |nodes| nodes.len() == 4);
 }
 
+#[test]
+fn a_file_of_the_topology_stands_in_for_a_program_of_the_lab() {
+    let mut file = TopologyFile::parse(SMALL).unwrap();
+    file.nodes.truncate(1);
+    file.nodes[0].files = vec![vpc_lab::topology::FileFile {
+        path: "/app/vpc-lab".into(),
+        source: None,
+        content: Some("#!/bin/sh\necho another\n".to_owned()),
+        mode: Some(0o755),
+    }];
+    let lab = start(&file.resolve().unwrap());
+    assert_eq!(lab.run(&Place::Node("a".to_owned()), &["/app/vpc-lab"]).unwrap().stdout, "another\n");
+}
+
+#[test]
+fn what_a_daemon_has_started_ends_with_it_as_in_a_container() {
+    use vpc_lab::control::DaemonAction;
+    let mut file = TopologyFile::parse(SMALL).unwrap();
+    file.nodes.truncate(1);
+    // The shell does not pass SIGTERM on to its child.
+    let script = "sleep 4242 & echo $! > /var/lib/child; echo '{}' > /etc/cni/net.d/10-x.conf; wait";
+    file.node_defaults.daemon = Some(vpc_lab::topology::CommandFile {
+        command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        cwd: None,
+    });
+    let lab = Lab::start(&file.resolve().unwrap(), &StartOptions { wait_for_daemons: true, ..options() }).unwrap().0;
+    let a = Place::Node("a".to_owned());
+    let lives = || lab.run(&a, &["sh", "-c", "kill -0 $(cat /var/lib/child)"]).unwrap().code == 0;
+    assert!(lives());
+    lab.daemon("a", DaemonAction::Stop).unwrap();
+    // It is buried by the first process of its node.
+    wait_until(lives, |lives| !lives);
+}
+
 /// A daemon that writes its network configuration and waits.
 const PATIENT: &str = "echo '{}' > /etc/cni/net.d/10-x.conf; echo started >> /var/lib/starts; exec sleep 4242";
 

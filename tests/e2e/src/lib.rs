@@ -2,11 +2,12 @@
 //!
 //! The tests are in `tests/`; here is what they share: saying that a test did not run ([`skip`]), finding the programs
 //! ([`program`]) and those of others ([`strangers`], [`python_with`]), a lab that goes away with its test ([`lab::Lab`]),
-//! a Kubernetes API alone ([`kube::Api`]), and waiting for a state ([`wait_until`]).
+//! the VPC CNI of AWS ([`reference::Reference`]), a Kubernetes API alone ([`kube::Api`]), and waiting for a state ([`wait_until`]).
 
 pub mod kube;
 pub mod lab;
 mod python;
+pub mod reference;
 mod skip;
 pub mod strangers;
 mod wait;

@@ -66,14 +66,3 @@ fn every_command_of_the_lab_is_documented() {
     let invented: Vec<&str> = invented.filter(|command| !commands.contains(command)).collect();
     assert!(invented.is_empty(), "docs/lab.md speaks of commands that are not there: {invented:?}");
 }
-
-/// Every key of the built-in topology is explained; what is not written there is held by the parser's own tests.
-#[test]
-fn every_key_of_the_built_in_topology_is_documented() {
-    let topology = fs::read_to_string(root().join("lab/lab/topologies/three-zones.toml")).unwrap();
-    let keys =
-        topology.lines().filter(|line| !line.starts_with('#')).filter_map(|line| Some(line.split_once(" =")?.0.trim()));
-    let text = fs::read_to_string(root().join("docs/lab.md")).unwrap();
-    let silent: BTreeSet<&str> = keys.filter(|key| !text.contains(&format!("`{key}`"))).collect();
-    assert!(silent.is_empty(), "docs/lab.md says nothing of: {silent:?}");
-}

@@ -158,7 +158,7 @@ fn call(
         ("CNI_ARGS", &arguments),
     ];
     env.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    let program = Program { command: vec![format!("{PLUGIN_DIR}/{plugin}")], env, cwd: None };
+    let program = Program { command: vec![format!("{PLUGIN_DIR}/{plugin}")], env, cwd: None, ..Program::default() };
     let finished =
         program.run(inside, stdin.as_bytes(), PATIENCE).map_err(|e| broken(format!("{PLUGIN_DIR}/{plugin}: {e}")))?;
     if finished.status.success() {

@@ -166,11 +166,13 @@ impl Supervisor {
     fn facts(&self, node: &Node, health: Health) -> NodeFacts {
         let snapshot = self.cloud.snapshot();
         let instance = snapshot.instances.iter().find(|instance| instance.id == node.instance);
+        let zone = instance.map(|instance| instance.zone.clone()).unwrap_or_default();
         NodeFacts {
             name: node.spec.name.clone(),
             instance: node.instance.to_string(),
             instance_type: node.spec.instance_type.clone(),
-            zone: instance.map(|instance| instance.zone.clone()).unwrap_or_default(),
+            zone_id: self.topology.zone_ids().remove(&zone).unwrap_or_default(),
+            zone,
             region: self.topology.region.clone(),
             address: node.address(),
             max_pods: node.spec.max_pods,

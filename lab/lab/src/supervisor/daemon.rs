@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::control::DaemonStatus;
 use crate::kubelet::NodeView;
-use crate::sys::process::{Program, Streams, family, pidfd};
+use crate::sys::process::{Program, Streams, end_session, family, pidfd};
 use crate::topology::{Command, Restart};
 
 /// How often to look for the network configuration.
@@ -110,8 +110,12 @@ impl Daemon {
         now.ended = None;
         now.again = None;
         let command = &self.0.command;
-        let program =
-            Program { command: command.command.clone(), env: node.env.clone(), cwd: Some(command.cwd.clone()) };
+        let program = Program {
+            command: command.command.clone(),
+            env: node.env.clone(),
+            cwd: Some(command.cwd.clone()),
+            leads_session: true,
+        };
         let child = program.start(&node.spaces, streams)?;
         now.running = Some(Running { pid: child.id(), handle: pidfd(&child)? });
         now.starts += 1;
@@ -123,7 +127,7 @@ impl Daemon {
 
     /// Waits for the end, and for the next beginning where there is to be one.
     fn watch(&self, mut child: Child, node: &NodeView) {
-        let ended = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        let ended = end_session(&mut child).map_or_else(|e| e.to_string(), |status| status.to_string());
         let mut now = self.0.now();
         now.running = None;
         now.ended = Some(ended);

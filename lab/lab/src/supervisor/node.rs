@@ -297,7 +297,12 @@ impl Node {
         let file = File::options().create(true).append(true).open(&log).map_err(|e| failed(e.to_string()))?;
         let output = file.try_clone().map_err(|e| failed(e.to_string()))?;
         let streams = Streams { input: Stdio::null(), output: output.into(), errors: file.into() };
-        let program = Program { command: init.command.clone(), env: view.env.clone(), cwd: Some(init.cwd.clone()) };
+        let program = Program {
+            command: init.command.clone(),
+            env: view.env.clone(),
+            cwd: Some(init.cwd.clone()),
+            ..Program::default()
+        };
         let mut child =
             program.start(&view.spaces, streams).map_err(|e| failed(format!("could not be started: {e}")))?;
         match wait_within(&mut child, INIT_PATIENCE) {

@@ -187,7 +187,7 @@ impl Supervisor {
         all.extend(env);
         let [input, output, errors] = <[OwnedFd; 3]>::try_from(descriptors)
             .map_err(|_| Failure::other("exec needs three descriptors: stdin, stdout and stderr"))?;
-        let program = Program { command, env: all, cwd: Some("/".into()) };
+        let program = Program { command, env: all, cwd: Some("/".into()), ..Program::default() };
         let streams = Streams { input: Stdio::from(input), output: Stdio::from(output), errors: Stdio::from(errors) };
         let name = program.command.first().cloned().unwrap_or_default();
         let failed = |e: std::io::Error| Failure::Exec {

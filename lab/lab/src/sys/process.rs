@@ -12,12 +12,17 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Pid, setsid};
 
 use super::spaces::Spaces;
 
 /// Where programs are looked for inside a node.
 pub const PATH: &str = "/app:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a session's leader leaves behind may take so long to end after SIGKILL.
+const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// A program to start. Its environment is exactly what is given.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +33,8 @@ pub struct Program {
     pub env: BTreeMap<String, String>,
     /// Working directory.
     pub cwd: Option<PathBuf>,
+    /// Leads a session of its own, as the first process of a container does: [`end_session`] ends what it leaves behind.
+    pub leads_session: bool,
 }
 
 /// Standard input, output and error of a program.
@@ -70,6 +77,10 @@ impl Program {
         // A child inherits what its parent's thread blocks, and ours block the signals that end a daemon.
         // SAFETY: one system call between fork and exec; nothing is allocated and no lock is taken.
         unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
+        if self.leads_session {
+            // SAFETY: as above.
+            unsafe { command.pre_exec(|| Ok(setsid().map(drop)?)) };
+        }
         inside.run(move || command.spawn())?
     }
 
@@ -123,6 +134,44 @@ fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the name, which may contain anything: state, parent.
     stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Waits for the end of a process that leads a session, and then ends whatever else is in it, as the kernel does for a container
+/// whose first process ends. Its number is free again only afterwards.
+///
+/// # Errors
+/// As `wait(2)`.
+pub fn end_session(leader: &mut Child) -> io::Result<ExitStatus> {
+    let pid = i32::try_from(leader.id()).map_err(io::Error::other)?;
+    while let Err(errno) = waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+        if errno != Errno::EINTR {
+            return Err(errno.into());
+        }
+    }
+    let deadline = Instant::now() + LAST_BREATH;
+    loop {
+        let left = session(pid);
+        for pid in &left {
+            kill(*pid, Signal::SIGKILL).ok();
+        }
+        if left.is_empty() || Instant::now() > deadline {
+            return leader.wait();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The processes of a session that live, without its leader.
+fn session(leader: i32) -> Vec<Pid> {
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let member = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which may contain anything: state, parent, process group, session.
+        let fields: Vec<_> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split_whitespace().collect();
+        !matches!(fields.first(), Some(&("Z" | "X"))) && fields.get(3).and_then(|own| own.parse().ok()) == Some(leader)
+    };
+    numbers.filter(|pid| *pid != leader).filter(member).map(Pid::from_raw).collect()
 }
 
 /// Feeds and empties the pipes until the process has ended. What it wrote before its end is all there; a grandchild that keeps a

@@ -215,9 +215,11 @@ fn kernel_files(root: &Path) -> Result<(), RootError> {
     Ok(())
 }
 
-/// `/app`: the programs, shown rather than copied. `/opt/cni/bin` gets links, which an installer can rename over.
+/// `/app`: the programs, shown rather than copied, but for those that a placed file stands in for. `/opt/cni/bin` gets links, which
+/// an installer can rename over.
 fn programs(root: &Path, plan: &RootPlan) -> Result<(), RootError> {
-    for (source, name) in &plan.programs {
+    let replaced = |name: &str| plan.files.iter().any(|file| file.path == Path::new("/app").join(name));
+    for (source, name) in plan.programs.iter().filter(|(_, name)| !replaced(name)) {
         let target = root.join("app").join(name);
         fs::File::create(&target).map_err(file_error("create", &target))?;
         bind_read_only(source, &target)?;

@@ -1,5 +1,7 @@
 //! The topology as EC2 knows it.
 
+use std::collections::BTreeMap;
+
 use lab_cloud::{
     EndpointSpec, InstanceSpec, NatGatewaySpec, PeeringSpec, RouteSpec, RouteTableSpec, RouteTarget, Tags,
     VirtualGatewaySpec, VpcSpec, WorldSpec, ZoneSpec, id_for, id_text,
@@ -14,6 +16,11 @@ const ACCOUNT: &str = "123456789012";
 const VPC_NAME: &str = "lab";
 
 impl Topology {
+    /// The ids of its zones, by name.
+    pub(crate) fn zone_ids(&self) -> BTreeMap<String, String> {
+        self.zones.iter().enumerate().map(|(at, name)| (name.clone(), zone_id(&self.region, at))).collect()
+    }
+
     /// What EC2 knows of it.
     #[must_use]
     pub fn world(&self) -> WorldSpec {
@@ -91,9 +98,7 @@ impl Topology {
     }
 
     fn zone(&self, index: usize, name: &str) -> ZoneSpec {
-        // `apne2-az1` for `ap-northeast-2a`: the region's initials, its number, and the zone's.
-        let initials: String = self.region.split('-').map(|word| word.chars().take(2).collect::<String>()).collect();
-        ZoneSpec { name: name.to_owned(), id: format!("{initials}-az{}", index + 1) }
+        ZoneSpec { name: name.to_owned(), id: zone_id(&self.region, index) }
     }
 
     fn cloud_route_tables(&self) -> Vec<RouteTableSpec> {
@@ -154,5 +159,39 @@ fn instance(node: &NodeSpec) -> InstanceSpec {
         tags: node.tags.clone(),
         security_groups: node.security_groups.iter().map(|name| id_for(name)).collect(),
         ..InstanceSpec::new(&node.name, &node.instance_type, id_for(&node.subnet))
+    }
+}
+
+/// Id of a zone: `apne2-az1` for the first of `ap-northeast-2`, the region's words cut short and its number, then the zone's.
+fn zone_id(region: &str, index: usize) -> String {
+    let words = region.split('-').enumerate();
+    let short = words.map(|(at, word)| match word {
+        "northeast" => "ne",
+        "northwest" => "nw",
+        "southeast" => "se",
+        "southwest" => "sw",
+        word if at == 0 => word,
+        word => word.get(..1).unwrap_or(word),
+    });
+    format!("{}-az{}", short.collect::<String>(), index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::zone_id;
+
+    #[test]
+    fn zones_have_the_ids_that_aws_gives_them() {
+        // Published by AWS in its lists of zones.
+        for (region, id) in [
+            ("ap-northeast-2", "apne2-az1"),
+            ("us-east-1", "use1-az1"),
+            ("eu-central-1", "euc1-az1"),
+            ("us-gov-west-1", "usgw1-az1"),
+            ("ap-southeast-1", "apse1-az1"),
+            ("ca-central-1", "cac1-az1"),
+        ] {
+            assert_eq!(zone_id(region, 0), id);
+        }
     }
 }
