@@ -236,9 +236,12 @@ fn imds_is_stale_partial_out_of_order_incomplete_and_closed() {
     lift(&lab, hollow);
     assert_eq!(imds(&lab, &format!("{own}/device-number")).body, "1");
 
-    for (text, status) in
-        [("imds-unauthorized node=a", 401), ("imds-error node=a", 500), ("imds-error node=a status=503", 503)]
-    {
+    for (text, status) in [
+        ("imds-unauthorized node=a", 401),
+        ("imds-error node=a", 500),
+        ("imds-error node=a status=503", 503),
+        ("imds-error node=* status=503", 503),
+    ] {
         let closed = add(&lab, text);
         assert_eq!(imds(&lab, "instance-id").status, status, "{text}");
         lift(&lab, closed);

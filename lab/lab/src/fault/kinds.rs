@@ -92,6 +92,7 @@ const CALLER: Key = key("node", Form::Text, "whose calls; default everybody's");
 const OWNER: Key = key("node", Form::Text, "whose; default everybody's");
 const SUBNET: Key = must("subnet", Form::Text, "name or id");
 const NODE: Key = must("node", Form::Text, "node");
+const NODES: Key = must("node", Form::Text, "node; * for all of them");
 const BY_MS: Key = must("by_ms", Form::Number, "by so many milliseconds");
 const TABLE: Key = key("table", Form::Number, "routing table; default 254 (main)");
 const ENI: Key = key("eni", Form::Text, "which ENI, by id");
@@ -161,24 +162,29 @@ pub const KINDS: &[Kind] = &[
         "the cloud's calendar is ahead, or behind if negative",
         &[must("by_ms", Form::Signed, "by so many milliseconds")],
     ),
-    lasting("imds-stale", Group::Imds, "IMDS no longer learns of changes", &[NODE]),
-    lasting("imds-partial", Group::Imds, "IMDS lists ENIs with their primary address only", &[NODE]),
-    lasting("imds-reordered", Group::Imds, "IMDS lists MACs and addresses in another order at each look", &[NODE]),
+    lasting("imds-stale", Group::Imds, "IMDS no longer learns of changes", &[NODES]),
+    lasting("imds-partial", Group::Imds, "IMDS lists ENIs with their primary address only", &[NODES]),
+    lasting("imds-reordered", Group::Imds, "IMDS lists MACs and addresses in another order at each look", &[NODES]),
     lasting(
         "imds-missing",
         Group::Imds,
         "IMDS does not list an attached ENI",
-        &[NODE, key("device", Form::Number, "device number; default all but the primary one")],
+        &[NODES, key("device", Form::Number, "device number; default all but the primary one")],
     ),
-    lasting("imds-hollow", Group::Imds, "IMDS lists the MACs of secondary ENIs, and nothing below them (404)", &[NODE]),
-    lasting("imds-unauthorized", Group::Imds, "IMDS refuses tokens (401)", &[NODE]),
+    lasting(
+        "imds-hollow",
+        Group::Imds,
+        "IMDS lists the MACs of secondary ENIs, and nothing below them (404)",
+        &[NODES],
+    ),
+    lasting("imds-unauthorized", Group::Imds, "IMDS refuses tokens (401)", &[NODES]),
     lasting(
         "imds-error",
         Group::Imds,
         "IMDS answers every request with an error",
-        &[NODE, key("status", Form::Number, "HTTP status, 403 or 5xx; default 500")],
+        &[NODES, key("status", Form::Number, "HTTP status, 403 or 5xx; default 500")],
     ),
-    lasting("imds-slow", Group::Imds, "IMDS answers late", &[NODE, BY_MS]),
+    lasting("imds-slow", Group::Imds, "IMDS answers late", &[NODES, BY_MS]),
     lasting(
         "cut",
         Group::Node,
