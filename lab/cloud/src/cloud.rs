@@ -104,6 +104,14 @@ impl Task {
     }
 }
 
+/// A call with a client token that has been carried out.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    pub(crate) at: Time,
+    pub(crate) request: AnyRequest,
+    pub(crate) answer: AnyResponse,
+}
+
 /// A VPC in EC2.
 #[derive(Clone, Debug)]
 pub struct Cloud {
@@ -113,8 +121,8 @@ pub struct Cloud {
     /// The time of what is being carried out. Never goes back.
     pub(crate) now: Time,
     pub(crate) imds: Imds,
-    /// Calls by action and client token: what was asked, and what was answered.
-    pub(crate) tokens: BTreeMap<(String, String), (AnyRequest, AnyResponse)>,
+    /// Calls by action and client token.
+    pub(crate) tokens: BTreeMap<(String, String), Remembered>,
     /// Token buckets that somebody has taken from, by name.
     pub(crate) buckets: BTreeMap<String, Level>,
     pub(crate) faults: Faults,
@@ -166,13 +174,6 @@ impl Cloud {
             cloud.announce(&id);
         }
         Ok(cloud)
-    }
-
-    /// The network around the ENIs as it is now: what the last [`FabricEvent::Network`] said.
-    #[must_use]
-    pub fn plan(&mut self, now: Time) -> NetworkPlan {
-        self.catch_up(now);
-        self.world.plan()
     }
 
     /// The description the world was built from.

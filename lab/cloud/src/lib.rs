@@ -9,7 +9,8 @@
 //! What goes wrong, [`Cloud::inject`] begins and [`Cloud::lift`] ends; [`Cloud::outside`] does what somebody else would.
 //!
 //! Time, the calendar and the seed are arguments: the same calls at the same times give the same history. A server in real
-//! time and a simulator in made-up time run the same model.
+//! time and a simulator in made-up time run the same model. What is drawn: ids and MACs of new objects, addresses, latencies,
+//! lags, jitter of faults, credentials. Whoever looks at IMDS moves the dice on too, where IMDS has a latency.
 
 mod actions;
 mod authorize;

@@ -1,4 +1,4 @@
-//! What stands between a call and its deed: buckets, policies, lag, faults; and that one seed gives one history of them.
+//! What stands between a call and its deed: buckets, policies, lag, faults.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -440,71 +440,4 @@ fn somebody_outside_takes_enis_addresses_and_tags() {
     assert_eq!(lab.imds("node-1", "meta-data/network/interfaces/macs").unwrap().lines().count(), 1);
     let ghost: EniId = "eni-0ghost".parse().unwrap();
     assert!(lab.cloud.outside(lab.now, OutsideEvent::EniRemoved { eni: ghost }).is_err());
-}
-
-// -- one seed, one history ---------------------------------------------------------------------------------------------
-
-/// A long history of a busy, throttled, lagging, faulty world. What is asked depends on the step alone.
-fn history(seed: u64) -> Vec<Output> {
-    let setup = Setup {
-        profile: Profile::aws(),
-        seed,
-        throttle: Throttle::aws(),
-        consistency: Consistency::aws(),
-        ..Setup::default()
-    };
-    let mut cloud = Cloud::new(WorldSpec::default_topology(), setup).unwrap();
-    let (mut now, mut all, mut faults) = (Time(0), Vec::new(), Vec::new());
-    for step in 0_u64..1500 {
-        let caller = Caller::Instance(instance(&format!("node-{}", step % 3 + 1)));
-        let enis = cloud.snapshot(now).enis;
-        let eni = enis[usize::try_from(step * 7919).unwrap() % enis.len()].clone();
-        let request: AnyRequest = match step % 9 {
-            0 | 1 => create().into(),
-            2 => AssignPrivateIpAddresses::addresses(eni.id, 1).into(),
-            3 => DeleteNetworkInterface { network_interface_id: eni.id, dry_run: None }.into(),
-            4 => {
-                let tags = vec![Tag::new("step", step.to_string())];
-                CreateTags { resources: vec![eni.id.to_string()], tags, dry_run: None }.into()
-            }
-            5 => {
-                let filters = vec![Filter::new("tag-key", ["step"])];
-                DescribeNetworkInterfaces { filters, ..DescribeNetworkInterfaces::default() }.into()
-            }
-            _ => DescribeNetworkInterfaces::default().into(),
-        };
-        cloud.submit(now, &caller, request);
-        if step % 100 == 50 {
-            for text in [
-                r#"{"fault": "latency", "action": "*", "add_ms": 5, "jitter_ms": 500}"#,
-                r#"{"fault": "error", "action": "Assign*", "skip": 2, "times": 3, "when": "lost"}"#,
-                r#"{"fault": "subnet-fragmented", "subnet": "private-a", "leave": 2}"#,
-                r#"{"fault": "throttle", "action": "Describe*", "capacity": 5, "refill_per_second": 1}"#,
-            ] {
-                faults.push(cloud.inject(now, serde_json::from_str(text).unwrap()).unwrap());
-            }
-        }
-        if step % 100 == 99 {
-            faults.drain(..).for_each(|fault| cloud.lift(now, fault).unwrap());
-        }
-        now = now + Millis(step * 31 % 200);
-        all.extend(cloud.advance(now));
-    }
-    while let Some(due) = cloud.next_due() {
-        now = now.max(due);
-        all.extend(cloud.advance(now));
-    }
-    all
-}
-
-#[test]
-fn one_seed_gives_one_history() {
-    let (first, again, other) = (history(7), history(7), history(8));
-    let lost = first.iter().filter(|output| matches!(output, Output::Lost { .. })).count();
-    let throttled = first.iter().filter(
-        |output| matches!(output, Output::Answer { result: Err(error), .. } if error.code == "RequestLimitExceeded"),
-    );
-    assert!(lost > 0 && throttled.count() > 0 && first.len() > 1500, "a history worth comparing");
-    assert!(first == again, "the same seed, another history");
-    assert!(first != other, "another seed, the same history");
 }

@@ -455,8 +455,14 @@ fn a_client_token_launches_once() {
     let first = ids(launched(&mut lab, request.clone()));
     assert_eq!(ids(launched(&mut lab, request.clone())), first);
     assert_eq!(lab.cloud.snapshot(lab.now).instances.len(), 5);
-    let other = RunInstances { max_count: 3, ..request };
+    let other = RunInstances { max_count: 3, ..request.clone() };
     assert_eq!(code(lab.call(other)), "IdempotentParameterMismatch");
+    // A day later it is a token like any other.
+    lab.settle_for(86_399_000);
+    assert_eq!(ids(launched(&mut lab, request.clone())), first);
+    lab.settle_for(2_000);
+    assert_ne!(ids(launched(&mut lab, request.clone())), first);
+    lab.settle_for(1);
     // Another action may use the same token.
     let eni = CreateNetworkInterface {
         client_token: Some("once".into()),

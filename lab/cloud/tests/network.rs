@@ -42,7 +42,7 @@ fn plan(lab: &mut Lab) -> NetworkPlan {
         FabricEvent::Network(plan) => Some((**plan).clone()),
         _ => None,
     });
-    let plan = lab.cloud.plan(lab.now);
+    let plan = lab.cloud.network();
     assert_eq!(Some(&plan), told.as_ref(), "the fabric knows the plan");
     plan
 }
@@ -480,6 +480,38 @@ fn revoke(id: &SecurityGroupId, permissions: Vec<IpPermission>) -> RevokeSecurit
         rules: RuleParameters::of(permissions),
         ..RevokeSecurityGroupIngress::default()
     }
+}
+
+#[test]
+fn ids_of_another_form_are_malformed() {
+    let mut lab = Lab::instant();
+    let group = lab.cloud.spec().security_groups[1].id.clone();
+    let cases: Vec<(AnyRequest, &str)> = vec![
+        (route("rtb-xyz", "10.9.0.0/16", by_gateway("igw-0")).into(), "InvalidRouteTableId.Malformed"),
+        (DeleteRouteTable { route_table_id: "table".into(), dry_run: None }.into(), "InvalidRouteTableId.Malformed"),
+        (
+            DisassociateRouteTable { association_id: "rtb-0123456789abcdef0".into(), dry_run: None }.into(),
+            "InvalidAssociationID.Malformed",
+        ),
+        (
+            DisassociateVpcCidrBlock { association_id: "vpc-cidr-0".into() }.into(),
+            "InvalidVpcCidrBlockAssociationID.Malformed",
+        ),
+        (
+            DeleteSubnetCidrReservation { subnet_cidr_reservation_id: "scr-1".into(), dry_run: None }.into(),
+            "InvalidSubnetCidrReservationID.Malformed",
+        ),
+        (
+            RevokeSecurityGroupIngress {
+                group_id: Some(group),
+                security_group_rule_ids: vec!["sgr-zz".into()],
+                ..RevokeSecurityGroupIngress::default()
+            }
+            .into(),
+            "InvalidSecurityGroupRuleId.Malformed",
+        ),
+    ];
+    table(&mut lab, cases);
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn an_endpoint_has_an_eni_that_is_nobodys_to_change() {
         security_groups: Vec::new(),
     });
     let mut lab = Lab::new(spec, Profile::instant(), 1);
-    let plan = lab.cloud.plan(lab.now);
+    let plan = lab.cloud.network();
     let [endpoint] = &plan.endpoints[..] else { panic!("{:?}", plan.endpoints) };
     assert_eq!((endpoint.address.to_string().as_str(), endpoint.groups.len()), ("10.20.8.77", 1));
     let Some(FabricEvent::Network(first)) = lab.events.first() else { panic!() };

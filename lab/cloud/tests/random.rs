@@ -347,7 +347,7 @@ fn run(
     for step in steps {
         // Of a copy: looking must not bring the cloud up to date.
         let mut copy = cloud.clone();
-        let (snapshot, plan) = (copy.snapshot(now), copy.plan(now));
+        let (snapshot, plan) = (copy.snapshot(now), copy.network());
         let power = |n: usize| snapshot.instances[n % snapshot.instances.len()].id.clone();
         match step {
             Step::Power { instance, on } => _ = cloud.power(now, &power(*instance), *on),
@@ -366,13 +366,13 @@ fn run(
         }
         if polls > 0 {
             all.extend(cloud.advance(now));
-            check(&cloud.snapshot(now), &cloud.plan(now), &all);
+            check(&cloud.snapshot(now), &cloud.network(), &all);
         }
     }
     while let Some(due) = cloud.next_due() {
         now = now.max(due);
         all.extend(cloud.advance(now));
-        check(&cloud.snapshot(now), &cloud.plan(now), &all);
+        check(&cloud.snapshot(now), &cloud.network(), &all);
     }
     all
 }

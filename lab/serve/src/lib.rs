@@ -9,6 +9,12 @@
 //!
 //! [`start`] runs a world and gives a [`CloudHandle`]; [`serve_ec2`] and [`serve_imds`] put it on listeners that others
 //! made, for example in another network namespace; [`standalone`] does both on one.
+//!
+//! What the seed decides here: the ids, MACs, addresses and credentials of the described world, and every later draw in the
+//! order in which calls arrive. What it cannot decide: when calls arrive. Real clients in real time come in an order of their
+//! own, so two runs of one lab begin alike and part ways with the first race between two callers. The model alone, asked the
+//! same at the same made-up times, gives the same history (`lab/cloud/tests/history.rs`). Session tokens of IMDS are
+//! random and not from the seed.
 
 mod date;
 mod driver;

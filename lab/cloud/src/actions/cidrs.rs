@@ -5,6 +5,7 @@ use vpc_aws::ec2::shapes::{AssociateVpcCidrBlock, DisassociateVpcCidrBlock, VpcC
 
 use crate::cloud::{Cloud, Task};
 use crate::describe::show_cidr;
+use crate::describe::well_formed;
 use crate::error::ApiError;
 use crate::spec::RouteTarget;
 use crate::world::{CidrBlock, CidrState};
@@ -87,6 +88,7 @@ impl Cloud {
         request: &DisassociateVpcCidrBlock,
     ) -> Result<VpcCidrBlockResponse, ApiError> {
         let (id, vpc) = (&request.association_id, &self.world.spec.vpc.id);
+        well_formed(&[id], "vpc-cidr-assoc-", "InvalidVpcCidrBlockAssociationID.Malformed")?;
         let place = self.world.cidrs.iter().position(|block| block.id == *id).ok_or_else(|| {
             let text = format!("The vpc CIDR block association ID '{id}' does not exist");
             ApiError::client("InvalidVpcCidrBlockAssociationID.NotFound", text)

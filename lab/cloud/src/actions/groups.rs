@@ -11,6 +11,7 @@ use vpc_model::SecurityGroupId;
 use super::tags::tags_of;
 use crate::cloud::Cloud;
 use crate::describe::show_tags;
+use crate::describe::well_formed;
 use crate::error::ApiError;
 use crate::ids::checked;
 use crate::permissions::{read_permission, show_revoked, words_of};
@@ -175,6 +176,7 @@ impl Cloud {
                 "Either 'ipPermissions' or 'securityGroupRuleIds' should be provided.",
             ));
         }
+        well_formed(by_id, "sgr-", "InvalidSecurityGroupRuleId.Malformed")?;
         let there = self.rules(id, way)?;
         if let Some(stranger) = by_id.iter().find(|wanted| !there.iter().any(|rule| rule.id == **wanted)) {
             return Err(ApiError::no_rule(stranger));

@@ -15,14 +15,17 @@ mod subnets;
 mod tags;
 
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
-use vpc_model::{EniId, SecurityGroupId, VpcId};
+use vpc_model::{EniId, Millis, SecurityGroupId, VpcId};
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, Remembered};
 use crate::error::ApiError;
 use crate::world::{Eni, Instance};
 
 /// Security groups an ENI may have (the account's default quota).
 const MAX_GROUPS: usize = 5;
+
+/// How long a client token stands for its call: a day, the least that AWS promises.
+const TOKEN_LIFE: Millis = Millis::seconds(86_400);
 
 impl Cloud {
     /// Carries out one call at once.
@@ -38,15 +41,17 @@ impl Cloud {
 
     /// Carries out a call with a client token, unless it has been carried out already: then it gets the same answer again.
     fn perform_once(&mut self, key: (String, String), request: AnyRequest) -> Result<AnyResponse, ApiError> {
+        let now = self.now;
+        self.tokens.retain(|_, call| now.since(call.at) < TOKEN_LIFE);
         match self.tokens.get(&key) {
-            Some((before, answer)) if *before == request => Ok(answer.clone()),
+            Some(call) if call.request == request => Ok(call.answer.clone()),
             Some(_) => Err(ApiError::client(
                 "IdempotentParameterMismatch",
                 "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
             )),
             None => {
                 let answer = self.perform(request.clone())?;
-                self.tokens.insert(key, (request, answer.clone()));
+                self.tokens.insert(key, Remembered { at: now, request, answer: answer.clone() });
                 Ok(answer)
             }
         }

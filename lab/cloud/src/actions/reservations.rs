@@ -8,6 +8,7 @@ use vpc_aws::ec2::shapes::{
 
 use super::tags::tags_of;
 use crate::cloud::Cloud;
+use crate::describe::well_formed;
 use crate::error::ApiError;
 use crate::spec::ReservationKind;
 use crate::world::{Reservation, SubnetState};
@@ -44,6 +45,7 @@ impl Cloud {
         request: &DeleteSubnetCidrReservation,
     ) -> Result<DeleteSubnetCidrReservationResponse, ApiError> {
         let name = &request.subnet_cidr_reservation_id;
+        well_formed(&[name], "scr-", "InvalidSubnetCidrReservationID.Malformed")?;
         let of = self.world.subnets.iter().find(|(_, subnet)| subnet.reservations.contains_key(name));
         let id = of.map(|(id, _)| id.clone());
         let gone = id.and_then(|id| {

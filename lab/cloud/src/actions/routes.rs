@@ -11,6 +11,7 @@ use vpc_model::InstanceId;
 
 use super::tags::tags_of;
 use crate::cloud::Cloud;
+use crate::describe::well_formed;
 use crate::error::ApiError;
 use crate::spec::{RouteSpec, RouteTarget};
 use crate::world::{RouteTable, TableTie};
@@ -252,6 +253,7 @@ impl Cloud {
     }
 
     fn tie_of(&self, id: &str) -> Result<(String, TableTie), ApiError> {
+        well_formed(&[id], "rtbassoc-", "InvalidAssociationID.Malformed")?;
         let mut ties =
             self.world.route_tables.values().flat_map(|table| table.ties.iter().map(move |tie| (table, tie)));
         let found = ties.find(|(_, tie)| tie.id == id).map(|(table, tie)| (table.id.clone(), tie.clone()));
@@ -261,10 +263,12 @@ impl Cloud {
     }
 
     fn table(&self, id: &str) -> Result<&RouteTable, ApiError> {
+        well_formed(&[id], "rtb-", "InvalidRouteTableId.Malformed")?;
         self.world.route_tables.get(id).ok_or_else(|| ApiError::no_route_table(&id))
     }
 
     fn table_mut(&mut self, id: &str) -> Result<&mut RouteTable, ApiError> {
+        well_formed(&[id], "rtb-", "InvalidRouteTableId.Malformed")?;
         self.world.route_tables.get_mut(id).ok_or_else(|| ApiError::no_route_table(&id))
     }
 }

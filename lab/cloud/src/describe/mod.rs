@@ -127,7 +127,7 @@ fn look_up<I: Display>(
     ids.iter().find(|id| !exists(id)).map_or(Ok(()), |id| Err(missing(id)))
 }
 
-fn well_formed<I: Display>(ids: &[I], prefix: &str, malformed: &'static str) -> Result<(), ApiError> {
+pub(crate) fn well_formed<I: Display>(ids: &[I], prefix: &str, malformed: &'static str) -> Result<(), ApiError> {
     let is_one = |id: &str| {
         let digits = id.strip_prefix(prefix).unwrap_or_default();
         let hexadecimal = digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));

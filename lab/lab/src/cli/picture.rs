@@ -154,8 +154,10 @@ impl Picture<'_> {
         let public = node.enis.first().and_then(|eni| eni.public);
         let public = public.map(|public| format!(" · public {public}")).unwrap_or_default();
         self.line(&format!("{lead}{name} · {} · {}{public} · {state}", node.instance_type, node.instance));
-        if let Some(problem) = &node.problem {
-            let problem = self.ink(Ink::Bad, &format!("! {}", problem.replace('\n', " ")));
+        for problem in
+            node.problem.iter().flat_map(|problem| wrapped(&format!("! {problem}"), WIDTH - columns(lead).count() - 2))
+        {
+            let problem = self.ink(Ink::Bad, &problem);
             self.line(&format!("{lead}  {problem}"));
         }
         node.enis.iter().for_each(|eni| self.eni(&format!("{lead}  "), eni, node));
@@ -254,7 +256,7 @@ impl Picture<'_> {
     fn host(&self) -> Vec<String> {
         let host = &self.lab.host;
         let Some(ec2) = host.ec2 else {
-            return vec![host.problem.clone().unwrap_or_else(|| "not connected".to_owned())];
+            return wrapped(host.problem.as_deref().unwrap_or("not connected"), WIDTH - LABEL - 1);
         };
         let kube = host.kube.map(|kube| format!(" · Kubernetes https://{kube}")).unwrap_or_default();
         vec![format!("EC2 http://{ec2}{kube} · eval \"$(vpc-lab env)\"")]
@@ -333,6 +335,25 @@ pub(super) fn entry(pod: &PodStatus) -> String {
         Phase::Lost => " lost",
     };
     format!("{address:<15} {}{phase}", pod.pod)
+}
+
+/// A text in lines of its own, and those broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line += word;
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 fn list(values: &[impl ToString]) -> String {

@@ -167,7 +167,8 @@ fn what_is_not_as_usual_is_said() {
     lab.fabric.ingress_denied = 2;
     lab.link_local_dropped = Some(9);
     lab.kube.away = true;
-    lab.host = HostEndpoints { problem: Some("no loopback".to_owned()), ..HostEndpoints::default() };
+    lab.host =
+        HostEndpoints { problem: Some(format!("no loopback{}", " at all".repeat(20))), ..HostEndpoints::default() };
     lab.faults = vec![FaultReport {
         id: 4,
         fault: Fault::from_words("api-away", &[] as &[&str]).unwrap(),
@@ -193,14 +194,15 @@ fn what_is_not_as_usual_is_said() {
     let text = text(&lab);
     for wanted in [
         "node-a · m5.large · i-0a1b2c3d4e5f60718 · public 203.0.113.7 · no power\n",
-        "│       ! it broke in two\n",
+        "│       ! it broke\n│       in two\n",
         "-     10.20.12.9      ········· 0/9   eni-067094cea8ca40db1 in data-b attaching\n",
         "10.20.8.17      default/web lost\n",
         "neighbours   peer:data 10.30.0.0/16 · hosts 10.30.0.10\n",
         "endpoints    com.amazonaws.ap-northeast-2.sts 10.20.8.9 in private-a\n",
         "services     sts 52.94.0.10\n",
         "             10.30.0.10 (peer:data) saw 10.20.8.17:4000 ask for /\n",
-        "this host    no loopback\n",
+        "this host    no loopback",
+        " at\n             all at all",
         "Kubernetes   away · no objects\n",
         "faults         4  holds     since 1.2 s         api-away  (2 hits)\n",
         "dropped      packets: 3 by the source check, 2 by ingress rules, 9 over the link-local limit\n",
