@@ -211,3 +211,21 @@ fn a_pod_deleted_without_time_to_end_loses_its_network_too() {
     let ended = lab.run(&Place::Node("a".into()), &["sh", "-c", "ls /var/lib/toy/*.DEL.stdin"]).unwrap();
     assert_eq!(ended.code, 0, "{ended:?}");
 }
+
+#[test]
+fn a_node_takes_in_as_many_pods_as_it_may_however_many_come_at_once() {
+    let mut topology = with_toys();
+    topology.nodes.iter_mut().for_each(|node| node.max_pods = 3);
+    let lab = start(&topology);
+    for number in 0..8 {
+        create(&lab, &pod(&format!("burst-{number}"), json!({"nodeName": "b"})));
+    }
+    let phases = wait_for("every pod's fate", || {
+        let pods = get(&lab, PODS);
+        let phases: Vec<_> =
+            pods["items"].as_array().unwrap().iter().map(|pod| pod["status"]["phase"].clone()).collect();
+        phases.iter().all(|phase| phase == "Running" || phase == "Failed").then_some(json!(phases))
+    });
+    let running = phases.as_array().unwrap().iter().filter(|phase| **phase == "Running").count();
+    assert_eq!(running, 3, "{phases}");
+}

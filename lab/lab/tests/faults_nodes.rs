@@ -273,6 +273,8 @@ fn links_go_down_and_switches_turn_until_they_are_lifted() {
     assert!(unreachable(&lab, "b", "10.20.8.10"));
     lift(&lab, down);
     assert!(up(&lab));
+    // Its DHCP client has put back what the kernel forgot with the carrier.
+    assert!(!unreachable(&lab, "b", "10.20.8.10"));
     assert!(refused(&lab, "link-down node=a link=eth9").contains("eth9"));
 
     let switch = || sh(&lab, "a", "cat /proc/sys/net/ipv4/ip_forward").trim().to_owned();

@@ -141,6 +141,12 @@ fn a_node_is_added_while_the_lab_runs() {
     let pod = "default/web-0".parse().unwrap();
     lab.pod_add("late", &pod, 1).unwrap();
     assert!(lab.http(&inside, "http://169.254.169.254/latest/api/token", &token()).unwrap().status == 200);
+    let own = lab.http(&inside, "http://169.254.169.254/latest/api/token", &token()).unwrap().body;
+    let with_token =
+        HttpOptions { headers: vec![("x-aws-ec2-metadata-token".to_owned(), own)], ..HttpOptions::default() };
+    let role =
+        lab.http(&inside, "http://169.254.169.254/latest/meta-data/iam/security-credentials/", &with_token).unwrap();
+    assert_eq!(role.body, "node-role", "its programs find credentials: {role:?}");
     // Off and on it keeps its disk, and its pods come back.
     lab.power("late", false).unwrap();
     lab.power("late", true).unwrap();

@@ -53,6 +53,10 @@ impl Cloud {
         if !(16..=28).contains(&cidr.prefix_len()) {
             return refuse("is invalid.");
         }
+        let first = cidr.network();
+        if first.is_loopback() || first.is_link_local() || first.octets()[0] == 0 || first.octets()[0] >= 224 {
+            return refuse("is reserved and cannot be a VPC's.");
+        }
         let own = || self.world.cidrs.iter().map(|block| block.cidr);
         if own().any(|other| overlap(other, cidr)) {
             return refuse("conflicts with one of the CIDRs currently associated with the VPC.");

@@ -42,6 +42,8 @@ pub(super) type Registered = Mutex<BTreeMap<String, NodeFacts>>;
 /// What the thread remembers from round to round.
 #[derive(Default)]
 struct Rounds {
+    /// Pods that their nodes have taken in, with the node: only those count when the next one comes.
+    admitted: BTreeMap<PodName, String>,
     work: Arc<Work>,
 }
 
@@ -97,7 +99,15 @@ impl Supervisor {
         let nodes = self.nodes.all();
         self.tell_nodes();
         let Ok(list) = self.cluster.api().list(&Resource::PODS, &ListOptions::default()) else { return };
-        let pods = list.items;
+        let mut pods = list.items;
+        // Whoever came first is asked first.
+        pods.sort_by_cached_key(|pod| {
+            (object::text(pod, "/metadata/creationTimestamp").to_owned(), object::name(pod).to_owned())
+        });
+        let known = |name: &PodName| {
+            pods.iter().any(|pod| !pod_object::ended(pod) && pod_object::name(pod).as_ref() == Some(name))
+        };
+        rounds.admitted.retain(|name, _| known(name));
         let mut load: BTreeMap<&str, u32> = BTreeMap::new();
         for pod in pods.iter().filter(|pod| !pod_object::ended(pod)) {
             *load.entry(pod_object::node(pod)).or_default() += 1;
@@ -105,7 +115,7 @@ impl Supervisor {
         for pod in &pods {
             let Some(name) = pod_object::name(pod) else { continue };
             match nodes.iter().find(|node| node.spec.name == pod_object::node(pod)) {
-                Some(node) => self.tend(node, pod, &name, &load, rounds),
+                Some(node) => self.tend(node, pod, &name, rounds),
                 None if pod_object::node(pod).is_empty() => {
                     if let Some(node) = self.schedule(pod, &nodes, &load) {
                         *load.entry(node).or_default() += 1;
@@ -249,14 +259,7 @@ impl Supervisor {
     }
 
     /// What a pod on a node of the lab needs now.
-    fn tend(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-        pod: &Value,
-        name: &PodName,
-        load: &BTreeMap<&str, u32>,
-        rounds: &Rounds,
-    ) {
+    fn tend(self: &Arc<Self>, node: &Arc<Node>, pod: &Value, name: &PodName, rounds: &mut Rounds) {
         if !node.is_on() {
             return;
         }
@@ -265,6 +268,22 @@ impl Supervisor {
         if !object::deleting(pod) {
             if pod_object::ended(pod) {
                 return;
+            }
+            if there.is_some() || !told.is_empty() {
+                rounds.admitted.insert(name.clone(), node.spec.name.clone());
+            }
+            if !rounds.admitted.contains_key(name) {
+                let used = rounds.admitted.values().filter(|own| **own == node.spec.name).count();
+                if used >= node.spec.max_pods as usize {
+                    let message = format!(
+                        "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {}",
+                        node.spec.max_pods
+                    );
+                    self.report(pod, pod_object::refused("OutOfpods", &message, &now()));
+                    self.event(pod, "kubelet", "Warning", "OutOfpods", &message);
+                    return;
+                }
+                rounds.admitted.insert(name.clone(), node.spec.name.clone());
             }
             if let Some(own) = &there {
                 let address = own.address.map(|address| address.to_string());
@@ -277,17 +296,6 @@ impl Supervisor {
                 if told.is_empty() {
                     self.report(pod, pod_object::running(pod, node.address(), node.address(), &now()));
                 }
-                return;
-            }
-            let before = object::text(pod, "/status/phase") == "Running" || !told.is_empty();
-            let count = load.get(node.spec.name.as_str()).copied().unwrap_or(0);
-            if !before && count > node.spec.max_pods && object::text(pod, "/status/startTime").is_empty() {
-                let message = format!(
-                    "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {}",
-                    count - 1,
-                    node.spec.max_pods
-                );
-                self.report(pod, pod_object::refused("OutOfpods", &message, &now()));
                 return;
             }
         }

@@ -46,7 +46,10 @@ impl Restore {
         let Ok(view) = node.view() else { return Ok(()) };
         let network = view.spaces.net;
         match self {
-            Self::LinkUp(link) => set_link(&network, &link, true),
+            Self::LinkUp(link) => {
+                set_link(&network, &link, true)?;
+                if link.as_str() == "eth0" { node.renew_primary() } else { Ok(()) }
+            }
             Self::Sysctl { key, value } => in_network(&network, || sysctl::write(&key, &value)).map_err(Failure::other),
         }
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use lab_cloud::Caller;
 use vpc_aws::ec2::shapes::{
-    AnyResponse, InstanceMetadataOptionsRequest, ResourceType, RunInstances, Tag, TagSpecification, TerminateInstances,
+    AnyResponse, IamInstanceProfileSpecification, InstanceMetadataOptionsRequest, ResourceType, RunInstances, Tag,
+    TagSpecification, TerminateInstances,
 };
 use vpc_model::SubnetId;
 
@@ -62,6 +63,11 @@ impl Supervisor {
             metadata_options: Some(InstanceMetadataOptionsRequest {
                 http_put_response_hop_limit: hop_limit,
                 ..InstanceMetadataOptionsRequest::default()
+            }),
+            // Without a role its programs have no credentials.
+            iam_instance_profile: Some(IamInstanceProfileSpecification {
+                arn: None,
+                name: Some(template.role.clone()),
             }),
             tag_specifications: tags.into_iter().collect(),
             ..RunInstances::new(1, 1)

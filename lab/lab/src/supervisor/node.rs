@@ -194,13 +194,26 @@ impl Node {
         let eth0 = netlink.link(&name).map_err(text)?.index;
         let address = Ipv4Net::new(address.addr(), self.subnet.net().prefix_len()).map_err(|e| e.to_string())?;
         netlink.set_link(eth0, &LinkChange::up()).map_err(text)?;
-        netlink.add_address(&Address::new(eth0, address)).map_err(text)?;
+        match netlink.add_address(&Address::new(eth0, address)) {
+            Err(e) if !e.is_present() => return Err(text(e)),
+            _ => {}
+        }
         let route = RouteSpec {
             source: Some(address.addr()),
             protocol: RTPROT_DHCP,
             ..RouteSpec::through(RouteTable::MAIN, Ipv4Net::default(), self.subnet.gateway(), eth0)
         };
         netlink.replace_route(&route).map_err(text)
+    }
+
+    /// eth0 has its carrier again: what its DHCP client does then.
+    pub(super) fn renew_primary(&self) -> Result<(), Failure> {
+        let (network, address) = {
+            let state = self.state();
+            let Some(running) = &state.running else { return Ok(()) };
+            (running.machine.spaces.net.clone(), running.address)
+        };
+        self.configure_primary(&network, address.into()).map_err(Failure::other)
     }
 
     /// A device appears under the lowest free name.

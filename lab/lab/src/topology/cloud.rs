@@ -131,7 +131,12 @@ impl Topology {
 
     pub(super) fn roles(&self) -> Vec<RoleSpec> {
         let role = |(name, policy): &(String, Option<String>)| RoleSpec { name: name.clone(), policy: policy.clone() };
-        self.cloud.roles.iter().map(role).collect()
+        let mut roles: Vec<_> = self.cloud.roles.iter().map(role).collect();
+        // Nodes that are launched later may have it, also where no node is there from the start.
+        if !roles.iter().any(|own| own.name == self.template.role) {
+            roles.push(RoleSpec { name: self.template.role.clone(), policy: None });
+        }
+        roles
     }
 }
 
