@@ -276,6 +276,12 @@ fn links_go_down_and_switches_turn_until_they_are_lifted() {
     // Its DHCP client has put back what the kernel forgot with the carrier.
     assert!(!unreachable(&lab, "b", "10.20.8.10"));
     assert!(refused(&lab, "link-down node=a link=eth9").contains("eth9"));
+    // What two faults hold ends with the second, whichever that is.
+    let both = [add(&lab, "link-down node=a link=eth0"), add(&lab, "link-down node=a link=eth0")];
+    lift(&lab, both[1]);
+    assert!(!up(&lab));
+    lift(&lab, both[0]);
+    assert!(up(&lab) && !unreachable(&lab, "b", "10.20.8.10"));
 
     let switch = || sh(&lab, "a", "cat /proc/sys/net/ipv4/ip_forward").trim().to_owned();
     assert_eq!(switch(), "1");
@@ -283,6 +289,14 @@ fn links_go_down_and_switches_turn_until_they_are_lifted() {
     assert_eq!(switch(), "0");
     lift(&lab, turned);
     assert_eq!(switch(), "1");
+    let turn = |value: u8| add(&lab, &format!("sysctl node=a key=net.ipv4.ip_forward value={value}"));
+    for first in [0, 1] {
+        let both = [turn(0), turn(0)];
+        lift(&lab, both[first]);
+        assert_eq!(switch(), "0");
+        lift(&lab, both[1 - first]);
+        assert_eq!(switch(), "1");
+    }
     assert!(refused(&lab, "sysctl node=a key=kernel.panic value=1").contains("below net"));
     assert!(refused(&lab, "sysctl node=a key=net.no.such value=1").contains("no"));
     // One that lost its power meanwhile has a kernel as new.

@@ -286,7 +286,8 @@ impl Supervisor {
             if matches!(entry.undo, Undo::Beginning) {
                 return Err(Failure::other(format!("fault {id} is only beginning: try again in a moment")));
             }
-            std::mem::replace(&mut entry.undo, Undo::Nothing)
+            let undo = std::mem::replace(&mut entry.undo, Undo::Nothing);
+            hand_over(&mut entries, id, undo)
         };
         let hits = self.hits_of(id, &undo);
         let undone = self.undo(id, undo);
@@ -451,6 +452,29 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// What is still to be taken back when fault `id` is lifted while others hold the same thing: a link comes up with the last of
+/// them, and the value that a switch had before all of them goes to the one that was turned next.
+fn hand_over(entries: &mut BTreeMap<u64, Entry>, id: u64, undo: Undo) -> Undo {
+    let Undo::Kernel(node, restore) = undo else { return undo };
+    for (other, entry) in entries.iter_mut().filter(|(other, _)| **other != id) {
+        let Undo::Kernel(place, held) = &mut entry.undo else { continue };
+        if !Arc::ptr_eq(place, &node) {
+            continue;
+        }
+        match (held, &restore) {
+            (Restore::LinkUp(held), Restore::LinkUp(link)) if held == link => return Undo::Nothing,
+            (Restore::Sysctl { key: held, value }, Restore::Sysctl { key, value: before })
+                if held == key && *other > id =>
+            {
+                value.clone_from(before);
+                return Undo::Nothing;
+            }
+            _ => {}
+        }
+    }
+    Undo::Kernel(node, restore)
 }
 
 fn no_api() -> Failure {
