@@ -68,7 +68,7 @@ fn cause(why: &Refusal) -> Cause {
         Refusal::Full { cooling, .. } if *cooling > 0 => Cause::Cooling,
         Refusal::Full { .. } => Cause::AddressLimit,
         Refusal::Cloud { failure: CloudFailure { class, .. }, .. } => match class {
-            FailureClass::SubnetExhausted => Cause::SubnetExhausted,
+            FailureClass::SubnetExhausted | FailureClass::Fragmented => Cause::SubnetExhausted,
             FailureClass::EniLimit => Cause::EniLimit,
             FailureClass::AddressLimit => Cause::AddressLimit,
             FailureClass::Throttled => Cause::Throttled,

@@ -63,6 +63,7 @@ fn pool_eni(eni: &CheckpointEni) -> file::PoolEni {
         device: eni.facts.device,
         card: eni.facts.card,
         subnet: eni.facts.subnet.net(),
+        subnet_id: eni.facts.subnet_id.clone(),
         primary: eni.facts.primary,
         addresses: eni.slots.iter().filter_map(address).collect(),
         prefixes: eni.slots.iter().filter_map(prefix).collect(),
@@ -111,7 +112,15 @@ fn checkpoint_eni(eni: file::PoolEni, subnet: Subnet) -> CheckpointEni {
     let addresses = eni.addresses.into_iter().map(Slot::Address);
     CheckpointEni {
         slots: addresses.chain(eni.prefixes.into_iter().map(Slot::Prefix)).collect(),
-        facts: EniFacts { id: eni.id, mac: eni.mac, card: eni.card, device: eni.device, subnet, primary: eni.primary },
+        facts: EniFacts {
+            id: eni.id,
+            mac: eni.mac,
+            card: eni.card,
+            device: eni.device,
+            subnet,
+            subnet_id: eni.subnet_id,
+            primary: eni.primary,
+        },
         // The file does not hold it; EC2 is asked when it is needed.
         attachment: None,
     }
@@ -208,6 +217,7 @@ mod tests {
             card: CardIndex(0),
             device: DeviceIndex(1),
             subnet: Subnet::try_from("10.20.0.0/24".parse::<vpc_model::Ipv4Net>().unwrap()).unwrap(),
+            subnet_id: Some("subnet-0a".parse().unwrap()),
             primary: "10.20.0.10".parse().unwrap(),
         };
         let address = "10.20.0.11".parse().unwrap();

@@ -59,6 +59,14 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// A calendar time as AWS's tools and the reference write it (RFC 3339, any offset).
+#[must_use]
+pub fn parse_calendar(text: &str) -> Option<WallTime> {
+    let read =
+        aws_smithy_types::DateTime::from_str(text, aws_smithy_types::date_time::Format::DateTimeWithOffset).ok()?;
+    i64::try_from(read.as_nanos()).ok().map(WallTime)
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -98,6 +106,16 @@ mod tests {
             assert_eq!(format_utc(seconds, 0), text);
         }
         assert_eq!(format_utc(1_770_091_506, 789), "2026-02-03T04:05:06.789Z");
+    }
+
+    #[test]
+    fn the_calendar_is_read_with_its_offset() {
+        let utc = parse_calendar("2026-02-03T04:05:06Z");
+        assert_eq!(utc, Some(WallTime(1_770_091_506_000_000_000)));
+        assert_eq!(parse_calendar("2026-02-03T06:05:06+02:00"), utc);
+        for rubbish in ["", "yesterday", "2026-02-03", "1770091506"] {
+            assert_eq!(parse_calendar(rubbish), None, "{rubbish}");
+        }
     }
 
     #[test]

@@ -6,20 +6,21 @@
 //!
 //! Calls run side by side; the agent decides what may. Retries of one HTTP request are the client's, retries of a call the agent's.
 
+mod lists;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, EniTruth, FailureClass};
+use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, Metadata};
 use vpc_aws::ec2::shapes::{
     AssignPrivateIpAddresses, AttachNetworkInterface, AttachmentStatus, CreateNetworkInterface, DeleteNetworkInterface,
-    DescribeNetworkInterfaces, DetachNetworkInterface, Filter, ModifyNetworkInterfaceAttribute, NetworkInterface,
-    NetworkInterfaceAttachmentChanges, NetworkInterfaceStatus, ResourceType, Tag, TagSpecification,
+    DescribeNetworkInterfaces, DetachNetworkInterface, Filter, InterfaceType, ModifyNetworkInterfaceAttribute,
+    NetworkInterface, NetworkInterfaceAttachmentChanges, NetworkInterfaceStatus, ResourceType, Tag, TagSpecification,
 };
-use vpc_aws::ec2::{Client, Ec2Error, ErrorClass, Outcome};
+use vpc_aws::ec2::{Client, Ec2Error, ErrorClass, Outcome, Shortage};
 use vpc_aws::imds;
-use vpc_model::{
-    AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Ipv4Net, Mac, SecurityGroupId, Slot, SubnetId,
-};
+use vpc_ipam::Unit;
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Ipv4Net, Mac, Slot, VpcId};
 
 use crate::clock;
 use crate::node::Cloud;
@@ -31,17 +32,21 @@ const CREATED_AT_TAG: &str = "node.k8s.amazonaws.com/createdAt";
 const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
 const OWNER_TAG: (&str, &str) = ("eks:eni:owner", "amazon-vpc-cni");
 
-/// Where new ENIs go and what they are called.
+/// What the hand knows of the node, and how new ENIs are called.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// This instance.
     pub instance: InstanceId,
     /// Hardware address of its primary ENI.
     pub mac: Mac,
-    /// The subnet of its primary ENI.
-    pub subnet: SubnetId,
-    /// The security groups of its primary ENI.
-    pub groups: Vec<SecurityGroupId>,
+    /// Its VPC.
+    pub vpc: VpcId,
+    /// Its availability zone.
+    pub zone: String,
+    /// Its type.
+    pub instance_type: String,
+    /// The cluster's name (`CLUSTER_NAME`), where it is set.
+    pub cluster: Option<String>,
     /// Tags every ENI of ours gets.
     pub tags: BTreeMap<String, String>,
 }
@@ -60,19 +65,28 @@ pub fn tags(instance: &InstanceId, settings: &EniTags) -> BTreeMap<String, Strin
 
 impl Place {
     /// The request for a new ENI. The same token and time give the same request: EC2 refuses a token that comes with another.
-    fn new_eni(&self, token: String, addresses: u32, created_at: String) -> CreateNetworkInterface {
+    fn new_eni(
+        &self,
+        token: String,
+        place: &vpc_agent::Place,
+        unit: Unit,
+        count: u32,
+        created_at: String,
+    ) -> CreateNetworkInterface {
+        let of = |wanted: Unit| (unit == wanted && count > 0).then_some(count);
         let mut tags = self.tags.clone();
         tags.insert(CREATED_AT_TAG.to_owned(), created_at);
         CreateNetworkInterface {
             description: Some(format!("aws-K8S-{}", self.instance)),
-            groups: self.groups.clone(),
-            secondary_private_ip_address_count: (addresses > 0).then_some(addresses),
+            groups: place.groups.clone(),
+            secondary_private_ip_address_count: of(Unit::Address),
+            ipv4_prefix_count: of(Unit::Prefix),
             tag_specifications: vec![TagSpecification {
                 resource_type: ResourceType::NetworkInterface,
                 tags: tags.into_iter().map(|(key, value)| Tag { key, value }).collect(),
             }],
             client_token: Some(token),
-            ..CreateNetworkInterface::new(self.subnet.clone())
+            ..CreateNetworkInterface::new(place.subnet.clone())
         }
     }
 
@@ -83,6 +97,11 @@ impl Place {
             attachment: self.tie(&eni),
             slots: slots_of(&eni),
             available: eni.status == NetworkInterfaceStatus::Available,
+            kind: kind_of(&eni.interface_type),
+            delete_on_termination: eni.attachment.as_ref().and_then(|tie| tie.delete_on_termination),
+            tags: texts(&eni.tags),
+            groups: eni.groups.iter().map(|group| group.group_id.clone()).collect(),
+            subnet: eni.subnet_id,
             id: eni.network_interface_id,
             mac: eni.mac_address,
             primary,
@@ -113,9 +132,15 @@ impl Ec2Hand {
         Self { client, imds, place, asked_at: Mutex::default() }
     }
 
-    async fn create(&self, token: String, addresses: u32) -> Result<CloudAnswer, Ec2Error> {
+    async fn create(
+        &self,
+        token: String,
+        place: vpc_agent::Place,
+        unit: Unit,
+        count: u32,
+    ) -> Result<CloudAnswer, Ec2Error> {
         let created_at = self.asked_at().entry(token.clone()).or_insert_with(clock::utc_seconds).clone();
-        let request = self.place.new_eni(token.clone(), addresses, created_at);
+        let request = self.place.new_eni(token.clone(), &place, unit, count, created_at);
         let answer = self.client.call(&request).await?.network_interface;
         self.asked_at().remove(&token);
         let id = answer.network_interface_id.clone();
@@ -134,8 +159,12 @@ impl Ec2Hand {
         }
     }
 
-    async fn assign(&self, eni: EniId, count: u32) -> Result<CloudAnswer, Ec2Error> {
-        let answer = self.client.call(&AssignPrivateIpAddresses::addresses(eni, count)).await?;
+    async fn assign(&self, eni: EniId, unit: Unit, count: u32) -> Result<CloudAnswer, Ec2Error> {
+        let request = match unit {
+            Unit::Address => AssignPrivateIpAddresses::addresses(eni, count),
+            Unit::Prefix => AssignPrivateIpAddresses::prefixes(eni, count),
+        };
+        let answer = self.client.call(&request).await?;
         let addresses =
             answer.assigned_private_ip_addresses.iter().map(|entry| Slot::Address(entry.private_ip_address));
         let prefixes = answer.assigned_ipv4_prefixes.iter().map(|entry| Slot::Prefix(entry.ipv4_prefix));
@@ -144,7 +173,7 @@ impl Ec2Hand {
 
     async fn carry_out(&self, call: CloudCall) -> Result<CloudAnswer, Ec2Error> {
         match call {
-            CloudCall::CreateEni { token, addresses } => self.create(token, addresses).await,
+            CloudCall::CreateEni { token, place, unit, count } => self.create(token, place, unit, count).await,
             CloudCall::AttachEni { eni, card, device } => {
                 let request = AttachNetworkInterface {
                     network_interface_id: eni,
@@ -166,8 +195,21 @@ impl Ec2Hand {
                 };
                 self.client.call(&request).await.map(|_| CloudAnswer::Done)
             }
-            CloudCall::Assign { eni, count } => self.assign(eni, count).await,
+            CloudCall::Assign { eni, unit, count } => self.assign(eni, unit, count).await,
+            CloudCall::Unassign { eni, slots } => self.unassign(eni, slots).await,
             CloudCall::Describe { eni } => self.describe(eni).await,
+            CloudCall::DescribeNode => {
+                let found = enis_of(&self.client, &self.place.instance).await?;
+                Ok(CloudAnswer::Node(found.into_iter().filter_map(|eni| self.place.truth(eni)).collect()))
+            }
+            CloudCall::SetGroups { eni, groups } => {
+                let request = ModifyNetworkInterfaceAttribute { groups, ..ModifyNetworkInterfaceAttribute::new(eni) };
+                self.client.call(&request).await.map(|_| CloudAnswer::Done)
+            }
+            CloudCall::Tag { enis, tags } => self.tag(enis, tags).await,
+            CloudCall::Subnets { also } => self.subnets(also).await,
+            CloudCall::FindLeaked => self.leaked().await,
+            CloudCall::Limits => self.limits().await,
             CloudCall::Detach { attachment, .. } => {
                 let request = DetachNetworkInterface { attachment_id: attachment, force: None, dry_run: None };
                 self.client.call(&request).await.map(|_| CloudAnswer::Done)
@@ -213,6 +255,12 @@ impl Cloud for Ec2Hand {
         self.carry_out(call).await.map_err(|error| failure(&error))
     }
 
+    async fn metadata(&self) -> Result<Metadata, String> {
+        let walk = self.imds.walk().await.map_err(|error| error.to_string())?;
+        let groups = self.imds.security_groups(self.place.mac).await.map_err(|error| error.to_string())?;
+        crate::facts::metadata(&walk, groups).map_err(|error| error.to_string())
+    }
+
     async fn vpc_cidrs(&self) -> Option<Vec<Ipv4Net>> {
         match self.imds.vpc_ipv4_cidrs(self.place.mac).await {
             Ok(cidrs) => Some(cidrs),
@@ -226,12 +274,17 @@ impl Cloud for Ec2Hand {
 
 /// An ENI without an IPv4 address is of no use here. It exists all the same: its answer counts as lost, and is asked for again.
 fn nameless(id: &EniId) -> Ec2Error {
+    nonsense("CreateNetworkInterface", id.as_str(), "the new ENI has no IPv4 address of its own")
+}
+
+/// An answer that lacks what it was asked for.
+fn nonsense(action: &'static str, resource: &str, message: &str) -> Ec2Error {
     Ec2Error {
-        action: "CreateNetworkInterface",
-        resource: Some(id.to_string()),
+        action,
+        resource: Some(resource.to_owned()),
         class: ErrorClass::BadAnswer,
-        code: "NoPrimaryAddress".to_owned(),
-        message: "the new ENI has no IPv4 address of its own".to_owned(),
+        code: "BadAnswer".to_owned(),
+        message: message.to_owned(),
         request_id: None,
         status: None,
         outcome: Outcome::Unknown,
@@ -257,7 +310,8 @@ fn class_of(error: &Ec2Error) -> FailureClass {
         ErrorClass::Throttled => FailureClass::Throttled,
         ErrorClass::Unauthorized | ErrorClass::Credentials => FailureClass::Unauthorized,
         ErrorClass::NotFound { .. } => FailureClass::NotFound,
-        ErrorClass::SubnetExhausted(_) => FailureClass::SubnetExhausted,
+        ErrorClass::SubnetExhausted(Shortage::Blocks) => FailureClass::Fragmented,
+        ErrorClass::SubnetExhausted(Shortage::Addresses | Shortage::Total) => FailureClass::SubnetExhausted,
         ErrorClass::AddressLimit => FailureClass::AddressLimit,
         ErrorClass::AttachmentLimit => FailureClass::EniLimit,
         // The account's quota that a new ENI can meet is the one of ENIs.
@@ -273,6 +327,20 @@ fn class_of(error: &Ec2Error) -> FailureClass {
         | ErrorClass::BadAnswer
         | ErrorClass::Other => FailureClass::Other,
     }
+}
+
+fn kind_of(kind: &InterfaceType) -> EniKind {
+    match kind {
+        InterfaceType::Interface => EniKind::Ordinary,
+        InterfaceType::Efa => EniKind::Efa,
+        InterfaceType::EfaOnly => EniKind::EfaOnly,
+        InterfaceType::Trunk => EniKind::Trunk,
+        _ => EniKind::Other,
+    }
+}
+
+fn texts(tags: &[Tag]) -> BTreeMap<String, String> {
+    tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect()
 }
 
 /// The ENI's own address.
@@ -306,15 +374,24 @@ mod tests {
             tags: tags(&instance, &EniTags { cluster: Some("c1".to_owned()), more }),
             instance,
             mac: Mac([2, 0, 0, 0, 0, 1]),
-            subnet: "subnet-1".parse().unwrap(),
-            groups: vec!["sg-1".parse().unwrap()],
+            vpc: "vpc-1".parse().unwrap(),
+            zone: "us-west-2a".to_owned(),
+            instance_type: "m5.large".to_owned(),
+            cluster: Some("c1".to_owned()),
         }
+    }
+
+    fn spot() -> vpc_agent::Place {
+        vpc_agent::Place { subnet: "subnet-1".parse().unwrap(), groups: vec!["sg-1".parse().unwrap()] }
     }
 
     #[test]
     fn a_new_eni_says_whose_it_is() {
-        let request = place().new_eni("t-1".into(), 9, "2026-02-03T04:05:06Z".into());
-        assert_eq!(request.query(), place().new_eni("t-1".into(), 9, "2026-02-03T04:05:06Z".into()).query());
+        let made = |unit, count| place().new_eni("t-1".into(), &spot(), unit, count, "2026-02-03T04:05:06Z".into());
+        let request = made(Unit::Address, 9);
+        assert_eq!(request.query(), made(Unit::Address, 9).query());
+        let prefixes = made(Unit::Prefix, 2);
+        assert_eq!((prefixes.ipv4_prefix_count, prefixes.secondary_private_ip_address_count), (Some(2), None));
         assert_eq!(request.description.as_deref(), Some("aws-K8S-i-1"));
         assert_eq!(request.secondary_private_ip_address_count, Some(9));
         assert_eq!(request.client_token.as_deref(), Some("t-1"));
@@ -330,7 +407,7 @@ mod tests {
                 ("team", "net"),
             ]
         );
-        assert_eq!(place().new_eni("t-2".into(), 0, String::new()).secondary_private_ip_address_count, None);
+        assert_eq!(made(Unit::Address, 0).secondary_private_ip_address_count, None);
     }
 
     #[test]
@@ -341,7 +418,7 @@ mod tests {
             (401, "AuthFailure", FailureClass::Unauthorized),
             (400, "InvalidNetworkInterfaceID.NotFound", FailureClass::NotFound),
             (400, "InsufficientFreeAddressesInSubnet", FailureClass::SubnetExhausted),
-            (400, "InsufficientCidrBlocks", FailureClass::SubnetExhausted),
+            (400, "InsufficientCidrBlocks", FailureClass::Fragmented),
             (400, "PrivateIpAddressLimitExceeded", FailureClass::AddressLimit),
             (400, "AttachmentLimitExceeded", FailureClass::EniLimit),
             (400, "NetworkInterfaceLimitExceeded", FailureClass::EniLimit),

@@ -1,6 +1,7 @@
 //! The hand on the host's network, on a thread of its own: one conversation with the kernel at a time, and it may take its time.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::mpsc;
 use std::thread;
 
@@ -23,6 +24,12 @@ pub trait Hand: Send + 'static {
     /// # Errors
     /// What could not be done, in words.
     fn apply(&mut self, ops: &[HostOp]) -> Result<(), String>;
+
+    /// Has the kernel forget every tracked connection from or to these addresses.
+    ///
+    /// # Errors
+    /// What could not be done, in words.
+    fn forget_flows(&mut self, addresses: &[Ipv4Addr]) -> Result<(), String>;
 }
 
 /// Starts the thread.
@@ -35,6 +42,7 @@ pub fn start(mut hand: impl Hand, door: Door) -> io::Result<mpsc::Sender<HostWor
         for work in inbox {
             door.tell_from_thread(match work {
                 HostWork::Observe(op) => Input::HostObserved { op, result: hand.observe() },
+                HostWork::Flush(op, addresses) => Input::FlowsFlushed { op, result: hand.forget_flows(&addresses) },
                 HostWork::Apply(op, ops) => Input::HostApplied { op, result: hand.apply(&ops) },
             });
         }

@@ -23,6 +23,10 @@ impl Hand for LinuxHost {
     fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
         Self::apply(self, ops).map_err(|error| error.to_string())
     }
+
+    fn forget_flows(&mut self, _addresses: &[std::net::Ipv4Addr]) -> Result<(), String> {
+        Err("tracked connections can not be forgotten here".to_owned())
+    }
 }
 
 /// How long news are gathered after some were told: a burst of changes is one change.

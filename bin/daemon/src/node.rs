@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use vpc_agent::{Agent, CloudAnswer, CloudCall, CloudFailure, Config, FailureClass, Input, NodeFacts, OpId};
+use vpc_agent::{Agent, CloudAnswer, CloudCall, CloudFailure, Config, FailureClass, Input, Metadata, NodeFacts, OpId};
 use vpc_model::Ipv4Net;
 use vpc_wire::rpc::server::{self as rpc, Health};
 
@@ -41,6 +41,9 @@ const CLOSING: Duration = Duration::from_secs(2);
 pub trait Cloud: Send + Sync + 'static {
     /// Carries a call out.
     fn call(&self, call: CloudCall) -> impl Future<Output = Result<CloudAnswer, CloudFailure>> + Send;
+
+    /// What the metadata show of the node's ENIs.
+    fn metadata(&self) -> impl Future<Output = Result<Metadata, String>> + Send;
 
     /// The VPC's CIDRs as the metadata list them; `None` if they could not be had.
     fn vpc_cidrs(&self) -> impl Future<Output = Option<Vec<Ipv4Net>>> + Send;
@@ -85,6 +88,7 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
         let cloud = Arc::new(self.cloud);
         let edges = Edges {
             cloud: start_cloud(cloud.clone(), door.clone()),
+            metadata: start_metadata(cloud.clone(), door.clone()),
             host: host::start(self.host, door.clone()).context("the host's thread")?,
             disk: disk::start(self.checkpoint, self.memory.writes, door.clone()).context("the checkpoint's thread")?,
             ready: tell_ready,
@@ -128,6 +132,18 @@ fn start_cloud<C: Cloud>(cloud: Arc<C>, door: Door) -> mpsc::UnboundedSender<(Op
                 let result = carry_out(cloud, call).await;
                 door.tell(Input::CloudDone { op, result }).await;
             });
+        }
+    });
+    work
+}
+
+/// Reads the metadata as often as it is asked to.
+fn start_metadata<C: Cloud>(cloud: Arc<C>, door: Door) -> mpsc::UnboundedSender<OpId> {
+    let (work, mut inbox) = mpsc::unbounded_channel::<OpId>();
+    tokio::spawn(async move {
+        while let Some(op) = inbox.recv().await {
+            let result = cloud.metadata().await;
+            door.tell(Input::MetadataRead { op, result }).await;
         }
     });
     work

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,8 @@ pub const LAST_WORDS: Duration = Duration::from_secs(7);
 pub struct Edges {
     /// Calls to EC2.
     pub cloud: mpsc::UnboundedSender<(OpId, CloudCall)>,
+    /// Readings of the metadata.
+    pub metadata: mpsc::UnboundedSender<OpId>,
     /// Looks at and changes of the host.
     pub host: std::sync::mpsc::Sender<HostWork>,
     /// Checkpoints.
@@ -43,6 +46,8 @@ pub enum HostWork {
     Observe(OpId),
     /// Change it, in this order.
     Apply(OpId, Vec<HostOp>),
+    /// Forget tracked connections of these addresses.
+    Flush(OpId, Vec<Ipv4Addr>),
 }
 
 /// The agent with everything that happens around it.
@@ -142,7 +147,9 @@ impl Shell {
             Input::CloudDone { .. }
             | Input::HostObserved { .. }
             | Input::HostApplied { .. }
-            | Input::CheckpointWritten { .. } => {
+            | Input::CheckpointWritten { .. }
+            | Input::MetadataRead { .. }
+            | Input::FlowsFlushed { .. } => {
                 self.under_way = self.under_way.saturating_sub(1);
             }
             Input::AddAbandoned { ticket } => _ = self.answers.remove(ticket),
@@ -150,6 +157,8 @@ impl Shell {
             | Input::Del { .. }
             | Input::HostChanged
             | Input::VpcCidrs(_)
+            | Input::Cluster(_)
+            | Input::Settings(_)
             | Input::Terminate
             | Input::Tick => {}
         }
@@ -178,6 +187,8 @@ impl Shell {
                     continue;
                 }
                 Effect::Cloud { op, call } => self.edges.cloud.send((op, call)).is_ok(),
+                Effect::ReadMetadata { op } => self.edges.metadata.send(op).is_ok(),
+                Effect::FlushFlows { op, addresses } => self.edges.host.send(HostWork::Flush(op, addresses)).is_ok(),
                 Effect::ObserveHost { op } => self.edges.host.send(HostWork::Observe(op)).is_ok(),
                 Effect::ApplyHost { op, ops } => self.edges.host.send(HostWork::Apply(op, ops)).is_ok(),
                 Effect::WriteCheckpoint { generation, checkpoint } => {

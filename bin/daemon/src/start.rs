@@ -1,7 +1,8 @@
 //! From nothing to a serving node.
 //!
 //! ```text
-//!   alone? -> listen to the kernel -> checkpoint -> IMDS -> EC2 (bounded) -> agent, socket -> host set up -> conflist
+//!   alone? -> listen to the kernel -> checkpoint -> IMDS -> agent, socket -> host set up -> conflist
+//!                                                              \-> EC2 (nothing waits for it that the checkpoint can promise)
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -9,18 +10,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep, timeout};
-use vpc_agent::Config;
-use vpc_aws::ec2::shapes::{DescribeInstanceTypes, NetworkInterface};
+use tokio::time::{Instant, sleep};
+use vpc_agent::{CloudUse, Config, Placing};
 use vpc_aws::ec2::{Client, default_chain};
 use vpc_aws::imds;
 use vpc_hostnet::HostOp;
-use vpc_ipam::{Target, WarmTarget};
+use vpc_ipam::{Target, Unit, WarmTarget};
 use vpc_linux::LinuxHost;
-use vpc_model::{InstanceId, Millis, instance_limits};
+use vpc_model::{Millis, instance_limits};
 
-use crate::cloud::{Ec2Hand, Place, enis_of, tags};
-use crate::facts::{Ownership, assemble};
+use crate::cloud::{Ec2Hand, Place, tags};
+use crate::facts::node_facts;
 use crate::lock::Sole;
 use crate::memory::{Memory, recall};
 use crate::node::Node;
@@ -34,9 +34,12 @@ const AUDIT_PERIOD: Millis = Millis::seconds(60);
 /// Least age of an ENI that is given back, as the reference has it.
 const LEAST_ENI_AGE: Millis = Millis::seconds(60);
 
-/// How long EC2 may keep a node waiting that can serve its pods from what it knows, and one that starts anew and would have to
-/// leave its other ENIs alone without EC2's word on whose they are.
-const EC2_PATIENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(20));
+/// Least time between two rounds of giving surplus back, as the reference has it.
+const RELEASE_EVERY: Millis = Millis::seconds(30);
+
+/// ENIs and positions of a type that is newer than this program: upper bounds (no type has more on one card), until EC2's own
+/// figures or its refusals teach the true ones.
+const UNKNOWN_LIMITS: (u32, u32) = (16, 63);
 
 /// How long the metadata are asked for, and how often.
 const IMDS_PATIENCE: Duration = Duration::from_secs(30);
@@ -96,12 +99,7 @@ async fn put_together(
     let metadata = patiently("the instance metadata", || imds.node()).await?;
     refuse_v6_egress(&settings, &imds).await?;
     let client = client(&settings.aws, &metadata.region).await?;
-    let restarted = !memory.books.enis.is_empty();
-    let (walk, described) = tokio::join!(
-        patiently("the metadata of the ENIs", || whole_walk(&imds)),
-        describe(&client, &metadata.instance_id, restarted),
-    );
-    let walk = walk?;
+    let walk = patiently("the metadata of the ENIs", || whole_walk(&imds)).await?;
     tracing::info!(
         instance = %metadata.instance_id,
         instance_type = metadata.instance_type,
@@ -109,26 +107,31 @@ async fn put_together(
         enis = walk.enis.len(),
         "the metadata are read"
     );
-    let ownership = Ownership { manage_untagged: settings.pool.manage_untagged, known: &memory.enis() };
-    let (facts, notes) = assemble(&metadata, &walk, described.as_deref(), ownership, clock::wall())?;
-    for note in notes {
-        tracing::warn!("{note}");
+    let facts = node_facts(&metadata, &walk, clock::wall())?;
+    for sick in &walk.sick {
+        tracing::warn!("ENI {}: {}", sick.mac, sick.error);
     }
-    let (max_enis, slots_per_eni) = limits(&client, &metadata.instance_type).await?;
+    let limits = instance_limits(&metadata.instance_type);
+    let (max_enis, slots_per_eni) = limits.map_or(UNKNOWN_LIMITS, |limits| (limits.max_enis, limits.slots_per_eni()));
+    let tags = tags(&metadata.instance_id, &settings.tags);
     let target = Target {
+        unit: Unit::Address,
         warm: WarmTarget::Enis(settings.pool.warm_enis),
         max_enis: settings.pool.max_enis.map_or(max_enis, |most| most.min(max_enis)),
         slots_per_eni,
         max_pods: None,
         cool_down: settings.pool.cooldown,
         min_eni_age: LEAST_ENI_AGE,
+        release_every: RELEASE_EVERY,
     };
     let place = Place {
         instance: metadata.instance_id.clone(),
         mac: metadata.mac,
-        subnet: metadata.subnet_id,
-        groups: metadata.security_groups,
-        tags: tags(&metadata.instance_id, &settings.tags),
+        vpc: metadata.vpc_id,
+        zone: metadata.availability_zone,
+        instance_type: metadata.instance_type,
+        cluster: settings.tags.cluster.clone(),
+        tags: tags.clone(),
     };
     let identity = NodeIdentity {
         address: metadata.local_ipv4,
@@ -141,10 +144,18 @@ async fn put_together(
         host,
         config: Config {
             target,
+            limits_known: limits.is_some(),
             host: settings.host,
             add_wait: settings.pool.add_wait,
             nonce: clock::wall().0.unsigned_abs(),
             audit_every: AUDIT_PERIOD,
+            cloud: CloudUse::Full,
+            placing: Placing { custom: None, discovery: false, cluster: settings.tags.cluster },
+            manage_untagged: settings.pool.manage_untagged,
+            tags,
+            leaked_cleanup: false,
+            manage_non_schedulable: false,
+            look_ahead: false,
         },
         facts,
         memory,
@@ -210,40 +221,6 @@ async fn client(settings: &AwsSettings, region: &str) -> anyhow::Result<Client> 
     let region = settings.ec2.region.as_deref().unwrap_or(region);
     let credentials = default_chain(&settings.ec2, &settings.imds, region).await?;
     Ok(Client::builder(settings.ec2.clone(), region, credentials).version(&settings.version).build()?)
-}
-
-/// EC2's list of the instance's ENIs. Without it the node serves from what the metadata and its checkpoint say.
-async fn describe(client: &Client, instance: &InstanceId, restarted: bool) -> Option<Vec<NetworkInterface>> {
-    let patience = if restarted { EC2_PATIENCE.0 } else { EC2_PATIENCE.1 };
-    match timeout(patience, enis_of(client, instance)).await {
-        Ok(Ok(enis)) => Some(enis),
-        Ok(Err(error)) => {
-            tracing::error!("{error}; the node serves from what metadata and checkpoint say");
-            None
-        }
-        Err(_) => {
-            tracing::error!("EC2 does not answer; the node serves from what metadata and checkpoint say");
-            None
-        }
-    }
-}
-
-/// ENIs of the type, and secondary positions of each.
-async fn limits(client: &Client, instance_type: &str) -> anyhow::Result<(u32, u32)> {
-    if let Some(limits) = instance_limits(instance_type) {
-        return Ok((limits.max_enis, limits.slots_per_eni()));
-    }
-    let request = DescribeInstanceTypes { instance_types: vec![instance_type.to_owned()], ..Default::default() };
-    let what =
-        || format!("instance type `{instance_type}` is newer than this program, and EC2 was asked for its limits");
-    let types = client.call(&request).await.with_context(what)?.instance_types;
-    let network = types.into_iter().find_map(|found| found.network_info).with_context(what)?;
-    let card = network.default_network_card_index.unwrap_or_default();
-    let on_card =
-        network.network_cards.iter().find(|c| c.network_card_index == card).and_then(|c| c.maximum_network_interfaces);
-    let max_enis = on_card.or(network.maximum_network_interfaces).with_context(what)?;
-    let addresses = network.ipv4_addresses_per_interface.filter(|addresses| *addresses > 1).with_context(what)?;
-    Ok((max_enis, addresses - 1))
 }
 
 /// Tells the runtime that the node can serve.

@@ -1,7 +1,7 @@
 //! A whole node without kernel and cloud: real socket, real checkpoint, real agent; host and EC2 are on paper.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,9 +14,12 @@ use aws_k8s_agent::memory;
 use aws_k8s_agent::node::{Cloud, Node};
 use aws_k8s_agent::server::NodeIdentity;
 use tokio::sync::Notify;
-use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, Config, FailureClass, NodeFacts, ObservedEni};
+use vpc_agent::{
+    CloudAnswer, CloudCall, CloudFailure, CloudUse, Config, EniKind, EniTruth, FailureClass, Metadata, NodeFacts,
+    Placing, SeenEni,
+};
 use vpc_hostnet::{HostOp, HostSettings, HostState, LinkAlias, PaperHost};
-use vpc_ipam::{EniFacts, Target, WarmTarget};
+use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{CardIndex, DeviceIndex, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, VethPrefix, WallTime};
 use vpc_wire::checkpoint as file;
 use vpc_wire::rpc::client::{CallError, Client};
@@ -31,11 +34,17 @@ struct PaperCloud {
     given: AtomicU32,
     most: u32,
     takes: Duration,
+    /// The node's one ENI.
+    eni: EniTruth,
 }
 
 impl Cloud for PaperCloud {
     async fn call(&self, call: CloudCall) -> Result<CloudAnswer, CloudFailure> {
-        let CloudCall::Assign { count, .. } = call else { return Err(refused(FailureClass::EniLimit)) };
+        let count = match call {
+            CloudCall::DescribeNode => return Ok(CloudAnswer::Node(vec![self.eni.clone()])),
+            CloudCall::Assign { count, .. } => count,
+            _ => return Err(refused(FailureClass::EniLimit)),
+        };
         tokio::time::sleep(self.takes).await;
         let given = self.given.fetch_add(count, Ordering::SeqCst);
         if given + count > self.most {
@@ -44,6 +53,10 @@ impl Cloud for PaperCloud {
         }
         let address = |i: u32| Slot::Address(Ipv4Addr::new(10, 20, 0, u8::try_from(11 + given + i).unwrap()));
         Ok(CloudAnswer::Assigned((0..count).map(address).collect()))
+    }
+
+    async fn metadata(&self) -> Result<Metadata, String> {
+        Err("not on paper".to_owned())
     }
 
     async fn vpc_cidrs(&self) -> Option<Vec<Ipv4Net>> {
@@ -66,6 +79,10 @@ impl Hand for OnPaper {
     fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
         let mut host = self.0.lock().unwrap();
         ops.iter().try_for_each(|op| host.apply(op)).map_err(|error| error.to_string())
+    }
+
+    fn forget_flows(&mut self, _: &[Ipv4Addr]) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -186,30 +203,62 @@ fn node(world: &World, held: u32) -> Node<PaperCloud, OnPaper> {
         card: CardIndex(0),
         device: DeviceIndex(0),
         subnet: Subnet::try_from("10.20.0.0/24".parse::<Ipv4Net>().unwrap()).unwrap(),
+        subnet_id: Some("subnet-0a1".parse().unwrap()),
         primary: Ipv4Addr::new(10, 20, 0, 10),
     };
-    let slots = (0..held).map(|i| Slot::Address(Ipv4Addr::new(10, 20, 0, u8::try_from(11 + i).unwrap()))).collect();
+    let address = |i: u32| Slot::Address(Ipv4Addr::new(10, 20, 0, u8::try_from(11 + i).unwrap()));
+    let slots: Vec<Slot> = (0..held).map(address).collect();
+    let eni = EniTruth {
+        id: facts.id.clone(),
+        mac: facts.mac,
+        primary: facts.primary,
+        slots: slots.clone(),
+        attachment: Some(("eni-attach-0a1".parse().unwrap(), CardIndex(0), DeviceIndex(0))),
+        available: false,
+        kind: EniKind::Ordinary,
+        subnet: "subnet-0a1".parse().unwrap(),
+        groups: vec![],
+        tags: BTreeMap::new(),
+        delete_on_termination: Some(true),
+    };
     let target = Target {
+        unit: Unit::Address,
         warm: WarmTarget::Enis(0),
         max_enis: 1,
         slots_per_eni: 9,
         max_pods: None,
         cool_down: world.rest,
         min_eni_age: Millis::seconds(60),
+        release_every: Millis::seconds(30),
     };
     Node {
-        cloud: PaperCloud { given: AtomicU32::new(held), most: world.most, takes: world.takes },
+        cloud: PaperCloud { given: AtomicU32::new(held), most: world.most, takes: world.takes, eni },
         host: world.host.clone(),
         config: Config {
             target,
+            limits_known: true,
             host: HostSettings::default(),
             add_wait: world.wait,
             nonce: 1,
             audit_every: Millis::seconds(60),
+            cloud: CloudUse::Full,
+            placing: Placing { custom: None, discovery: false, cluster: None },
+            manage_untagged: true,
+            tags: BTreeMap::new(),
+            leaked_cleanup: false,
+            manage_non_schedulable: false,
+            look_ahead: false,
         },
         facts: NodeFacts {
             instance: "i-0a1".parse().unwrap(),
-            enis: vec![ObservedEni { facts, attachment: None, slots, managed: true }],
+            vpc: "vpc-0a1".parse().unwrap(),
+            zone: "us-west-2a".to_owned(),
+            subnet: "subnet-0a1".parse().unwrap(),
+            metadata: Metadata {
+                enis: vec![SeenEni { facts, slots, usable: true }],
+                unreadable: vec![],
+                groups: vec![],
+            },
             vpc_cidrs: vec!["10.20.0.0/16".parse().unwrap()],
             wall: aws_k8s_agent::clock::wall(),
         },

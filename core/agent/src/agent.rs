@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{EniUse, Held, Pool, PoolEni};
-use vpc_model::{DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, SandboxKey, Time, WallTime};
+use vpc_ipam::{EniUse, Held, Pool};
+use vpc_model::{
+    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, SandboxKey, SecurityGroupId, SubnetId, Time, WallTime,
+};
 
 use crate::checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
-use crate::config::{Config, NodeFacts};
+use crate::config::{Config, NodeFacts, SeenEni};
 use crate::eni::Cloud;
 use crate::host::Host;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
@@ -18,10 +20,14 @@ use crate::sandbox::Waiter;
 pub struct Agent {
     pub(crate) config: Config,
     pub(crate) instance: InstanceId,
+    /// The primary ENI's subnet.
+    pub(crate) home: SubnetId,
+    /// The primary ENI's security groups.
+    pub(crate) groups: Vec<SecurityGroupId>,
     pub(crate) pool: Pool,
     pub(crate) vpc_cidrs: Vec<Ipv4Net>,
-    /// Positions taken by ENIs that are not ours.
-    pub(crate) foreign: Vec<DeviceIndex>,
+    /// Other ENIs of the instance: ones that are not ours, and ones of which that is not known yet. They take positions.
+    pub(crate) others: BTreeMap<EniId, Other>,
     pub(crate) cloud: Cloud,
     pub(crate) host: Host,
     pub(crate) disk: Disk,
@@ -38,6 +44,16 @@ pub struct Agent {
     wall: WallTime,
     origin: Time,
     pub(crate) out: Vec<Effect>,
+}
+
+/// An ENI of the instance that the pool does not use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Other {
+    pub(crate) device: DeviceIndex,
+    /// As the metadata show it; `None` if only EC2 knows it.
+    pub(crate) seen: Option<SeenEni>,
+    /// EC2 has said that it is not ours.
+    pub(crate) foreign: bool,
 }
 
 /// What has to be on disk, and who waits for it.
@@ -71,7 +87,7 @@ impl Agent {
         let mut agent = Self {
             pool: Pool::default(),
             vpc_cidrs: facts.vpc_cidrs,
-            foreign: facts.enis.iter().filter(|eni| !eni.managed).map(|eni| eni.facts.device).collect(),
+            others: BTreeMap::new(),
             cloud: Cloud::default(),
             host: Host::new(),
             disk: Disk::default(),
@@ -85,19 +101,15 @@ impl Agent {
             origin: now,
             out: Vec::new(),
             instance: facts.instance,
+            home: facts.subnet,
+            groups: facts.metadata.groups,
             config,
         };
-        for eni in facts.enis.into_iter().filter(|eni| eni.managed) {
-            let usage = EniUse::SettingUp;
-            let slots = eni.slots.into_iter().collect();
-            let adopted = PoolEni { facts: eni.facts, attachment: eni.attachment, since: now, usage, slots };
-            if let Err(error) = agent.pool.adopt(adopted) {
-                agent.say(Notice::Disagreement { what: format!("at start: {error}") });
-            }
-        }
+        agent.take_in_metadata(now, facts.metadata.enis, &checkpoint.enis);
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
+        agent.ask_about_node();
         agent.look_for_strays(now);
         agent.touch_disk();
         agent.settle(now);
@@ -118,6 +130,7 @@ impl Agent {
             Input::HostChanged => self.host_changed(now),
             Input::CheckpointWritten { generation, result } => self.checkpoint_written(now, generation, result),
             Input::VpcCidrs(cidrs) => self.vpc_cidrs_are(cidrs),
+            Input::MetadataRead { .. } | Input::Cluster(_) | Input::Settings(_) | Input::FlowsFlushed { .. } => {}
             Input::Terminate => self.terminating = true,
             Input::Tick => {}
         }
@@ -185,7 +198,7 @@ impl Agent {
                 .map(|eni| CheckpointEni {
                     facts: eni.facts.clone(),
                     attachment: eni.attachment.clone(),
-                    slots: eni.slots.iter().copied().collect(),
+                    slots: eni.positions().collect(),
                 })
                 .collect(),
         }
@@ -275,36 +288,9 @@ impl Agent {
         }
     }
 
-    /// ENIs the checkpoint knows and the metadata did not show are kept, without new pods, until EC2 has been asked.
-    fn recall_enis(&mut self, now: Time, enis: &[CheckpointEni]) {
-        for eni in enis {
-            let id = &eni.facts.id;
-            match self.pool.eni(id) {
-                Some(known) if eni.slots.iter().all(|slot| known.slots.contains(slot)) => {}
-                Some(_) => self.refresh_eni(now, id),
-                None if self.foreign.contains(&eni.facts.device) => {}
-                None => {
-                    let doubtful = PoolEni {
-                        facts: eni.facts.clone(),
-                        attachment: eni.attachment.clone(),
-                        since: now,
-                        usage: EniUse::Doubtful,
-                        slots: eni.slots.iter().copied().collect(),
-                    };
-                    let what =
-                        format!("{id} is in the checkpoint but not in the metadata; its pods stay, EC2 is asked");
-                    if self.pool.adopt(doubtful).is_ok() {
-                        self.say(Notice::Disagreement { what });
-                        self.refresh_eni(now, id);
-                    }
-                }
-            }
-        }
-    }
-
     fn recall_leases(&mut self, now: Time, leases: &[Lease]) {
         for lease in leases {
-            let on_eni = self.pool.enis().find(|eni| eni.slots.iter().any(|slot| slot.contains(lease.address)));
+            let on_eni = self.pool.enis().find(|eni| eni.positions().any(|slot| slot.contains(lease.address)));
             let place = on_eni.map(|eni| vpc_ipam::Allocation {
                 address: lease.address,
                 device: eni.facts.device,

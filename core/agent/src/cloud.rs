@@ -1,9 +1,13 @@
 //! What the agent asks of the cloud and hears from it, in the agent's words. The edge spells them in EC2's.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Mac, Millis, Slot};
+use vpc_ipam::Unit;
+use vpc_model::{
+    AttachmentId, CardIndex, DeviceIndex, EniId, Mac, Millis, SecurityGroupId, Slot, Subnet, SubnetId, VpcId, WallTime,
+};
 
 /// The number of something that was sent out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,13 +16,16 @@ pub struct OpId(pub u64);
 /// One call to EC2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloudCall {
-    /// Create an ENI in the node's subnet with the primary ENI's security groups, with `addresses` secondary addresses.
-    /// The same token never makes two ENIs.
+    /// Create an ENI with what it carries. The same token never makes two ENIs.
     CreateEni {
         /// Idempotency token.
         token: String,
-        /// Secondary addresses it comes with.
-        addresses: u32,
+        /// Where.
+        place: Place,
+        /// In what it grows.
+        unit: Unit,
+        /// Positions it comes with.
+        count: u32,
     },
     /// Attach it to this instance.
     AttachEni {
@@ -36,17 +43,47 @@ pub enum CloudCall {
         /// Its attachment.
         attachment: AttachmentId,
     },
-    /// Put more secondary addresses on an ENI.
+    /// Put more on an ENI.
     Assign {
         /// Which.
         eni: EniId,
-        /// How many.
+        /// What.
+        unit: Unit,
+        /// How many positions.
         count: u32,
+    },
+    /// Take addresses or prefixes (of one kind) off an ENI.
+    Unassign {
+        /// Which.
+        eni: EniId,
+        /// What.
+        slots: Vec<Slot>,
     },
     /// Say what an ENI is and holds.
     Describe {
         /// Which.
         eni: EniId,
+    },
+    /// Say what all ENIs of this instance are and hold.
+    DescribeNode,
+    /// Give an ENI these security groups, and no others.
+    SetGroups {
+        /// Which.
+        eni: EniId,
+        /// Groups.
+        groups: Vec<SecurityGroupId>,
+    },
+    /// Put tags on ENIs: all of ours that are missing or different, on all of these at once.
+    Tag {
+        /// Which.
+        enis: Vec<EniId>,
+        /// Key and value.
+        tags: BTreeMap<String, String>,
+    },
+    /// List subnets: those of the VPC in this zone, and these besides (an ENIConfig may name one of anywhere).
+    Subnets {
+        /// Ids to look up besides the zone's, if any.
+        also: Vec<SubnetId>,
     },
     /// Detach it.
     Detach {
@@ -62,21 +99,68 @@ pub enum CloudCall {
     },
     /// List ENIs that this daemon made for this instance and that nothing uses.
     FindStrays,
+    /// List ENIs that a daemon of any node of this cluster made and that nothing uses.
+    FindLeaked,
+    /// Say the limits of this instance type.
+    Limits,
+}
+
+/// Where an ENI is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In which subnet.
+    pub subnet: SubnetId,
+    /// With which security groups.
+    pub groups: Vec<SecurityGroupId>,
 }
 
 impl fmt::Display for CloudCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateEni { addresses, .. } => write!(f, "creating an ENI with {addresses} addresses"),
+            Self::CreateEni { place, unit, count, .. } => {
+                write!(f, "creating an ENI with {} in {}", amount(*unit, *count), place.subnet)
+            }
             Self::AttachEni { eni, device, .. } => write!(f, "attaching {eni} at position {device}"),
             Self::DeleteOnTermination { eni, .. } => write!(f, "setting delete-on-termination of {eni}"),
-            Self::Assign { eni, count } => write!(f, "assigning {count} addresses to {eni}"),
+            Self::Assign { eni, unit, count } => write!(f, "assigning {} to {eni}", amount(*unit, *count)),
+            Self::Unassign { eni, slots } => write!(f, "giving {} positions of {eni} back", slots.len()),
             Self::Describe { eni } => write!(f, "describing {eni}"),
+            Self::DescribeNode => f.write_str("describing the ENIs of this instance"),
+            Self::SetGroups { eni, .. } => write!(f, "setting the security groups of {eni}"),
+            Self::Tag { enis, .. } => write!(f, "tagging {} ENIs", enis.len()),
+            Self::Subnets { .. } => f.write_str("listing subnets"),
             Self::Detach { eni, .. } => write!(f, "detaching {eni}"),
             Self::Delete { eni } => write!(f, "deleting {eni}"),
             Self::FindStrays => f.write_str("looking for ENIs that an earlier life of this daemon left behind"),
+            Self::FindLeaked => f.write_str("looking for ENIs that lost nodes left behind"),
+            Self::Limits => f.write_str("asking for the limits of the instance type"),
         }
     }
+}
+
+fn amount(unit: Unit, count: u32) -> String {
+    match (unit, count) {
+        (Unit::Address, 1) => "1 address".to_owned(),
+        (Unit::Address, count) => format!("{count} addresses"),
+        (Unit::Prefix, 1) => "1 prefix".to_owned(),
+        (Unit::Prefix, count) => format!("{count} prefixes"),
+    }
+}
+
+/// What kind of interface it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EniKind {
+    /// An ordinary one.
+    #[default]
+    Ordinary,
+    /// An EFA with IP: carries pods, is never given back.
+    Efa,
+    /// An EFA without IP: carries none.
+    EfaOnly,
+    /// A trunk: carries other ENIs.
+    Trunk,
+    /// One that a service made: not ours.
+    Other,
 }
 
 /// What EC2 says an ENI is.
@@ -90,10 +174,46 @@ pub struct EniTruth {
     pub primary: Ipv4Addr,
     /// Its secondary positions.
     pub slots: Vec<Slot>,
-    /// How it is tied to this instance, if it is: attachment, card, position, and whether the tie is complete.
+    /// How it is tied to this instance, if it is: attachment, card and position.
     pub attachment: Option<(AttachmentId, CardIndex, DeviceIndex)>,
     /// Nothing uses it: it can be deleted.
     pub available: bool,
+    /// Its kind.
+    pub kind: EniKind,
+    /// Its subnet.
+    pub subnet: SubnetId,
+    /// Its security groups.
+    pub groups: Vec<SecurityGroupId>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Whether it goes with the instance, where the tie says so.
+    pub delete_on_termination: Option<bool>,
+}
+
+/// What EC2 says of a subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetTruth {
+    /// Its id.
+    pub id: SubnetId,
+    /// Its VPC.
+    pub vpc: VpcId,
+    /// Its availability zone.
+    pub zone: String,
+    /// Its network.
+    pub net: Subnet,
+    /// Addresses nobody has.
+    pub free: u32,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An ENI that nothing uses and a daemon like this made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeakedEni {
+    /// Its id.
+    pub id: EniId,
+    /// When it was made, if its tag says so readably.
+    pub created: Option<WallTime>,
 }
 
 /// What EC2 answers.
@@ -107,8 +227,23 @@ pub enum CloudAnswer {
     Assigned(Vec<Slot>),
     /// To [`CloudCall::Describe`]; `None` = EC2 knows no such ENI.
     Described(Option<EniTruth>),
+    /// To [`CloudCall::DescribeNode`].
+    Node(Vec<EniTruth>),
+    /// To [`CloudCall::Subnets`].
+    Subnets(Vec<SubnetTruth>),
     /// To [`CloudCall::FindStrays`].
     Strays(Vec<EniId>),
+    /// To [`CloudCall::FindLeaked`].
+    Leaked(Vec<LeakedEni>),
+    /// To [`CloudCall::Limits`].
+    Limits {
+        /// ENIs on network card 0.
+        max_enis: u32,
+        /// Secondary positions of each.
+        slots_per_eni: u32,
+        /// Prefixes can be had.
+        prefixes: bool,
+    },
     /// To the others.
     Done,
 }
@@ -120,8 +255,10 @@ pub enum FailureClass {
     Throttled,
     /// The node's role may not do this.
     Unauthorized,
-    /// The subnet has no room, in any of EC2's three wordings.
+    /// The subnet has no room, in any of EC2's wordings.
     SubnetExhausted,
+    /// The subnet has free addresses and no free /28 (`InsufficientCidrBlocks`).
+    Fragmented,
     /// The ENI holds all the addresses its type allows.
     AddressLimit,
     /// The instance, or the account, has all the ENIs it may have.
@@ -158,7 +295,7 @@ impl FailureClass {
         match self {
             Self::Throttled => Millis::seconds(1),
             // The reference's 120 s is its longest word; a shorter first pause lets a freed address be found sooner.
-            Self::SubnetExhausted => Millis::seconds(5),
+            Self::SubnetExhausted | Self::Fragmented => Millis::seconds(5),
             Self::Unauthorized | Self::EniLimit => Millis::seconds(15),
             Self::AddressLimit | Self::NotFound | Self::WrongState | Self::Lost => Millis(500),
             Self::Unreachable | Self::Other => Millis::seconds(1),
@@ -174,6 +311,9 @@ impl fmt::Display for CloudFailure {
         let way_out = match self.class {
             FailureClass::Unauthorized => " (allow this action in the node role's policy)",
             FailureClass::SubnetExhausted => " (the subnet has no free addresses: free some, or use a larger subnet)",
+            FailureClass::Fragmented => {
+                " (the subnet has no free /28: reserve a block for prefixes, or use another subnet)"
+            }
             FailureClass::Throttled => " (the account's request rate is exceeded)",
             FailureClass::EniLimit => " (no more ENIs are allowed here)",
             FailureClass::Lost => " (its answer was lost)",

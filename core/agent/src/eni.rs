@@ -9,13 +9,13 @@
 //! Every call is followed by its answer, a retry after a growing pause, or a notice that says why not. A lost answer is never
 //! taken for a failure: the call is repeated under the same token, or EC2 is asked what is true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use vpc_ipam::{Action, Demand, EniFacts, EniUse, Pending, PoolEni, plan};
+use vpc_ipam::{Action, Demand, EniFacts, EniRole, EniUse, Pending, PoolEni, SlotState, Unit, plan};
 use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Millis, Slot, Time};
 
 use crate::agent::Agent;
-use crate::cloud::{CloudAnswer, CloudCall, CloudFailure, EniTruth, FailureClass, OpId};
+use crate::cloud::{CloudAnswer, CloudCall, CloudFailure, EniTruth, FailureClass, OpId, Place};
 use crate::message::{Effect, Notice, Wake};
 
 /// A call under way or to be repeated.
@@ -31,6 +31,7 @@ enum Job {
     },
     Assign {
         eni: EniId,
+        unit: Unit,
         count: u32,
     },
     /// What is on the ENI?
@@ -46,6 +47,8 @@ enum Job {
     Delete(EniId),
     /// An ENI that could not be attached is deleted again.
     Discard(EniId),
+    /// What are the instance's ENIs?
+    DescribeNode,
     /// What did an earlier life leave behind?
     FindStrays,
 }
@@ -54,7 +57,8 @@ enum Job {
 #[derive(Clone, Debug)]
 struct Build {
     token: String,
-    addresses: u32,
+    unit: Unit,
+    count: u32,
     device: DeviceIndex,
     /// Set once it exists.
     truth: Option<EniTruth>,
@@ -102,8 +106,8 @@ pub(crate) struct Cloud {
 impl Cloud {
     /// Addresses asked for and not yet in the pool.
     pub(crate) fn coming(&self) -> u32 {
-        let assigning: u32 = self.assigning().map(|(_, count)| count).sum();
-        assigning + self.builds.values().map(|build| build.addresses).sum::<u32>()
+        let assigning: u32 = self.assigning().map(|(_, unit, count)| unit.size() * count).sum();
+        assigning + self.builds.values().map(|build| build.unit.size() * build.count).sum::<u32>()
     }
 
     /// Whether anything that brings addresses is under way.
@@ -130,16 +134,16 @@ impl Cloud {
         times.filter(|at| *at > self.planned_at).map(|at| (at, Wake::RetryDue))
     }
 
-    fn assigning(&self) -> impl Iterator<Item = (&EniId, u32)> {
+    fn assigning(&self) -> impl Iterator<Item = (&EniId, Unit, u32)> {
         self.calls.values().filter_map(|(job, _)| match job {
-            Job::Assign { eni, count } => Some((eni, *count)),
+            Job::Assign { eni, unit, count } => Some((eni, *unit, *count)),
             _ => None,
         })
     }
 
-    fn pending(&self, now: Time, foreign: usize) -> Pending {
+    fn pending(&self, now: Time, foreign: usize, unit: Unit) -> Pending {
         let paused = |pause: &Option<Pause>| pause.as_ref().is_some_and(|pause| pause.until > now);
-        let mut refused: Vec<EniId> =
+        let mut refused: BTreeSet<EniId> =
             self.refused.iter().filter(|(_, until)| **until > now).map(|(id, _)| id.clone()).collect();
         // What is on the ENI is about to be learned; asking for more before would ask twice.
         let asked = self.calls.values().map(|(job, _)| job).chain(self.retries.iter().map(|(_, job, _)| job));
@@ -148,12 +152,13 @@ impl Cloud {
         // a question that keeps failing.
         let hearing = self.calls.values().any(|(job, tries)| matches!(job, Job::Refresh(_)) && *tries == 0);
         Pending {
-            assigning: self.assigning().map(|(eni, count)| (eni.clone(), count)).collect(),
-            new_enis: self.builds.values().map(|build| build.addresses).collect(),
+            assigning: self.assigning().map(|(eni, unit, count)| (eni.clone(), unit, count)).collect(),
+            new_enis: self.builds.values().map(|build| (build.unit, build.count)).collect(),
             foreign_enis: u32::try_from(foreign).unwrap_or(u32::MAX),
             refused,
-            no_new_eni: hearing || paused(&self.create_pause),
+            new_eni: (!hearing && !paused(&self.create_pause)).then_some(unit),
             at_most: self.at_most,
+            ..Pending::default()
         }
     }
 }
@@ -165,15 +170,17 @@ impl Agent {
         if self.terminating {
             return;
         }
-        let mut pending = self.cloud.pending(now, self.foreign.len());
+        let mut pending = self.cloud.pending(now, self.others.len(), self.config.target.unit);
         if self.cloud.assign_pause.as_ref().is_some_and(|pause| pause.until > now) {
             pending.refused = self.pool.enis().map(|eni| eni.facts.id.clone()).collect();
         }
-        let demand = Demand { waiting: u32::try_from(self.waiters.len()).unwrap_or(u32::MAX) };
-        for action in plan(&self.config.target, &self.pool, &pending, demand, now) {
+        let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
+        let demand = Demand { waiting, expected: 0 };
+        for action in plan(&self.config.target, &self.pool, &pending, demand, now).actions {
             match action {
-                Action::Assign { eni, count } => self.start_job(Job::Assign { eni, count }, 0),
-                Action::NewEni { count } => self.start_build(count),
+                Action::Assign { eni, unit, count } => self.start_job(Job::Assign { eni, unit, count }, 0),
+                Action::NewEni { unit, count } => self.start_build(unit, count),
+                Action::Release { .. } => {}
                 // One after the other: each shows whether the pool is well without it.
                 Action::ReleaseEni { eni } if self.cloud.leaving.is_empty() => {
                     self.set_use(&eni, EniUse::Leaving);
@@ -196,9 +203,11 @@ impl Agent {
         }
     }
 
-    /// Asks EC2 what is on an ENI.
-    pub(crate) fn refresh_eni(&mut self, _now: Time, eni: &EniId) {
-        self.start_job(Job::Refresh(eni.clone()), 0);
+    /// Asks EC2 what the node's ENIs are, and what is on them.
+    pub(crate) fn ask_about_node(&mut self) {
+        if self.config.cloud.may_ask() {
+            self.start_job(Job::DescribeNode, 0);
+        }
     }
 
     /// Detaches ENIs whose routes and rules are off the host.
@@ -262,7 +271,8 @@ impl Agent {
         Some(match job {
             Job::Create(number) => {
                 let build = build(number)?;
-                CloudCall::CreateEni { token: build.token.clone(), addresses: build.addresses }
+                let place = Place { subnet: self.home.clone(), groups: self.groups.clone() };
+                CloudCall::CreateEni { token: build.token.clone(), place, unit: build.unit, count: build.count }
             }
             Job::Attach(number) => {
                 CloudCall::AttachEni { eni: built(number)?, card: CardIndex(0), device: build(number)?.device }
@@ -271,31 +281,32 @@ impl Agent {
             Job::DeleteOnTermination { eni, attachment } => {
                 CloudCall::DeleteOnTermination { eni: eni.clone(), attachment: attachment.clone() }
             }
-            Job::Assign { eni, count } => CloudCall::Assign { eni: eni.clone(), count: *count },
+            Job::Assign { eni, unit, count } => CloudCall::Assign { eni: eni.clone(), unit: *unit, count: *count },
             Job::Refresh(eni) | Job::Verify(eni) | Job::AwaitDetached(eni) => CloudCall::Describe { eni: eni.clone() },
             Job::Detach { eni, attachment } => CloudCall::Detach { eni: eni.clone(), attachment: attachment.clone() },
             Job::Delete(eni) | Job::Discard(eni) => CloudCall::Delete { eni: eni.clone() },
+            Job::DescribeNode => CloudCall::DescribeNode,
             Job::FindStrays => CloudCall::FindStrays,
         })
     }
 
-    fn start_build(&mut self, addresses: u32) {
+    fn start_build(&mut self, unit: Unit, count: u32) {
         let Some(device) = self.free_device() else { return };
         self.cloud.next_build += 1;
         let number = self.cloud.next_build;
         let token = format!("{}-{:016x}-{number}", self.instance.as_str(), self.config.nonce);
         self.say(Notice::Growing {
-            what: format!("creating an ENI with {addresses} addresses for position {device}"),
+            what: format!("creating an ENI with {count} positions filled for position {device}"),
             waiting: self.waiters.len(),
         });
-        self.cloud.builds.insert(number, Build { token, addresses, device, truth: None });
+        self.cloud.builds.insert(number, Build { token, unit, count, device, truth: None });
         self.start_job(Job::Create(number), 0);
     }
 
     fn free_device(&self) -> Option<DeviceIndex> {
         let taken = |device: &DeviceIndex| {
             self.pool.enis().any(|eni| eni.facts.card.0 == 0 && eni.facts.device == *device)
-                || self.foreign.contains(device)
+                || self.others.values().any(|other| other.device == *device)
                 || self.cloud.builds.values().any(|build| build.device == *device)
         };
         (1..=u8::MAX).map(DeviceIndex).find(|device| !taken(device))
@@ -318,6 +329,7 @@ impl Agent {
                 self.admit(&eni, &slots);
             }
             (Job::Refresh(eni), CloudAnswer::Described(truth)) => self.refreshed(&eni, truth),
+            (Job::DescribeNode, CloudAnswer::Node(truths)) => self.node_described(now, truths),
             (Job::Verify(eni), CloudAnswer::Described(truth)) => self.verified(now, &eni, truth),
             (Job::AwaitDetached(eni), CloudAnswer::Described(truth)) => self.detach_seen(now, eni, truth),
             (Job::Detach { eni, .. }, _) => self.start_job(Job::AwaitDetached(eni), 0),
@@ -338,8 +350,15 @@ impl Agent {
             return self.say(Notice::Disagreement { what: "the primary ENI is not known".to_owned() });
         };
         let id = truth.id.clone();
-        let facts =
-            EniFacts { id: truth.id, mac: truth.mac, card: CardIndex(0), device, subnet, primary: truth.primary };
+        let facts = EniFacts {
+            id: truth.id,
+            mac: truth.mac,
+            card: CardIndex(0),
+            device,
+            subnet,
+            subnet_id: Some(truth.subnet),
+            primary: truth.primary,
+        };
         let slots: Vec<Slot> = truth.slots;
         let count = slots.len();
         let eni = PoolEni {
@@ -347,7 +366,9 @@ impl Agent {
             attachment: Some(attachment.clone()),
             since: now,
             usage: EniUse::SettingUp,
-            slots: slots.into_iter().collect(),
+            role: EniRole::Pods,
+            keep: false,
+            slots: slots.into_iter().map(|slot| (slot, SlotState::Held)).collect(),
         };
         match self.pool.adopt(eni) {
             Ok(()) => {
@@ -373,7 +394,7 @@ impl Agent {
     }
 
     fn admit(&mut self, eni: &EniId, slots: &[Slot]) {
-        let known = |slot: &&Slot| self.pool.eni(eni).is_some_and(|eni| eni.slots.contains(*slot));
+        let known = |slot: &&Slot| self.pool.eni(eni).is_some_and(|eni| eni.slots.contains_key(*slot));
         let count = slots.iter().filter(|slot| !known(slot)).count();
         match self.pool.admit(eni, slots.iter().copied()) {
             Ok(()) if count == 0 => {}
@@ -385,9 +406,19 @@ impl Agent {
         }
     }
 
+    /// Notes positions whose state is not EC2's word.
+    pub(crate) fn admit_as(&mut self, eni: &EniId, slots: &[Slot], state: SlotState) {
+        self.admit(eni, slots);
+        for slot in slots {
+            if let Err(error) = self.pool.set_slot(eni, *slot, state) {
+                self.say(Notice::Disagreement { what: error.to_string() });
+            }
+        }
+    }
+
     /// EC2 has said what is on an ENI: what is new joins; what it does not mention stays. One odd answer removes nothing: an ENI
     /// leaves the books only when the metadata did not show it either (it is doubtful) and no pod uses it.
-    fn refreshed(&mut self, eni: &EniId, truth: Option<EniTruth>) {
+    pub(crate) fn refreshed(&mut self, eni: &EniId, truth: Option<EniTruth>) {
         let doubtful = self.pool.eni(eni).is_some_and(|eni| eni.usage == EniUse::Doubtful);
         let unused = doubtful && !self.busy(eni);
         match truth {
@@ -421,7 +452,7 @@ impl Agent {
 
     fn verified(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
         let Some(known) = self.pool.eni(eni) else { return };
-        let stranger = |truth: &EniTruth| truth.slots.iter().find(|slot| !known.slots.contains(slot)).copied();
+        let stranger = |truth: &EniTruth| truth.slots.iter().find(|slot| !known.slots.contains_key(slot)).copied();
         match truth {
             Some(truth) if self.busy(eni) || stranger(&truth).is_some() => {
                 self.admit(eni, &truth.slots);
@@ -489,14 +520,14 @@ impl Agent {
         self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in });
         let retry_at = now + pause;
         match (job, failure.class) {
-            (Job::Assign { eni, count }, class) => self.assign_failed(now, eni, count, class, failure),
+            (Job::Assign { eni, count, .. }, class) => self.assign_failed(now, eni, count, class, failure),
             (Job::Create(number), FailureClass::Lost | FailureClass::Unreachable | FailureClass::Throttled) => {
                 // The same token can not make a second ENI.
                 self.pause_create(now, failure, tries);
                 self.cloud.retries.push((retry_at, Job::Create(number), tries));
             }
             (Job::Create(number), class) => {
-                let asked = self.cloud.builds.remove(&number).map_or(0, |build| build.addresses);
+                let asked = self.cloud.builds.remove(&number).map_or(0, |build| build.count);
                 if class == FailureClass::SubnetExhausted && asked > 1 {
                     self.cloud.at_most = Some(asked / 2);
                 } else {

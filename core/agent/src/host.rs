@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{EniOnHost, HostState, HostView, LinkAlias, PodOnHost, desired, plan, priority};
 use vpc_ipam::{EniUse, Held};
-use vpc_model::{EniId, Mac, Millis, SandboxKey, Time, host_veth, veth_suffix};
+use vpc_model::{EniId, Mac, Millis, SandboxKey, Slot, Time, host_veth, veth_suffix};
 
 use crate::agent::Agent;
 use crate::cloud::OpId;
@@ -186,7 +186,7 @@ impl Agent {
 
     /// Whether the host was seen to route a pod's address that is on the ENI.
     pub(crate) fn host_uses(&self, eni: &EniId) -> bool {
-        let slots = self.pool.eni(eni).map(|eni| eni.slots.clone()).unwrap_or_default();
+        let slots: Vec<Slot> = self.pool.eni(eni).map(|eni| eni.positions().collect()).unwrap_or_default();
         self.host.pods_seen.iter().any(|address| slots.iter().any(|slot| slot.contains(*address)))
     }
 

@@ -16,17 +16,22 @@ mod agent;
 mod audit;
 mod checkpoint;
 mod cloud;
+mod cluster;
 mod config;
 mod eni;
 mod host;
 mod message;
+mod reconcile;
 mod refusal;
 mod sandbox;
 
 pub use agent::Agent;
 pub use audit::Fault;
 pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
-pub use cloud::{CloudAnswer, CloudCall, CloudFailure, EniTruth, FailureClass, OpId};
-pub use config::{Config, NodeFacts, ObservedEni};
+pub use cloud::{
+    CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, LeakedEni, OpId, Place, SubnetTruth,
+};
+pub use cluster::{About, ClusterEvent, ClusterNews, EniConfig, NodeView};
+pub use config::{CloudUse, Config, EniConfigKeys, Metadata, NodeFacts, Placing, SeenEni};
 pub use message::{AddReply, AddRequest, DelReply, Effect, Generation, Input, Level, Notice, Outcome, Ticket, Wake};
 pub use refusal::Refusal;

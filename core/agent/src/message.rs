@@ -7,7 +7,7 @@ use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::Allocation;
 use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey};
 
-use crate::{Checkpoint, CloudAnswer, CloudCall, CloudFailure, OpId, Refusal};
+use crate::{Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, Refusal};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,24 @@ pub enum Input {
     },
     /// The CIDRs of the VPC as the metadata list them.
     VpcCidrs(Vec<Ipv4Net>),
+    /// The metadata have been read.
+    MetadataRead {
+        /// Which reading.
+        op: OpId,
+        /// What they show, or why they could not be read.
+        result: Result<Metadata, String>,
+    },
+    /// Kubernetes has news.
+    Cluster(ClusterNews),
+    /// The settings have changed.
+    Settings(Box<Config>),
+    /// Tracked connections of addresses have been forgotten by the kernel, or could not be.
+    FlowsFlushed {
+        /// Which flush.
+        op: OpId,
+        /// Whether.
+        result: Result<(), String>,
+    },
     /// The process is asked to end: no new addresses are promised.
     Terminate,
     /// Time has passed ([`crate::Agent::next_deadline`]).
@@ -152,6 +170,19 @@ pub enum Effect {
         generation: Generation,
         /// What it holds.
         checkpoint: Checkpoint,
+    },
+    /// Read the metadata of the node's ENIs; comes back as [`Input::MetadataRead`]. At most one reading is under way.
+    ReadMetadata {
+        /// Number of the reading.
+        op: OpId,
+    },
+    /// Have the kernel forget every tracked connection from or to these addresses (in any zone), so that none of a former pod
+    /// reaches the next one; comes back as [`Input::FlowsFlushed`].
+    FlushFlows {
+        /// Number of the flush.
+        op: OpId,
+        /// Whose.
+        addresses: Vec<Ipv4Addr>,
     },
     /// The node can serve pods: tell the container runtime (write the conflist). Said once.
     Ready,

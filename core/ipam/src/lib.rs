@@ -11,6 +11,9 @@ mod plan;
 mod pool;
 mod target;
 
-pub use plan::{Action, Demand, Pending, plan};
-pub use pool::{Allocation, EniFacts, EniUse, Held, Pool, PoolEni, PoolError, Released, Stats, Taken, Use, Violation};
-pub use target::{Target, WarmTarget};
+pub use plan::{Action, Demand, Pending, Plan, plan};
+pub use pool::{
+    Allocation, EniFacts, EniRole, EniUse, Held, Pool, PoolEni, PoolError, Released, Retired, SlotState, Stats, Taken,
+    Use, Violation,
+};
+pub use target::{Target, Unit, WarmTarget};

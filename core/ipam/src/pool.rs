@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use vpc_model::{
-    AttachmentId, CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, Slot, Subnet, Time,
+    AttachmentId, CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, Slot, Subnet, SubnetId,
+    Time,
 };
 
 /// What does not change about an ENI while the node has it.
@@ -18,8 +19,10 @@ pub struct EniFacts {
     pub card: CardIndex,
     /// Position on the card.
     pub device: DeviceIndex,
-    /// Subnet it lives in.
+    /// Network of the subnet it lives in.
     pub subnet: Subnet,
+    /// That subnet's id; `None` if only a checkpoint that does not say it knows the ENI.
+    pub subnet_id: Option<SubnetId>,
     /// Its own address, never given to a pod.
     pub primary: Ipv4Addr,
 }
@@ -52,6 +55,42 @@ pub enum EniUse {
     Leaving,
 }
 
+/// What an ENI is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EniRole {
+    /// New pods go here.
+    Pods,
+    /// Pods it has stay; it gets no new ones, counts for nothing, and is given back when it is empty (the primary one stays).
+    Retired(Retired),
+}
+
+/// Why an ENI gets no new pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retired {
+    /// Custom networking is on and it is the primary one.
+    PrimaryOfCustomNetworking,
+    /// Custom networking is on, and it is in another subnet than the node's ENIConfig names.
+    OutsideEniConfig,
+    /// A tag on its subnet keeps pods out (`kubernetes.io/role/cni=0`, or other clusters' tags only).
+    SubnetExcluded,
+}
+
+/// What is known of a secondary position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// EC2 put it there or confirmed it, or the checkpoint recorded it as held: its addresses may be given.
+    Held,
+    /// Only the metadata list it: nobody gets an address of it before EC2 has confirmed it.
+    Unconfirmed,
+    /// EC2 does not list it any more. Pods on it stay; nobody new gets an address of it.
+    Missing,
+    /// It is being given back: nobody new gets an address of it.
+    Leaving,
+}
+
 /// An ENI of the pool.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PoolEni {
@@ -64,8 +103,25 @@ pub struct PoolEni {
     pub since: Time,
     /// Whether pods may be put on it.
     pub usage: EniUse,
+    /// What it is for.
+    pub role: EniRole,
+    /// It is never given back, however idle (an EFA, which can not be attached to a running instance again).
+    pub keep: bool,
     /// Its secondary positions.
-    pub slots: BTreeSet<Slot>,
+    pub slots: BTreeMap<Slot, SlotState>,
+}
+
+impl PoolEni {
+    /// Whether new pods may be put on it now.
+    #[must_use]
+    pub fn takes_pods(&self) -> bool {
+        self.usage == EniUse::Ready && self.role == EniRole::Pods
+    }
+
+    /// Its secondary positions, whatever is known of them.
+    pub fn positions(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.slots.keys().copied()
+    }
 }
 
 /// Where an address was handed to: what DEL needs even if its ENI is gone.
@@ -274,7 +330,7 @@ impl Pool {
         if self.enis.contains_key(&eni.facts.id) {
             return Err(PoolError::DuplicateEni(eni.facts.id));
         }
-        for slot in &eni.slots {
+        for slot in eni.slots.keys() {
             self.refuse_taken(*slot, &eni.facts.id)?;
         }
         self.enis.insert(eni.facts.id.clone(), eni);
@@ -292,7 +348,8 @@ impl Pool {
         }
         let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
         let primary = eni.facts.primary;
-        eni.slots.extend(slots.into_iter().filter(|slot| *slot != Slot::Address(primary)));
+        let secondary = slots.into_iter().filter(|slot| *slot != Slot::Address(primary));
+        eni.slots.extend(secondary.map(|slot| (slot, SlotState::Held)));
         Ok(())
     }
 
@@ -304,6 +361,51 @@ impl Pool {
         let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
         eni.usage = usage;
         Ok(())
+    }
+
+    /// Says what an ENI is for, and whether it is kept whatever happens.
+    ///
+    /// # Errors
+    /// No such ENI.
+    pub fn set_role(&mut self, id: &EniId, role: EniRole, keep: bool) -> Result<(), PoolError> {
+        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
+        (eni.role, eni.keep) = (role, keep);
+        Ok(())
+    }
+
+    /// Says what is known of a position. A position the ENI does not have is left alone.
+    ///
+    /// # Errors
+    /// No such ENI.
+    pub fn set_slot(&mut self, id: &EniId, slot: Slot, state: SlotState) -> Result<(), PoolError> {
+        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
+        if let Some(known) = eni.slots.get_mut(&slot) {
+            *known = state;
+        }
+        Ok(())
+    }
+
+    /// Takes a position that no pod and no resting address is on out of the books.
+    ///
+    /// # Errors
+    /// No such ENI, or something is on it.
+    pub fn forget_slot(&mut self, id: &EniId, slot: Slot) -> Result<(), PoolError> {
+        let (held, cooling) = self.on_slot(slot);
+        if held + cooling > 0 {
+            return Err(PoolError::InUse { eni: id.clone(), held, cooling });
+        }
+        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
+        eni.slots.remove(&slot);
+        Ok(())
+    }
+
+    /// How many addresses of a position belong to pods, and how many rest.
+    #[must_use]
+    pub fn on_slot(&self, slot: Slot) -> (u32, u32) {
+        let count = |f: fn(&Use) -> bool| {
+            u32::try_from(self.uses_in(slot).filter(|(_, usage)| f(usage)).count()).unwrap_or(u32::MAX)
+        };
+        (count(|usage| matches!(usage, Use::Held(_))), count(|usage| matches!(usage, Use::Cooling { .. })))
     }
 
     /// Counts an ENI's age from now.
@@ -340,7 +442,7 @@ impl Pool {
     pub fn on(&self, id: &EniId) -> Option<(u32, u32)> {
         let eni = self.enis.get(id)?;
         let count = |f: fn(&Use) -> bool| {
-            let uses = eni.slots.iter().flat_map(|slot| self.uses_in(*slot));
+            let uses = eni.slots.keys().flat_map(|slot| self.uses_in(*slot));
             u32::try_from(uses.filter(|(_, usage)| f(usage)).count()).unwrap_or(u32::MAX)
         };
         Some((count(|usage| matches!(usage, Use::Held(_))), count(|usage| matches!(usage, Use::Cooling { .. }))))
@@ -412,8 +514,8 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats { enis: u32::try_from(self.enis.len()).unwrap_or(u32::MAX), ..Stats::default() };
-        for eni in self.enis.values().filter(|eni| eni.usage != EniUse::Leaving) {
-            let total: u32 = eni.slots.iter().map(|slot| slot.size()).sum();
+        for eni in self.enis.values().filter(|eni| eni.usage != EniUse::Leaving && eni.role == EniRole::Pods) {
+            let total: u32 = eni.slots.keys().map(|slot| slot.size()).sum();
             let (held, cooling) = self.on(&eni.facts.id).unwrap_or_default();
             let free = total - held - cooling;
             stats.total += total;
@@ -448,7 +550,7 @@ impl Pool {
             if let Some(Use::Held(_)) = self.uses.get(&eni.facts.primary) {
                 found.push(Violation::PrimaryGiven { address: eni.facts.primary, eni: eni.facts.id.clone() });
             }
-            for slot in &eni.slots {
+            for slot in eni.slots.keys() {
                 if let Some(first) = seen.insert(*slot, &eni.facts.id) {
                     found.push(Violation::SlotTwice {
                         slot: *slot,
@@ -462,7 +564,7 @@ impl Pool {
     }
 
     fn refuse_taken(&self, slot: Slot, by: &EniId) -> Result<(), PoolError> {
-        match self.enis.values().find(|eni| eni.facts.id != *by && eni.slots.contains(&slot)) {
+        match self.enis.values().find(|eni| eni.facts.id != *by && eni.slots.contains_key(&slot)) {
             Some(other) => Err(PoolError::SlotTaken { slot, eni: other.facts.id.clone() }),
             None => Ok(()),
         }
@@ -476,10 +578,11 @@ impl Pool {
 
     fn pick(&self, barred: &BTreeSet<Ipv4Addr>) -> Option<Allocation> {
         let free_on = |eni: &PoolEni| {
-            let mut addresses = eni.slots.iter().flat_map(|slot| slot.addresses());
+            let held = eni.slots.iter().filter(|(_, state)| **state == SlotState::Held);
+            let mut addresses = held.flat_map(|(slot, _)| slot.addresses());
             addresses.find(|address| !self.uses.contains_key(address) && !barred.contains(address))
         };
-        let ready = self.enis.values().filter(|eni| eni.usage == EniUse::Ready);
+        let ready = self.enis.values().filter(|eni| eni.takes_pods());
         let mut by_fullness: Vec<(u32, &PoolEni)> =
             ready.map(|eni| (self.on(&eni.facts.id).unwrap_or_default().0, eni)).collect();
         by_fullness.sort_by_key(|(held, eni)| (std::cmp::Reverse(*held), eni.facts.card, eni.facts.device));

@@ -1,24 +1,37 @@
 //! The reference's worked cases for `WARM_ENI_TARGET` with secondary addresses, row by row, and what every history must keep.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
-use vpc_ipam::{Action, Demand, EniFacts, EniUse, Pending, Pool, PoolEni, Stats, Taken, Target, WarmTarget, plan};
+use vpc_ipam::{
+    Action, Demand, EniFacts, EniRole, EniUse, Pending, Pool, PoolEni, SlotState, Stats, Taken, Target, Unit,
+    WarmTarget, plan,
+};
 use vpc_model::{CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, Time};
 
 const NOW: Time = Time(1_000_000);
 const NONE: BTreeSet<Ipv4Addr> = BTreeSet::new();
 
+fn actions(target: &Target, pool: &Pool, pending: &Pending, demand: Demand, now: Time) -> Vec<Action> {
+    plan(target, pool, pending, demand, now).actions
+}
+
+fn idle() -> Pending {
+    Pending { new_eni: Some(Unit::Address), ..Pending::default() }
+}
+
 fn target(warm: u32, max_enis: u32, slots_per_eni: u32) -> Target {
     Target {
+        unit: Unit::Address,
         warm: WarmTarget::Enis(warm),
         max_enis,
         slots_per_eni,
         max_pods: Some(110),
         cool_down: Millis::seconds(30),
         min_eni_age: Millis::seconds(60),
+        release_every: Millis::seconds(30),
     }
 }
 
@@ -30,8 +43,9 @@ fn key(name: &str) -> SandboxKey {
     SandboxKey { network: "aws-cni".into(), container: name.into(), interface: "eth0".into() }
 }
 
-fn slots(device: u8, count: u32) -> BTreeSet<Slot> {
-    (0..count).map(|i| Slot::Address(Ipv4Addr::from_bits(0x0a00_0000 + u32::from(device) * 256 + 10 + i))).collect()
+fn slots(device: u8, count: u32) -> BTreeMap<Slot, SlotState> {
+    let address = |i| Slot::Address(Ipv4Addr::from_bits(0x0a00_0000 + u32::from(device) * 256 + 10 + i));
+    (0..count).map(|i| (address(i), SlotState::Held)).collect()
 }
 
 fn eni(device: u8, count: u32, since: Time) -> PoolEni {
@@ -41,9 +55,18 @@ fn eni(device: u8, count: u32, since: Time) -> PoolEni {
         card: CardIndex(0),
         device: DeviceIndex(device),
         subnet: Subnet::try_from("10.0.0.0/16".parse::<Ipv4Net>().unwrap()).unwrap(),
+        subnet_id: Some("subnet-1".parse().unwrap()),
         primary: Ipv4Addr::new(10, 0, device, 5),
     };
-    PoolEni { facts, attachment: None, since, usage: EniUse::Ready, slots: slots(device, count) }
+    PoolEni {
+        facts,
+        attachment: None,
+        since,
+        usage: EniUse::Ready,
+        role: EniRole::Pods,
+        keep: false,
+        slots: slots(device, count),
+    }
 }
 
 /// ENIs as (slots, pods): the pods are put on each before the next joins.
@@ -64,11 +87,11 @@ fn pool(enis: &[(u32, u32)]) -> Pool {
 }
 
 fn assign(device: u8, count: u32) -> Vec<Action> {
-    vec![Action::Assign { eni: id(device), count }]
+    vec![Action::Assign { eni: id(device), unit: Unit::Address, count }]
 }
 
 fn new_eni(count: u32) -> Vec<Action> {
-    vec![Action::NewEni { count }]
+    vec![Action::NewEni { unit: Unit::Address, count }]
 }
 
 fn release(device: u8) -> Vec<Action> {
@@ -102,7 +125,7 @@ fn worked_cases_of_warm_eni_target() {
         ("19", Target { max_pods: Some(18), ..m5(1) }, &[(9, 9), (9, 9)], vec![]),
     ];
     for (row, target, enis, expected) in rows {
-        let got = plan(&target, &pool(enis), &Pending::default(), Demand::default(), NOW);
+        let got = actions(&target, &pool(enis), &idle(), Demand::default(), NOW);
         assert_eq!(got, expected, "case {row}");
     }
 }
@@ -112,27 +135,27 @@ fn an_eni_younger_than_a_minute_stays() {
     let mut young = pool(&[(9, 8)]);
     young.adopt(eni(1, 9, NOW - Millis::seconds(30))).unwrap();
     young.adopt(eni(2, 9, NOW - Millis::seconds(30))).unwrap();
-    assert_eq!(plan(&target(1, 3, 9), &young, &Pending::default(), Demand::default(), NOW), vec![]);
+    assert_eq!(actions(&target(1, 3, 9), &young, &idle(), Demand::default(), NOW), vec![]);
 }
 
 #[test]
 fn an_eni_with_a_resting_address_stays() {
     let mut pool = pool(&[(9, 7), (9, 1), (9, 1)]);
     pool.release(&key("1-0"), NOW, Millis::seconds(30)).unwrap();
-    assert_eq!(plan(&target(1, 3, 9), &pool, &Pending::default(), Demand::default(), NOW), vec![]);
+    assert_eq!(actions(&target(1, 3, 9), &pool, &idle(), Demand::default(), NOW), vec![]);
 }
 
 #[test]
 fn foreign_enis_take_positions() {
-    let one = Pending { foreign_enis: 1, ..Pending::default() };
-    let grow = |enis: &[(u32, u32)]| plan(&target(1, 3, 9), &pool(enis), &one, Demand::default(), NOW);
+    let one = Pending { foreign_enis: 1, ..idle() };
+    let grow = |enis: &[(u32, u32)]| actions(&target(1, 3, 9), &pool(enis), &one, Demand::default(), NOW);
     assert_eq!(grow(&[(9, 1)]), new_eni(9), "case 38");
     assert_eq!(grow(&[(9, 9), (9, 1)]), vec![], "case 39");
 }
 
 #[test]
 fn all_waiters_of_a_moment_become_as_few_calls_as_they_need() {
-    let waiting = |waiting| plan(&target(1, 3, 9), &pool(&[(0, 0)]), &Pending::default(), Demand { waiting }, NOW);
+    let waiting = |waiting| actions(&target(1, 3, 9), &pool(&[(0, 0)]), &idle(), Demand { waiting, expected: 0 }, NOW);
     assert_eq!(waiting(0), assign(0, 9));
     assert_eq!(waiting(1), [assign(0, 9), new_eni(9)].concat());
     assert_eq!(waiting(27), [assign(0, 9), new_eni(9), new_eni(9)].concat());
@@ -141,24 +164,24 @@ fn all_waiters_of_a_moment_become_as_few_calls_as_they_need() {
 
 #[test]
 fn what_is_on_its_way_is_not_asked_for_again() {
-    let pending = Pending { new_enis: vec![9], ..Pending::default() };
-    assert_eq!(plan(&target(1, 3, 9), &pool(&[(9, 1)]), &pending, Demand::default(), NOW), vec![]);
-    let pending = Pending { assigning: vec![(id(0), 9)], ..Pending::default() };
-    assert_eq!(plan(&target(1, 3, 9), &pool(&[(0, 0)]), &pending, Demand::default(), NOW), vec![]);
+    let pending = Pending { new_enis: vec![(Unit::Address, 9)], ..idle() };
+    assert_eq!(actions(&target(1, 3, 9), &pool(&[(9, 1)]), &pending, Demand::default(), NOW), vec![]);
+    let pending = Pending { assigning: vec![(id(0), Unit::Address, 9)], ..idle() };
+    assert_eq!(actions(&target(1, 3, 9), &pool(&[(0, 0)]), &pending, Demand::default(), NOW), vec![]);
 }
 
 #[test]
 fn a_subnet_that_refused_nine_is_asked_for_four() {
-    let pending = Pending { at_most: Some(4), ..Pending::default() };
-    let got = plan(&target(0, 3, 9), &pool(&[(0, 0)]), &pending, Demand::default(), NOW);
+    let pending = Pending { at_most: Some(4), ..idle() };
+    let got = actions(&target(0, 3, 9), &pool(&[(0, 0)]), &pending, Demand::default(), NOW);
     assert_eq!(got, assign(0, 4));
 }
 
 #[test]
 fn pods_that_wait_are_served_beyond_max_pods() {
     let capped = Target { max_pods: Some(9), ..target(1, 3, 9) };
-    assert_eq!(plan(&capped, &pool(&[(9, 9)]), &Pending::default(), Demand { waiting: 0 }, NOW), vec![]);
-    assert_eq!(plan(&capped, &pool(&[(9, 9)]), &Pending::default(), Demand { waiting: 1 }, NOW), new_eni(9));
+    assert_eq!(actions(&capped, &pool(&[(9, 9)]), &idle(), Demand::default(), NOW), vec![]);
+    assert_eq!(actions(&capped, &pool(&[(9, 9)]), &idle(), Demand { waiting: 1, expected: 0 }, NOW), new_eni(9));
 }
 
 #[test]
@@ -231,23 +254,24 @@ proptest! {
                     pool.end_rests(now);
                 }
                 Step::Grow | Step::Shrink => {
-                    for action in plan(&target, &pool, &Pending::default(), Demand::default(), now) {
+                    for action in actions(&target, &pool, &idle(), Demand::default(), now) {
                         match action {
-                            Action::Assign { eni, count } => {
+                            Action::Assign { eni, count, .. } => {
                                 let device = pool.eni(&eni).unwrap().facts.device.0;
-                                pool.admit(&eni, slots(device, count)).unwrap();
+                                pool.admit(&eni, slots(device, count).into_keys()).unwrap();
                             }
-                            Action::NewEni { count } => {
+                            Action::NewEni { count, .. } => {
                                 let device = (1..3).find(|d| pool.eni(&id(*d)).is_none()).unwrap();
                                 pool.adopt(eni(device, count, now)).unwrap();
                             }
+                            Action::Release { .. } => unreachable!(),
                             Action::ReleaseEni { eni } => {
                                 prop_assert_eq!(pool.on(&eni), Some((0, 0)), "a used ENI was to be released");
                                 pool.remove(&eni).unwrap();
                             }
                         }
                     }
-                    let again = plan(&target, &pool, &Pending::default(), Demand::default(), now);
+                    let again = actions(&target, &pool, &idle(), Demand::default(), now);
                     let growing = again.iter().any(|a| !matches!(a, Action::ReleaseEni { .. }));
                     prop_assert!(!growing, "one round was not enough: {:?}", again);
                 }

@@ -165,6 +165,24 @@ impl Slot {
         (0..self.size()).map(move |i| Ipv4Addr::from_bits(first.to_bits() + i))
     }
 
+    /// The address, if it is a single one.
+    #[must_use]
+    pub fn address(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Address(own) => Some(own),
+            Self::Prefix(_) => None,
+        }
+    }
+
+    /// The prefix, if it is one.
+    #[must_use]
+    pub fn prefix(self) -> Option<Prefix28> {
+        match self {
+            Self::Address(_) => None,
+            Self::Prefix(prefix) => Some(prefix),
+        }
+    }
+
     /// The slot as a network (/32 or /28).
     #[must_use]
     pub fn net(self) -> Ipv4Net {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use vpc_agent::{
-    AddReply, AddRequest, Agent, Checkpoint, CloudAnswer, CloudCall, CloudFailure, Config, DelReply, Effect, EniTruth,
-    FailureClass, Input, NodeFacts, Notice, ObservedEni, Outcome, Refusal, Ticket,
+    AddReply, AddRequest, Agent, Checkpoint, CloudAnswer, CloudCall, CloudFailure, CloudUse, Config, DelReply, Effect,
+    EniKind, EniTruth, FailureClass, Input, Metadata, NodeFacts, Notice, Outcome, Placing, Refusal, SeenEni, Ticket,
 };
 use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
-use vpc_ipam::{EniFacts, Target, WarmTarget};
+use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{
     AttachmentId, CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, Time,
     VethPrefix, WallTime, host_veth,
@@ -62,17 +62,27 @@ pub struct World {
 pub fn config(warm: u32, max_enis: u32) -> Config {
     Config {
         target: Target {
+            unit: Unit::Address,
             warm: WarmTarget::Enis(warm),
             max_enis,
             slots_per_eni: 9,
             max_pods: None,
             cool_down: Millis::seconds(30),
             min_eni_age: Millis::seconds(60),
+            release_every: Millis::seconds(30),
         },
+        limits_known: true,
         host: HostSettings::default(),
         add_wait: Millis::seconds(15),
         nonce: 7,
         audit_every: Millis::seconds(60),
+        cloud: CloudUse::Full,
+        placing: Placing { custom: None, discovery: false, cluster: None },
+        manage_untagged: true,
+        tags: BTreeMap::new(),
+        leaked_cleanup: false,
+        manage_non_schedulable: false,
+        look_ahead: false,
     }
 }
 
@@ -96,6 +106,11 @@ fn primary() -> EniTruth {
         slots: vec![],
         attachment: Some(("eni-attach-0".parse().unwrap(), CardIndex(0), DeviceIndex(0))),
         available: false,
+        kind: EniKind::Ordinary,
+        subnet: "subnet-1".parse().unwrap(),
+        groups: vec![],
+        tags: BTreeMap::new(),
+        delete_on_termination: Some(true),
     }
 }
 
@@ -310,6 +325,11 @@ impl World {
                     let result = self.cloud(&call);
                     self.later(self.call_takes, Input::CloudDone { op, result });
                 }
+                Effect::ReadMetadata { op } => {
+                    let metadata = facts(self.enis.values(), self.now).metadata;
+                    self.later(Millis(10), Input::MetadataRead { op, result: Ok(metadata) });
+                }
+                Effect::FlushFlows { op, .. } => self.later(Millis(1), Input::FlowsFlushed { op, result: Ok(()) }),
                 Effect::ObserveHost { op } => {
                     let state = self.host.observe();
                     self.later(Millis(1), Input::HostObserved { op, result: Ok(state) });
@@ -351,7 +371,7 @@ impl World {
     fn answer(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
         let missing = || failure(FailureClass::NotFound, "any", "InvalidNetworkInterfaceID.NotFound");
         match call {
-            CloudCall::CreateEni { token, addresses } => {
+            CloudCall::CreateEni { token, count: addresses, .. } => {
                 if let Some(eni) = self.enis.values().find(|eni| eni.token.as_ref() == Some(token)) {
                     return Ok(CloudAnswer::Created(eni.truth.clone()));
                 }
@@ -365,6 +385,11 @@ impl World {
                     slots: slots[1..].iter().copied().map(Slot::Address).collect(),
                     attachment: None,
                     available: true,
+                    kind: EniKind::Ordinary,
+                    subnet: "subnet-1".parse().unwrap(),
+                    groups: vec![],
+                    tags: BTreeMap::new(),
+                    delete_on_termination: None,
                 };
                 let eni = CloudEni { truth: truth.clone(), token: Some(token.clone()), delete_on_termination: false };
                 self.enis.insert(id, eni);
@@ -390,7 +415,7 @@ impl World {
                 self.enis.get_mut(eni).ok_or_else(missing)?.delete_on_termination = true;
                 Ok(CloudAnswer::Done)
             }
-            CloudCall::Assign { eni, count } => {
+            CloudCall::Assign { eni, count, .. } => {
                 let held = self.enis.get(eni).ok_or_else(missing)?.truth.slots.len();
                 if held + *count as usize > 9 {
                     return Err(failure(FailureClass::AddressLimit, "Assign", "PrivateIpAddressLimitExceeded"));
@@ -400,6 +425,16 @@ impl World {
                 Ok(CloudAnswer::Assigned(slots))
             }
             CloudCall::Describe { eni } => Ok(CloudAnswer::Described(self.enis.get(eni).map(|eni| eni.truth.clone()))),
+            CloudCall::DescribeNode => {
+                let here = self.enis.values().filter(|eni| eni.truth.attachment.is_some());
+                Ok(CloudAnswer::Node(here.map(|eni| eni.truth.clone()).collect()))
+            }
+            CloudCall::Unassign { .. }
+            | CloudCall::SetGroups { .. }
+            | CloudCall::Tag { .. }
+            | CloudCall::Subnets { .. }
+            | CloudCall::FindLeaked
+            | CloudCall::Limits => panic!("{call} is not for this cloud"),
             CloudCall::Detach { eni, .. } => {
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
                 eni.truth.attachment = None;
@@ -438,22 +473,26 @@ impl World {
 
 fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
     let observed = enis.filter_map(|eni| {
-        let (attachment, card, device) = eni.truth.attachment.clone()?;
+        let (_, card, device) = eni.truth.attachment.clone()?;
         let facts = EniFacts {
             id: eni.truth.id.clone(),
             mac: eni.truth.mac,
             card,
             device,
             subnet: subnet(),
+            subnet_id: Some(eni.truth.subnet.clone()),
             primary: eni.truth.primary,
         };
-        Some(ObservedEni { facts, attachment: Some(attachment), slots: eni.truth.slots.clone(), managed: true })
+        Some(SeenEni { facts, slots: eni.truth.slots.clone(), usable: true })
     });
-    let mut enis: Vec<ObservedEni> = observed.collect();
+    let mut enis: Vec<SeenEni> = observed.collect();
     enis.sort_by_key(|eni| eni.facts.device);
     NodeFacts {
         instance: "i-1".parse().unwrap(),
-        enis,
+        vpc: "vpc-1".parse().unwrap(),
+        zone: "us-west-2a".into(),
+        subnet: "subnet-1".parse().unwrap(),
+        metadata: Metadata { enis, unreadable: vec![], groups: vec![] },
         vpc_cidrs: vec!["10.20.0.0/16".parse().unwrap(), "100.64.0.0/16".parse().unwrap()],
         wall: WallTime(i64::try_from(now.0).unwrap() * 1_000_000),
     }
@@ -469,6 +508,13 @@ pub fn kind_of(call: &CloudCall) -> &'static str {
         CloudCall::Detach { .. } => "Detach",
         CloudCall::Delete { .. } => "Delete",
         CloudCall::FindStrays => "Strays",
+        CloudCall::DescribeNode => "Node",
+        CloudCall::Unassign { .. } => "Unassign",
+        CloudCall::SetGroups { .. } => "Groups",
+        CloudCall::Tag { .. } => "Tag",
+        CloudCall::Subnets { .. } => "Subnets",
+        CloudCall::FindLeaked => "Leaked",
+        CloudCall::Limits => "Limits",
     }
 }
 

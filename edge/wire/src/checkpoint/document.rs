@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, WallTime};
+use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, SubnetId, WallTime};
 
 use super::{Allocation, AllocationExtra, Checkpoint, Cooling, PoolEni, VERSION, go_json};
 
@@ -121,6 +121,8 @@ struct EniEntry {
     device: DeviceIndex,
     card: CardIndex,
     subnet: Ipv4Net,
+    #[serde(default, rename = "subnetId", skip_serializing_if = "Option::is_none")]
+    subnet_id: Option<SubnetId>,
     primary: Ipv4Addr,
     #[serde(default)]
     addresses: Vec<Ipv4Addr>,
@@ -261,14 +263,14 @@ impl TryFrom<Entry> for Allocation {
 
 impl From<&PoolEni> for EniEntry {
     fn from(eni: &PoolEni) -> Self {
-        let PoolEni { id, mac, device, card, subnet, primary, addresses, prefixes } = eni.clone();
-        Self { id, mac, device, card, subnet, primary, addresses, prefixes }
+        let PoolEni { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes } = eni.clone();
+        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes }
     }
 }
 
 impl From<EniEntry> for PoolEni {
     fn from(entry: EniEntry) -> Self {
-        let EniEntry { id, mac, device, card, subnet, primary, addresses, prefixes } = entry;
-        Self { id, mac, device, card, subnet, primary, addresses, prefixes }
+        let EniEntry { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes } = entry;
+        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes }
     }
 }

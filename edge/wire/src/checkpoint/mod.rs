@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, WallTime};
+use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, SubnetId, WallTime};
 
 pub use document::ParseError;
 pub use file::{KeepAsideError, LoadError, StoreError, clean_leftovers, keep_aside, load, store};
@@ -85,6 +85,8 @@ pub struct PoolEni {
     pub card: CardIndex,
     /// Its subnet.
     pub subnet: Ipv4Net,
+    /// That subnet's id; absent in files of earlier releases.
+    pub subnet_id: Option<SubnetId>,
     /// Its primary address, which no pod gets.
     pub primary: Ipv4Addr,
     /// Its secondary addresses.
