@@ -7,7 +7,9 @@ use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
 use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey};
 
-use crate::{Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, Refusal};
+use crate::{
+    Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
+};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -301,6 +303,8 @@ pub enum Notice {
         /// About what, in words.
         what: String,
     },
+    /// Something about where ENIs are made.
+    Place(PlaceNews),
     /// An ADD was refused.
     Refused {
         /// Whose.
@@ -323,6 +327,7 @@ impl Notice {
                 Level::Warn
             }
             Self::CloudFailed { .. } | Self::HostFailed { .. } | Self::CheckpointFailed { .. } => Level::Error,
+            Self::Place(news) => news.level(),
         }
     }
 }
@@ -359,6 +364,7 @@ impl fmt::Display for Notice {
             }
             Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
+            Self::Place(news) => news.fmt(f),
             Self::Refused { key, refusal } => write!(f, "no address for {key}: {refusal}"),
         }
     }
