@@ -115,7 +115,8 @@ impl Agent {
     pub(crate) fn start_release(&mut self, now: Time, eni: &EniId, slots: Vec<Slot>) {
         for unit in [Unit::Prefix, Unit::Address] {
             let entry = (eni.clone(), unit);
-            let free: Vec<Slot> = slots.iter().copied().filter(|s| Unit::of(*s) == unit && self.is_free(eni, *s)).collect();
+            let free: Vec<Slot> =
+                slots.iter().copied().filter(|s| Unit::of(*s) == unit && self.is_free(eni, *s)).collect();
             if free.is_empty() || self.cloud.back.releases.contains_key(&entry) {
                 continue;
             }
@@ -209,14 +210,7 @@ impl Agent {
         self.cloud.back.releases.retain(|_, release| !release.slots.is_empty());
     }
 
-    pub(crate) fn unassign_failed(
-        &mut self,
-        now: Time,
-        eni: EniId,
-        slots: Vec<Slot>,
-        tries: u32,
-        class: FailureClass,
-    ) {
+    pub(crate) fn unassign_failed(&mut self, now: Time, eni: EniId, slots: Vec<Slot>, tries: u32, class: FailureClass) {
         let may_have = matches!(class, FailureClass::Lost);
         let unsure = matches!(class, FailureClass::NotFound | FailureClass::WrongState | FailureClass::Other);
         let mut lost = false;
@@ -267,8 +261,14 @@ impl Agent {
     /// Positions of an ENI that were to leave stay, for now. Those that EC2 may be taking away are none of them.
     pub(crate) fn keep_slots(&mut self, now: Time, eni: &EniId, why: &str) {
         let unsent = |(id, _): &&(EniId, Unit), release: &Release| id == eni && !release.lost;
-        let entries: Vec<(EniId, Unit)> =
-            self.cloud.back.releases.iter().filter(|(entry, r)| unsent(entry, r)).map(|(entry, _)| entry.clone()).collect();
+        let entries: Vec<(EniId, Unit)> = self
+            .cloud
+            .back
+            .releases
+            .iter()
+            .filter(|(entry, r)| unsent(entry, r))
+            .map(|(entry, _)| entry.clone())
+            .collect();
         self.drop_queued(|job| matches!(job, Job::CheckSlots(id) if id == eni));
         for entry in entries {
             if let Some(release) = self.cloud.back.releases.remove(&entry) {

@@ -21,7 +21,6 @@ use crate::cloud::{CloudAnswer, CloudCall, CloudFailure, FailureClass, OpId};
 use crate::fetch::Fetch;
 use crate::giveback::GiveBack;
 use crate::message::{Effect, Notice, Wake};
-use crate::pacer::{Pacer, Weight};
 
 /// A call that takes longer counts as lost: no client waits as long.
 const CALL_LIMIT: Millis = Millis::seconds(120);
@@ -87,6 +86,15 @@ pub(crate) enum Job {
     Limits,
 }
 
+/// How much a call matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    PodWaits,
+    Grow,
+    Shrink,
+    Background,
+}
+
 /// A job that waits for its time or for the pacer.
 #[derive(Clone, Debug)]
 struct Queued {
@@ -111,9 +119,6 @@ struct Call {
 pub(crate) struct Cloud {
     calls: BTreeMap<OpId, Call>,
     queue: Vec<Queued>,
-    pub(crate) pacer: Pacer,
-    /// When the pacer lets the next queued call through.
-    admits_at: Option<Time>,
     pub(crate) fetch: Fetch,
     pub(crate) back: GiveBack,
     next_op: u64,
@@ -151,7 +156,6 @@ impl Cloud {
         times
             .filter(|at| *at > self.planned_at)
             .map(|at| (at, Wake::RetryDue))
-            .chain(self.admits_at.map(|at| (at, Wake::PacerAdmits)))
             .chain(self.plan_again.filter(|at| *at > self.planned_at).map(|at| (at, Wake::SurplusDue)))
             .chain(self.calls.values().map(|call| (call.asked + CALL_LIMIT, Wake::CallOverdue)))
     }
@@ -170,7 +174,9 @@ impl Agent {
         }
         let weight = self.weight_of(&job);
         if weight == Weight::Background && self.cloud.queue.len() >= QUEUE_MOST {
-            return self.say(Notice::Disagreement { what: format!("too much to ask of EC2 at once; {job:?} is left for later") });
+            return self.say(Notice::Disagreement {
+                what: format!("too much to ask of EC2 at once; {job:?} is left for later"),
+            });
         }
         self.cloud.next_seq += 1;
         let seq = self.cloud.next_seq;
@@ -184,7 +190,6 @@ impl Agent {
 
     /// Sends what is due and admitted, pods that wait first.
     pub(crate) fn send_calls(&mut self, now: Time) {
-        self.cloud.admits_at = None;
         let (mut due, later): (Vec<Queued>, Vec<Queued>) =
             std::mem::take(&mut self.cloud.queue).into_iter().partition(|queued| queued.due <= now);
         self.cloud.queue = later;
@@ -192,13 +197,7 @@ impl Agent {
         for queued in due {
             // A job whose subject has gone meanwhile has nothing to ask.
             let Some(call) = self.call_of(&queued.job) else { continue };
-            match self.cloud.pacer.admit(now, &call, self.weight_of(&queued.job)) {
-                Ok(()) => self.send_call(now, queued.job, queued.tries, call),
-                Err(at) => {
-                    self.cloud.admits_at = Some(self.cloud.admits_at.map_or(at, |other| other.min(at)));
-                    self.cloud.queue.push(queued);
-                }
-            }
+            self.send_call(now, queued.job, queued.tries, call);
         }
     }
 
@@ -210,9 +209,9 @@ impl Agent {
 
     pub(crate) fn cloud_done(&mut self, now: Time, op: OpId, result: Result<CloudAnswer, CloudFailure>) {
         // An answer to a call nobody made (of an earlier life), or that is long taken for lost, says nothing.
-        let Some(Call { job, tries, asked }) = self.cloud.calls.remove(&op) else { return };
+        let Some(Call { job, tries, .. }) = self.cloud.calls.remove(&op) else { return };
         match result {
-            Ok(answer) => self.answered(now, asked, job, answer),
+            Ok(answer) => self.answered(now, job, answer),
             Err(failure) => self.failed(now, job, tries + 1, failure),
         }
     }
@@ -294,16 +293,18 @@ impl Agent {
         })
     }
 
-    fn answered(&mut self, now: Time, asked: Time, job: Job, answer: CloudAnswer) {
-        let answer = self.cloud.back.brought_up_to_date(answer, asked);
+    fn answered(&mut self, now: Time, job: Job, answer: CloudAnswer) {
         match (job, answer) {
             (Job::Create(number), CloudAnswer::Created(truth)) => self.created(number, truth),
             (Job::Attach(number), CloudAnswer::Attached(attachment)) => self.attached(now, number, attachment),
             (Job::FindAttachment(number), CloudAnswer::Described(truth)) => self.attachment_found(now, number, truth),
             (Job::Assign { eni, .. }, CloudAnswer::Assigned(slots)) => self.assigned(now, &eni, &slots),
-            (Job::Refresh(eni), CloudAnswer::Described(truth)) => self.refreshed(now, &eni, truth),
-            (Job::CheckSlots(eni), CloudAnswer::Described(truth)) => self.slots_checked(&eni, truth),
-            (Job::Unassign { eni, .. }, CloudAnswer::Done) => self.unassigned(now, &eni),
+            (Job::Refresh(eni), CloudAnswer::Described(truth)) => {
+                self.learn_room(&eni, truth.as_ref());
+                self.refreshed(now, &eni, truth);
+            }
+            (Job::CheckSlots(eni), CloudAnswer::Described(truth)) => self.slots_checked(now, &eni, truth),
+            (Job::Unassign { eni, slots }, CloudAnswer::Done) => self.unassigned(now, &eni, &slots),
             (Job::SeeUnassigned(eni), CloudAnswer::Described(truth)) => self.unassign_seen(now, &eni, truth),
             (Job::DescribeNode, CloudAnswer::Node(truths)) => self.node_described(now, truths),
             (Job::Verify(eni), CloudAnswer::Described(truth)) => self.verified(now, &eni, truth),
@@ -311,7 +312,6 @@ impl Agent {
             (Job::Detach { eni, .. }, CloudAnswer::Done) => self.start_job(Job::AwaitDetached(eni), 0),
             (Job::Delete(eni), CloudAnswer::Done) => self.gone(&eni),
             (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(enis),
-            (Job::Subnets { .. }, CloudAnswer::Subnets(subnets)) => self.subnets_listed(now, &subnets),
             (Job::Limits, CloudAnswer::Limits { max_enis, slots_per_eni, prefixes }) => {
                 self.limits_learned(max_enis, slots_per_eni, prefixes);
             }
@@ -329,11 +329,6 @@ impl Agent {
 
     fn failed(&mut self, now: Time, job: Job, tries: u32, failure: CloudFailure) {
         let call = self.call_of(&job);
-        if let Some(call) = &call
-            && failure.class == FailureClass::Throttled
-        {
-            self.cloud.pacer.throttled(now, call);
-        }
         let what = call.map(|call| call.to_string()).unwrap_or_default();
         let pause = pause_after(failure.class, tries);
         self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use vpc_ipam::{Action, Demand, Pending, Target, Unit, WarmTarget, plan};
-use vpc_model::{PodRef, Subnet, Time};
+use vpc_ipam::{Action, Demand, EniRole, Pending, Target, Unit, WarmTarget, plan};
+use vpc_model::{EniId, PodRef, Subnet, Time};
 
 use crate::agent::Agent;
 use crate::cloud::Place;
@@ -56,8 +56,12 @@ impl Agent {
         if !self.config.look_ahead || self.bound.is_empty() {
             return Demand { waiting, expected: 0 };
         }
-        let here: BTreeSet<&PodRef> =
-            self.pool.held().map(|held| &held.pod).chain(self.waiters.iter().map(|waiter| &waiter.request.pod)).collect();
+        let here: BTreeSet<&PodRef> = self
+            .pool
+            .held()
+            .map(|held| &held.pod)
+            .chain(self.waiters.iter().map(|waiter| &waiter.request.pod))
+            .collect();
         let coming = self.bound.iter().filter(|pod| !here.contains(pod) && !self.had.contains(*pod));
         Demand { waiting, expected: u32::try_from(coming.take(LOOK_AHEAD_MOST).count()).unwrap_or(u32::MAX) }
     }
@@ -98,6 +102,11 @@ impl Agent {
             no_release: !self.config.cloud.may_release() || idle || cloud.back.is_paused(now),
             last_release: cloud.back.last,
         }
+    }
+
+    /// What an ENI is for.
+    pub(crate) fn role_of(&self, _eni: &EniId) -> EniRole {
+        EniRole::Pods
     }
 
     /// Where a new ENI is made now, and the network of that subnet.
