@@ -27,7 +27,11 @@ impl Hand for LinuxHost {
 
     fn forget_flows(&mut self, addresses: &[Ipv4Addr]) -> Result<(), String> {
         let count = Self::forget_flows(self, addresses).map_err(|error| error.to_string())?;
-        tracing::debug!(addresses = addresses.len(), flows = count, "tracked connections of rested addresses are forgotten");
+        tracing::debug!(
+            addresses = addresses.len(),
+            flows = count,
+            "tracked connections of rested addresses are forgotten"
+        );
         Ok(())
     }
 }
