@@ -86,7 +86,7 @@ impl Agent {
         }
         let barred = self.host.removing().cloned().unwrap_or_default();
         while let Some(waiter) = self.waiters.pop_front() {
-            match self.pool.take(&waiter.request.key, &waiter.request.pod, now, &barred) {
+            match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, &barred) {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
                 Taken::Fresh(allocation) => {
                     self.podless.remove(&allocation.address);
