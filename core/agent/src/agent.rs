@@ -15,6 +15,7 @@ use crate::config::{Config, NodeFacts, SeenEni};
 use crate::host::Host;
 use crate::jobs::Cloud;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
+use crate::places::{Home, Places};
 use crate::reconcile::Recon;
 use crate::sandbox::Waiter;
 
@@ -32,6 +33,7 @@ pub struct Agent {
     /// Other ENIs of the instance: ones that are not ours, and ones of which that is not known yet. They take positions.
     pub(crate) others: BTreeMap<EniId, Other>,
     pub(crate) cloud: Cloud,
+    pub(crate) places: Places,
     pub(crate) recon: Recon,
     /// Our node object, as far as Kubernetes has shown it.
     pub(crate) node: Option<NodeView>,
@@ -100,11 +102,20 @@ impl Agent {
     /// Begins with what settings, metadata, EC2 and the checkpoint say; hands out the first effects.
     #[must_use]
     pub fn start(now: Time, config: Config, facts: NodeFacts, checkpoint: &Checkpoint) -> (Self, Vec<Effect>) {
+        let primary = facts.metadata.enis.iter().find(|eni| eni.facts.is_primary());
+        let home = Home {
+            subnet: facts.subnet.clone(),
+            net: primary.map(|eni| eni.facts.subnet),
+            vpc: facts.vpc,
+            zone: facts.zone,
+            groups: facts.metadata.groups.clone(),
+        };
         let mut agent = Self {
             pool: Pool::default(),
             vpc_cidrs: facts.vpc_cidrs,
             others: BTreeMap::new(),
-            cloud: Cloud::default(),
+            cloud: Cloud::new(now, config.nonce ^ seed_of(&facts.instance)),
+            places: Places::new(config.placing.clone(), home),
             recon: Recon::default(),
             node: None,
             bound: BTreeSet::new(),
@@ -255,10 +266,17 @@ impl Agent {
 
     fn hear_cluster(&mut self, news: ClusterNews) {
         match news {
-            ClusterNews::Node(view) => self.node = Some(view),
+            ClusterNews::Node(view) => {
+                self.places.node(view.clone());
+                self.node = Some(view);
+                self.follow_places();
+            }
             ClusterNews::Pods(pods) => self.pods_are(pods),
             ClusterNews::Reachable(yes) => self.api = yes,
-            ClusterNews::EniConfigs(_) => {}
+            ClusterNews::EniConfigs(configs) => {
+                self.places.eni_configs(configs);
+                self.follow_places();
+            }
         }
     }
 
@@ -266,6 +284,9 @@ impl Agent {
     fn take_settings(&mut self, config: Config) {
         let nonce = self.config.nonce;
         self.config = Config { nonce, ..config };
+        self.places.settings(self.config.placing.clone());
+        self.follow_places();
+        self.ask_for_limits();
         self.host.is_dirty();
         self.follow_groups();
         self.ask_about_node();
@@ -427,4 +448,11 @@ impl Agent {
     pub(crate) fn busy(&self, eni: &EniId) -> bool {
         self.pool.on(eni).is_some_and(|(held, cooling)| held + cooling > 0)
     }
+}
+
+/// Different for every node: daemons that start together do not come together to EC2.
+fn seed_of(instance: &InstanceId) -> u64 {
+    // FNV-1a: small, and the same everywhere.
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    instance.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }

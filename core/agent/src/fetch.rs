@@ -12,12 +12,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, SlotState, Target, Unit};
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Slot, Subnet, Time};
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Slot, Subnet, SubnetId, Time};
 
 use crate::agent::Agent;
 use crate::cloud::{CloudCall, CloudFailure, EniTruth, FailureClass, Place};
-use crate::jobs::{Cloud, Job, pause_after};
+use crate::jobs::{Cloud, Job};
 use crate::message::Notice;
+use crate::places::pause_after;
 
 /// An ENI on its way to the node.
 #[derive(Clone, Debug)]
@@ -211,6 +212,7 @@ impl Agent {
     pub(crate) fn created(&mut self, number: u64, truth: EniTruth) {
         self.cloud.fetch.create_pause = None;
         if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
+            self.places.worked(&build.place.subnet, build.unit);
             build.truth = Some(truth);
             self.start_job(Job::Attach(number), 0);
         }
@@ -243,6 +245,7 @@ impl Agent {
         };
         match self.pool.adopt(eni) {
             Ok(()) => {
+                self.follow_places();
                 self.touch_disk();
                 self.host.is_dirty();
                 self.say(Notice::Grown { eni: id.clone(), count });
@@ -264,17 +267,26 @@ impl Agent {
         }
     }
 
-    pub(crate) fn assigned(&mut self, now: Time, eni: &EniId, slots: &[Slot]) {
+    pub(crate) fn assigned(&mut self, now: Time, eni: &EniId, unit: Unit, slots: &[Slot]) {
+        if let Some(subnet) = self.subnet_of(eni) {
+            self.places.worked(&subnet, unit);
+        }
         self.cloud.fetch.assign_pause = None;
         self.cloud.fetch.at_most = None;
         self.cloud.back.given_again(eni, slots);
         self.admit(now, eni, slots);
     }
 
-    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, _unit: Unit, count: u32, failure: CloudFailure) {
+    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, count: u32, failure: CloudFailure) {
         match failure.class {
             FailureClass::SubnetExhausted | FailureClass::Fragmented if count > 1 => {
                 self.cloud.fetch.at_most = Some(count / 2);
+            }
+            class @ (FailureClass::SubnetExhausted | FailureClass::Fragmented) => {
+                self.cloud.fetch.at_most = None;
+                if let Some(subnet) = self.subnet_of(&eni) {
+                    self.places.refused(now, &subnet, class);
+                }
             }
             // EC2 says the ENI is full, or may have done what was asked: learn what is on it.
             FailureClass::AddressLimit | FailureClass::Lost => {
@@ -287,10 +299,6 @@ impl Agent {
                 self.cloud.fetch.at_most = None;
                 let streak = self.cloud.fetch.assign_pause.as_ref().map_or(0, |pause| pause.streak) + 1;
                 let until = now + pause_after(class, streak);
-                if class == FailureClass::SubnetExhausted {
-                    // New ENIs would come from the same subnet.
-                    self.cloud.fetch.create_pause = Some(Pause { until, failure: failure.clone(), streak });
-                }
                 self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
             }
         }
@@ -314,14 +322,29 @@ impl Agent {
             self.pause_create(now, failure, tries);
             return self.queue_job(now + pause_after(class, tries), Job::Create(number), tries);
         }
-        let asked = self.cloud.fetch.builds.remove(&number).map_or(0, |build| build.count);
-        let scarce = matches!(class, FailureClass::SubnetExhausted | FailureClass::Fragmented);
-        if scarce && asked > 1 {
-            self.cloud.fetch.at_most = Some(asked / 2);
-        } else {
-            self.cloud.fetch.at_most = None;
-            self.pause_create(now, failure, tries);
+        let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
+        self.cloud.fetch.at_most = None;
+        match class {
+            FailureClass::SubnetExhausted | FailureClass::Fragmented => self.place_gave_none(now, &build, class),
+            FailureClass::NotFound => self.places.refused(now, &build.place.subnet, class),
+            _ => self.pause_create(now, failure, tries),
         }
+    }
+
+    /// A subnet had not enough for a new ENI: another one may have; if none does, this one may have for a smaller one.
+    fn place_gave_none(&mut self, now: Time, build: &Build, class: FailureClass) {
+        let mut without = self.places.clone();
+        without.refused(now, &build.place.subnet, class);
+        let elsewhere = without.choose(now, build.unit).is_ok_and(|choice| choice.unit == build.unit);
+        if elsewhere || build.count <= 1 {
+            self.places = without;
+        } else {
+            self.cloud.fetch.at_most = Some(build.count / 2);
+        }
+    }
+
+    fn subnet_of(&self, eni: &EniId) -> Option<SubnetId> {
+        self.pool.eni(eni).and_then(|eni| eni.facts.subnet_id.clone())
     }
 
     pub(crate) fn attach_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {

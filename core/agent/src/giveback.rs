@@ -15,8 +15,9 @@ use vpc_model::{AttachmentId, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
 use crate::cloud::{EniTruth, FailureClass};
-use crate::jobs::{Job, pause_after};
+use crate::jobs::Job;
 use crate::message::{Generation, Notice};
+use crate::places::pause_after;
 
 /// Positions on their way out: of one ENI, of one kind.
 #[derive(Clone, Debug)]

@@ -431,6 +431,8 @@ pub enum Wake {
     Audit,
     /// Surplus may be given back.
     SurplusDue,
+    /// The pacer lets the next call through.
+    PacerAdmits,
     /// A call nobody answers counts as lost.
     CallOverdue,
 }
