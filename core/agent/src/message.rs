@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
-use vpc_ipam::Allocation;
-use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey};
+use vpc_ipam::{Allocation, EniRole, Retired};
+use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey, Slot};
 
-use crate::{Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, Refusal};
+use crate::{
+    Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
+};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -232,6 +234,33 @@ pub enum Notice {
         /// Which.
         eni: EniId,
     },
+    /// Positions of an ENI were given back.
+    SlotsReleased {
+        /// Of which ENI.
+        eni: EniId,
+        /// Which.
+        slots: Vec<Slot>,
+    },
+    /// Positions stay although they were to be given back.
+    SlotsKept {
+        /// Of which ENI.
+        eni: EniId,
+        /// How many.
+        count: usize,
+        /// Why.
+        why: String,
+    },
+    /// EC2 has said what an instance of this type may hold.
+    LimitsLearned {
+        /// ENIs.
+        max_enis: u32,
+        /// Secondary positions of each.
+        slots_per_eni: u32,
+        /// Prefixes can be had.
+        prefixes: bool,
+    },
+    /// Prefixes are wanted and the instance type can have none: it gets secondary addresses.
+    NoPrefixes,
     /// An ENI stays although it was to be given back.
     EniKept {
         /// Which.
@@ -284,11 +313,25 @@ pub enum Notice {
         /// Its address.
         address: Ipv4Addr,
     },
+    /// An ENI is for something else now.
+    RoleChanged {
+        /// Which.
+        eni: EniId,
+        /// For what.
+        role: EniRole,
+    },
+    /// The metadata could not be read.
+    MetadataUnread {
+        /// What was said.
+        error: String,
+    },
     /// What EC2, the kernel and the books say does not agree; nothing was taken away.
     Disagreement {
         /// About what, in words.
         what: String,
     },
+    /// Something about where ENIs are made.
+    Place(PlaceNews),
     /// An ADD was refused.
     Refused {
         /// Whose.
@@ -304,11 +347,16 @@ impl Notice {
     pub fn level(&self) -> Level {
         match self {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
+            Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
+            Self::SlotsKept { .. } => Level::Info,
+            Self::NoPrefixes => Level::Warn,
+            Self::MetadataUnread { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
             }
             Self::CloudFailed { .. } | Self::HostFailed { .. } | Self::CheckpointFailed { .. } => Level::Error,
+            Self::Place(news) => news.level(),
         }
     }
 }
@@ -320,6 +368,19 @@ impl fmt::Display for Notice {
             Self::Grown { eni, count } => write!(f, "{count} addresses came to {eni}"),
             Self::EniReady { eni, mac } => write!(f, "{eni} ({mac}) can carry pods"),
             Self::EniReleased { eni } => write!(f, "{eni} was given back"),
+            Self::SlotsReleased { eni, slots } => {
+                let names: Vec<String> = slots.iter().map(ToString::to_string).collect();
+                write!(f, "given back from {eni}: {}", names.join(", "))
+            }
+            Self::SlotsKept { eni, count, why } => write!(f, "{count} positions of {eni} stay: {why}"),
+            Self::LimitsLearned { max_enis, slots_per_eni, prefixes } => {
+                let prefixes = if *prefixes { "prefixes too" } else { "no prefixes" };
+                write!(f, "EC2 says: {max_enis} ENIs with {slots_per_eni} secondary addresses each, {prefixes}")
+            }
+            Self::NoPrefixes => {
+                f.write_str("ENABLE_PREFIX_DELEGATION is set, but this instance type can have no prefixes (it is not of the Nitro ")?;
+                f.write_str("generation): it gets secondary addresses; use another type for prefixes")
+            }
             Self::StrayFound { eni } => write!(f, "{eni} was made for this node and never attached; it is deleted"),
             Self::EniKept { eni, why } => write!(f, "{eni} stays: {why}"),
             Self::CloudFailed { what, failure, retry_in: Some(ms) } => {
@@ -333,7 +394,19 @@ impl fmt::Display for Notice {
             Self::Unbacked { key, address } => {
                 write!(f, "{address} belongs to {key} but is on no ENI that is known; it is kept")
             }
+            Self::RoleChanged { eni, role: EniRole::Pods } => write!(f, "{eni} takes new pods"),
+            Self::RoleChanged { eni, role: EniRole::Retired(why) } => {
+                let why = match why {
+                    Retired::PrimaryOfCustomNetworking => "it is the primary one, and custom networking is on",
+                    Retired::OutsideEniConfig => "it is in another subnet than the node's ENIConfig names",
+                    Retired::SubnetExcluded => "a tag on its subnet keeps pods out",
+                    Retired::NotOurs => "it is not ours to use",
+                };
+                write!(f, "{eni} takes no new pods: {why}; those it has stay")
+            }
+            Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
+            Self::Place(news) => news.fmt(f),
             Self::Refused { key, refusal } => write!(f, "no address for {key}: {refusal}"),
         }
     }
@@ -356,4 +429,8 @@ pub enum Wake {
     EniOldEnough,
     /// The host is compared with what it should be.
     Audit,
+    /// Surplus may be given back.
+    SurplusDue,
+    /// A call nobody answers counts as lost.
+    CallOverdue,
 }
