@@ -14,6 +14,7 @@ use crate::cluster::{ClusterNews, NodeView};
 use crate::config::{Config, NodeFacts, SeenEni};
 use crate::host::Host;
 use crate::jobs::Cloud;
+use crate::leaked::Sweep;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
 use crate::places::{Home, Places};
 use crate::reconcile::Recon;
@@ -52,6 +53,8 @@ pub struct Agent {
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
+    /// ENIs of lost nodes.
+    pub(crate) sweep: Sweep,
     pub(crate) terminating: bool,
     pub(crate) said_ready: bool,
     /// The calendar at `origin`.
@@ -127,6 +130,7 @@ impl Agent {
             suspects: BTreeSet::new(),
             by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
+            sweep: Sweep::new(&facts.instance, config.nonce),
             terminating: false,
             said_ready: false,
             wall: facts.wall,
@@ -192,6 +196,7 @@ impl Agent {
             .chain(age.map(|at| (at, Wake::EniOldEnough)))
             .chain(self.cloud.deadlines())
             .chain(self.recon.deadlines())
+            .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))
             .chain(self.host.deadlines())
             .chain(self.suspect_deadlines().filter(|_| self.host.is_idle()))
             .min()
@@ -318,6 +323,7 @@ impl Agent {
         self.plan_pool(now);
         self.release_steps(now);
         self.host_pass(now);
+        self.sweep_leaked(now);
         self.send_calls(now);
         self.read_metadata(now);
         self.write_checkpoint(now);
@@ -430,7 +436,7 @@ impl Agent {
         self.wall.since(wall).map_or(now, |age| now - age)
     }
 
-    fn calendar(&self, at: Time) -> WallTime {
+    pub(crate) fn calendar(&self, at: Time) -> WallTime {
         if at >= self.origin {
             self.wall + at.since(self.origin)
         } else {

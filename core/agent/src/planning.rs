@@ -36,8 +36,6 @@ impl Agent {
         let growing = !pending.no_growth && (plan.short > 0 || plan.actions.iter().any(grows));
         for action in plan.actions {
             match action {
-                Action::Assign { .. } | Action::NewEni { .. } if pending.no_growth => {}
-                Action::Release { .. } | Action::ReleaseEni { .. } if pending.no_release => {}
                 Action::Assign { eni, unit, count } => self.start_assign(eni, unit, count),
                 Action::NewEni { unit, count } => {
                     // Where nothing is to be had, the plan was made without; where it is not known yet, the list is on its way.
