@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_ipam::{EniUse, Held, Pool, PoolEni, SlotState, Target};
 use vpc_model::{
-    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, Slot, SubnetId, Time,
-    WallTime,
+    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, Slot, Time, WallTime,
 };
 
 use crate::checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
@@ -25,8 +24,6 @@ use crate::sandbox::Waiter;
 pub struct Agent {
     pub(crate) config: Config,
     pub(crate) instance: InstanceId,
-    /// The primary ENI's subnet.
-    pub(crate) home: SubnetId,
     /// The primary ENI's security groups.
     pub(crate) groups: Vec<SecurityGroupId>,
     pub(crate) pool: Pool,
@@ -107,7 +104,7 @@ impl Agent {
     pub fn start(now: Time, config: Config, facts: NodeFacts, checkpoint: &Checkpoint) -> (Self, Vec<Effect>) {
         let primary = facts.metadata.enis.iter().find(|eni| eni.facts.is_primary());
         let home = Home {
-            subnet: facts.subnet.clone(),
+            subnet: facts.subnet,
             net: primary.map(|eni| eni.facts.subnet),
             vpc: facts.vpc,
             zone: facts.zone,
@@ -137,7 +134,6 @@ impl Agent {
             origin: now,
             out: Vec::new(),
             instance: facts.instance,
-            home: facts.subnet,
             groups: facts.metadata.groups,
             config,
         };
@@ -188,12 +184,10 @@ impl Agent {
         let adds = self.waiters.iter().map(|waiter| (waiter.deadline, Wake::AddDeadline));
         let rests = self.pool.next_rest_end().map(|at| (at, Wake::RestEnds));
         let disk = self.disk.paused_until.map(|at| (at, Wake::RetryDue));
-        let age = self.pool.enis().filter(|eni| !eni.facts.is_primary() && eni.usage == EniUse::Ready);
-        // Only the moment at which an ENI becomes old enough matters; after that, only events change the plan.
-        let age = age.map(|eni| eni.since + self.config.target.min_eni_age).filter(|at| *at > self.cloud.planned_at);
+        let places = self.places.deadlines(self.cloud.planned_at).map(|at| (at, Wake::RetryDue));
         adds.chain(rests)
             .chain(disk)
-            .chain(age.map(|at| (at, Wake::EniOldEnough)))
+            .chain(places)
             .chain(self.cloud.deadlines())
             .chain(self.recon.deadlines())
             .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))

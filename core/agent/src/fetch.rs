@@ -84,6 +84,10 @@ pub(crate) struct Fetch {
     next_build: u64,
     assign_pause: Option<Pause>,
     create_pause: Option<Pause>,
+    /// EC2's last refusal of something that would have brought addresses, until something has come.
+    refusal: Option<(CloudFailure, Time)>,
+    /// Subnets in which ENIs were to be made since something has come.
+    tried: BTreeSet<SubnetId>,
     /// The subnet, or the ENI, refused more than so many positions at once.
     pub(crate) at_most: Option<u32>,
     /// How many more positions EC2 refused to put on an ENI, until it has said what is on it.
@@ -108,10 +112,22 @@ impl Fetch {
         self.create_pause.as_ref().is_none_or(|pause| pause.until <= now)
     }
 
-    /// Why nothing is asked for now, and until when.
-    pub(crate) fn failure(&self, now: Time) -> Option<&Pause> {
+    /// Why nothing has come lately, and until when nothing is asked for.
+    pub(crate) fn refused(&self, now: Time) -> Option<(&CloudFailure, Time)> {
         let pauses = [&self.create_pause, &self.assign_pause].into_iter().flatten();
-        pauses.filter(|pause| pause.until > now).max_by_key(|pause| pause.until)
+        let pause = pauses.filter(|pause| pause.until > now).max_by_key(|pause| pause.until);
+        let pause = pause.map(|pause| (&pause.failure, pause.until));
+        pause.or_else(|| self.refusal.as_ref().map(|(failure, until)| (failure, (*until).max(now))))
+    }
+
+    /// Subnets in which ENIs were to be made since something has come.
+    pub(crate) fn tried(&self) -> impl Iterator<Item = &SubnetId> {
+        self.tried.iter()
+    }
+
+    fn something_came(&mut self) {
+        (self.at_most, self.refusal) = (None, None);
+        self.tried.clear();
     }
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Time> + '_ {
@@ -222,7 +238,7 @@ impl Agent {
         let Some(Build { device, net, truth: Some(truth), .. }) = self.cloud.fetch.builds.remove(&number) else {
             return;
         };
-        self.cloud.fetch.at_most = None;
+        self.cloud.fetch.something_came();
         self.made(now, &truth);
         let (id, count) = (truth.id.clone(), truth.slots.len());
         let facts = EniFacts {
@@ -272,12 +288,13 @@ impl Agent {
             self.places.worked(&subnet, unit);
         }
         self.cloud.fetch.assign_pause = None;
-        self.cloud.fetch.at_most = None;
+        self.cloud.fetch.something_came();
         self.cloud.back.given_again(eni, slots);
         self.admit(now, eni, slots);
     }
 
     pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, count: u32, failure: CloudFailure) {
+        self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(failure.class, 1)));
         match failure.class {
             FailureClass::SubnetExhausted | FailureClass::Fragmented if count > 1 => {
                 self.cloud.fetch.at_most = Some(count / 2);
@@ -317,12 +334,14 @@ impl Agent {
 
     pub(crate) fn create_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {
         let class = failure.class;
+        self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(class, tries)));
         if matches!(class, FailureClass::Lost | FailureClass::Unreachable | FailureClass::Throttled) {
             // The same token can not make a second ENI.
             self.pause_create(now, failure, tries);
             return self.queue_job(now + pause_after(class, tries), Job::Create(number), tries);
         }
         let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
+        self.cloud.fetch.tried.insert(build.place.subnet.clone());
         self.cloud.fetch.at_most = None;
         match class {
             FailureClass::SubnetExhausted | FailureClass::Fragmented => self.place_gave_none(now, &build, class),
@@ -349,6 +368,7 @@ impl Agent {
 
     pub(crate) fn attach_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {
         let again = now + pause_after(failure.class, tries);
+        self.cloud.fetch.refusal = Some((failure.clone(), again));
         match failure.class {
             FailureClass::Lost | FailureClass::WrongState => {
                 return self.queue_job(again, Job::FindAttachment(number), tries);

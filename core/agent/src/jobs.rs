@@ -126,7 +126,8 @@ pub(crate) struct Cloud {
     /// When the pacer lets the next queued call through.
     admits_at: Option<Time>,
     /// What EC2 said when it last asked for fewer calls.
-    pub(crate) throttled: Option<CloudFailure>,
+    throttled: Option<CloudFailure>,
+    last_refusal: Option<CloudFailure>,
     pub(crate) fetch: Fetch,
     pub(crate) back: GiveBack,
     next_op: u64,
@@ -145,6 +146,7 @@ impl Cloud {
             pacer: Pacer::new(now, seed),
             admits_at: None,
             throttled: None,
+            last_refusal: None,
             fetch: Fetch::default(),
             back: GiveBack::default(),
             next_op: 0,
@@ -177,6 +179,11 @@ impl Cloud {
     pub(crate) fn is_repeating(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
         self.calls.values().any(|call| call.tries > 0 && of_kind(&call.job))
             || self.queue.iter().any(|queued| queued.tries > 0 && of_kind(&queued.job))
+    }
+
+    /// The last failure of any call.
+    pub(crate) fn last_refusal(&self) -> Option<&CloudFailure> {
+        self.last_refusal.as_ref()
     }
 
     /// Whether EC2 was asked what the node's ENIs are, and could not say.
@@ -262,7 +269,9 @@ impl Agent {
             | Job::Tag { .. }
             // One of ours that was never used: it would cost its addresses for nothing.
             | Job::Discard(_) => allowed.may_change(),
-            Job::Unassign { .. } | Job::Detach { .. } | Job::Delete(_) => allowed.may_release(),
+            Job::Unassign { .. } | Job::Detach { .. } | Job::Delete(_) | Job::DeleteLeaked(_) | Job::DateLeaked { .. } => {
+                allowed.may_release()
+            }
             Job::FindAttachment(_)
             | Job::Refresh(_)
             | Job::CheckSlots(_)
@@ -273,6 +282,7 @@ impl Agent {
             | Job::DescribeNode
             | Job::FindStrays
             | Job::FindLeaked
+            | Job::LookAtLeaked(_)
             | Job::Limits => allowed.may_ask(),
         }
     }
@@ -430,6 +440,7 @@ impl Agent {
     }
 
     fn failed(&mut self, now: Time, job: Job, tries: u32, failure: CloudFailure) {
+        self.cloud.last_refusal = Some(failure.clone());
         if failure.class == FailureClass::Throttled {
             self.cloud.throttled = Some(failure.clone());
         }

@@ -434,11 +434,9 @@ pub enum Wake {
     LookForLink,
     /// A restored lease is old enough to be judged.
     JudgeLease,
-    /// An idle ENI is old enough to be given back.
-    EniOldEnough,
     /// The host is compared with what it should be.
     Audit,
-    /// Surplus may be given back.
+    /// Surplus, or an idle ENI, is old enough to be given back.
     SurplusDue,
     /// The pacer lets the next call through.
     PacerAdmits,

@@ -32,8 +32,11 @@ impl Agent {
         let pending = self.pending(now, &target);
         let plan = plan(&target, &self.pool, &pending, self.demand(), now);
         self.cloud.plan_again = plan.again_at;
-        let grows = |action: &Action| matches!(action, Action::Assign { .. } | Action::NewEni { .. });
-        let growing = !pending.no_growth && (plan.short > 0 || plan.actions.iter().any(grows));
+        let makes_eni = |action: &Action| matches!(action, Action::NewEni { .. });
+        // What may be short for want of a place: another list may show one.
+        let attached = self.pool.enis().count() + self.others.len() + pending.new_enis.len();
+        let lacks_place = plan.short > 0 && pending.new_eni.is_none() && attached < target.max_enis as usize;
+        let growing = !pending.no_growth && (lacks_place || plan.actions.iter().any(makes_eni));
         for action in plan.actions {
             match action {
                 Action::Assign { eni, unit, count } => self.start_assign(eni, unit, count),

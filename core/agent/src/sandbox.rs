@@ -164,27 +164,4 @@ impl Agent {
         self.say(Notice::Refused { key: key.clone(), refusal: refusal.clone() });
         self.reply(ticket, Outcome::Refused(refusal));
     }
-
-    fn why_none(&self, now: Time, waiting: u32, waited: Millis) -> Refusal {
-        let stats = self.pool.stats();
-        if let Some(error) = self.host.error() {
-            return Refusal::Host { error: error.to_owned() };
-        }
-        if let Some(pause) = self.cloud.fetch.failure(now) {
-            return Refusal::Cloud { failure: pause.failure.clone(), retry_in: pause.until.since(now), waited };
-        }
-        let coming = self.cloud.coming() + stats.setting_up;
-        if coming > 0 || !self.host.is_set() {
-            return Refusal::Warming { coming, waiting, waited };
-        }
-        Refusal::Full {
-            enis: stats.enis,
-            max_enis: self.target().max_enis,
-            total: stats.total,
-            held: stats.held,
-            cooling: stats.cooling,
-            next_free_in: self.pool.next_rest_end().map(|at| at.since(now)),
-            waited,
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! A node on paper: the real agent, a cloud made of maps, a host made of maps, a disk that is a variable, and made-up time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
+mod cloud;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
@@ -11,9 +13,11 @@ use vpc_agent::{
 use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
 use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{
-    AttachmentId, CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, SecurityGroupId, Slot,
-    Subnet, Time, VethPrefix, WallTime, host_veth,
+    CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, SecurityGroupId, Slot, Subnet, SubnetId,
+    Time, VethPrefix, WallTime, host_veth,
 };
+
+pub use cloud::PaperSubnet;
 
 pub const T0: Time = Time(1_700_000_000_000);
 
@@ -38,7 +42,19 @@ pub struct World {
     pub agent: Agent,
     pub host: PaperHost,
     pub enis: BTreeMap<EniId, CloudEni>,
-    pub free_addresses: u32,
+    pub subnets: BTreeMap<SubnetId, PaperSubnet>,
+    /// ENIs the instance may have, and positions of each, whatever the settings say.
+    pub eni_limit: usize,
+    pub slot_limit: usize,
+    /// What EC2 says of the instance type; `None` = it may not be asked.
+    pub limits: Option<(u32, u32, bool)>,
+    /// Pods that are wired, with their addresses.
+    pub living: BTreeMap<String, Ipv4Addr>,
+    /// The daemon dies at the effect of this number (counted from 1): before it is carried out, or right after.
+    pub dies_at: Option<(usize, bool)>,
+    /// Calls, changes of the host and checkpoints so far.
+    pub effects: usize,
+    pub dead: bool,
     pub disk: Option<Checkpoint>,
     pub disk_broken: bool,
     pub config: Config,
@@ -62,7 +78,6 @@ pub struct World {
     queue: Vec<(Time, u64, Input)>,
     seq: u64,
     next_ticket: u64,
-    next_address: u32,
 }
 
 pub fn config(warm: u32, max_enis: u32) -> Config {
@@ -100,8 +115,14 @@ pub fn pod(name: &str) -> PodRef {
     PodRef { namespace: "default".into(), name: name.into() }
 }
 
-fn subnet() -> Subnet {
-    Subnet::try_from("10.20.8.0/22".parse::<Ipv4Net>().unwrap()).unwrap()
+/// Subnets of the paper cloud by their number: the home one, and others.
+fn net(subnet: &SubnetId) -> Subnet {
+    let net = match subnet.as_str() {
+        "subnet-2" => "10.20.16.0/22",
+        "subnet-3" => "100.64.0.0/18",
+        _ => "10.20.8.0/22",
+    };
+    Subnet::try_from(net.parse::<Ipv4Net>().unwrap()).unwrap()
 }
 
 fn primary() -> EniTruth {
@@ -127,6 +148,8 @@ impl World {
 
     pub fn with(config: Config, free_addresses: u32) -> Self {
         let first = primary();
+        let mut home = PaperSubnet::new("subnet-1", "10.20.8.0/22", free_addresses);
+        home.take(first.primary);
         let eth0 = "eth0".parse().unwrap();
         let gateway = "10.20.8.1".parse().unwrap();
         let host = PaperHost::booted(&eth0, first.mac, "10.20.11.162/22".parse().unwrap(), gateway).unwrap();
@@ -139,7 +162,14 @@ impl World {
             agent,
             host,
             enis: BTreeMap::from([(id, primary)]),
-            free_addresses,
+            subnets: BTreeMap::from([("subnet-1".parse().unwrap(), home)]),
+            eni_limit: 100,
+            slot_limit: 9,
+            limits: None,
+            living: BTreeMap::new(),
+            dies_at: None,
+            effects: 0,
+            dead: false,
             disk: None,
             disk_broken: false,
             config,
@@ -159,7 +189,6 @@ impl World {
             queue: vec![],
             seq: 0,
             next_ticket: 0,
-            next_address: 0,
         };
         world.carry_out(effects);
         world
@@ -177,6 +206,7 @@ impl World {
         self.now = self.now + after;
         self.restarts += 1;
         self.queue.clear();
+        (self.dead, self.dies_at) = (false, None);
         let mut facts = facts(self.enis.values(), self.now);
         facts.metadata = self.metadata();
         let disk = self.disk.clone().unwrap_or_default();
@@ -224,6 +254,7 @@ impl World {
             layout: self.config.host.layout,
         });
         self.host.wire(name, &wired).unwrap();
+        self.living.insert(name.to_owned(), reply.allocation.address);
     }
 
     /// DEL as a plugin does it, and the end of the sandbox.
@@ -240,6 +271,7 @@ impl World {
 
     pub fn sandbox_ends(&mut self, name: &str) {
         self.host.remove_sandbox(name);
+        self.living.remove(name);
     }
 
     /// By which link a packet of a pod leaves.
@@ -279,6 +311,9 @@ impl World {
     }
 
     pub fn tell(&mut self, input: Input) {
+        if self.dead {
+            return;
+        }
         let effects = self.agent.handle(self.now, input);
         self.carry_out(effects);
         assert_eq!(self.agent.audit(self.now), vec![], "at {:?}", self.now);
@@ -296,6 +331,9 @@ impl World {
             let next = [input.map(|(_, at)| at), link, deadline].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
+            if self.dead {
+                break;
+            }
             if link == Some(next) {
                 let at = self.links_due.iter().position(|(at, ..)| *at == next).unwrap();
                 let (_, mac, device) = self.links_due.remove(at);
@@ -342,6 +380,15 @@ impl World {
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
+            let counts =
+                matches!(effect, Effect::Cloud { .. } | Effect::ApplyHost { .. } | Effect::WriteCheckpoint { .. });
+            self.effects += usize::from(counts);
+            let last = self.dies_at.filter(|(at, _)| counts && *at == self.effects);
+            if self.dead || last.is_some_and(|(_, after)| !after) {
+                self.dead = true;
+                return;
+            }
+            self.dead = last.is_some();
             match effect {
                 Effect::Reply { ticket, outcome } => {
                     if let Outcome::Added(reply) = &outcome {
@@ -399,115 +446,6 @@ impl World {
             None => self.answer(call),
         }
     }
-
-    fn answer(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
-        let missing = || failure(FailureClass::NotFound, "any", "InvalidNetworkInterfaceID.NotFound");
-        match call {
-            CloudCall::CreateEni { token, count: addresses, .. } => {
-                if let Some(eni) = self.enis.values().find(|eni| eni.token.as_ref() == Some(token)) {
-                    return Ok(CloudAnswer::Created(eni.truth.clone()));
-                }
-                let slots = self.addresses(addresses + 1)?;
-                let number = u8::try_from(self.enis.len()).unwrap();
-                let id: EniId = format!("eni-{}-{}", number, self.calls.len()).parse().unwrap();
-                let truth = EniTruth {
-                    id: id.clone(),
-                    mac: Mac([2, 0, 0, 0, 1, u8::try_from(self.calls.len() % 250).unwrap()]),
-                    primary: slots[0],
-                    slots: slots[1..].iter().copied().map(Slot::Address).collect(),
-                    attachment: None,
-                    available: true,
-                    kind: EniKind::Ordinary,
-                    subnet: "subnet-1".parse().unwrap(),
-                    groups: vec![],
-                    tags: BTreeMap::new(),
-                    delete_on_termination: None,
-                };
-                let eni = CloudEni { truth: truth.clone(), token: Some(token.clone()), delete_on_termination: false };
-                self.enis.insert(id, eni);
-                Ok(CloudAnswer::Created(truth))
-            }
-            CloudCall::AttachEni { eni, card, device } => {
-                let due = self.now + self.call_takes + self.link_takes;
-                let taken =
-                    self.enis.values().any(|other| other.truth.attachment.as_ref().is_some_and(|a| a.2 == *device));
-                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
-                assert!(
-                    !taken,
-                    "position {device} is taken: {:#?}",
-                    &self.calls[self.calls.len().saturating_sub(14)..]
-                );
-                let attachment: AttachmentId = format!("eni-attach-{}", eni.truth.id.as_str()).parse().unwrap();
-                eni.truth.attachment = Some((attachment.clone(), *card, *device));
-                eni.truth.available = false;
-                self.links_due.push((due, eni.truth.mac, *device));
-                Ok(CloudAnswer::Attached(attachment))
-            }
-            CloudCall::DeleteOnTermination { eni, .. } => {
-                self.enis.get_mut(eni).ok_or_else(missing)?.delete_on_termination = true;
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::Assign { eni, count, .. } => {
-                let held = self.enis.get(eni).ok_or_else(missing)?.truth.slots.len();
-                if held + *count as usize > 9 {
-                    return Err(failure(FailureClass::AddressLimit, "Assign", "PrivateIpAddressLimitExceeded"));
-                }
-                let slots: Vec<Slot> = self.addresses(*count)?.into_iter().map(Slot::Address).collect();
-                self.enis.get_mut(eni).unwrap().truth.slots.extend(&slots);
-                Ok(CloudAnswer::Assigned(slots))
-            }
-            CloudCall::Describe { eni } => Ok(CloudAnswer::Described(self.enis.get(eni).map(|eni| eni.truth.clone()))),
-            CloudCall::DescribeNode => {
-                let here = self.enis.values().filter(|eni| eni.truth.attachment.is_some());
-                Ok(CloudAnswer::Node(here.map(|eni| eni.truth.clone()).collect()))
-            }
-            CloudCall::SetGroups { eni, groups } => {
-                self.enis.get_mut(eni).ok_or_else(missing)?.truth.groups.clone_from(groups);
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::Tag { enis, tags } => {
-                for eni in enis {
-                    self.enis.get_mut(eni).ok_or_else(missing)?.truth.tags.extend(tags.clone());
-                }
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::Unassign { .. } | CloudCall::Subnets { .. } | CloudCall::FindLeaked | CloudCall::Limits => {
-                panic!("{call} is not for this cloud")
-            }
-            CloudCall::Detach { eni, .. } => {
-                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
-                eni.truth.attachment = None;
-                eni.truth.available = true;
-                let mac = eni.truth.mac;
-                let link = self.host.observe().links.iter().find(|link| link.mac == mac).map(|link| link.name.clone());
-                if let Some(link) = link {
-                    self.host.detach(&link);
-                }
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::FindStrays => {
-                let strays = self.enis.values().filter(|eni| eni.token.is_some() && eni.truth.available);
-                Ok(CloudAnswer::Strays(strays.map(|eni| eni.truth.id.clone()).collect()))
-            }
-            CloudCall::Delete { eni } => {
-                let gone = self.enis.remove(eni).ok_or_else(missing)?;
-                assert!(gone.truth.available, "deleted while attached");
-                self.free_addresses += u32::try_from(gone.truth.slots.len() + 1).unwrap();
-                Ok(CloudAnswer::Done)
-            }
-        }
-    }
-
-    fn addresses(&mut self, count: u32) -> Result<Vec<Ipv4Addr>, CloudFailure> {
-        if count > self.free_addresses {
-            let code = "InsufficientFreeAddressesInSubnet";
-            return Err(failure(FailureClass::SubnetExhausted, "Assign", code));
-        }
-        self.free_addresses -= count;
-        let first = Ipv4Addr::new(10, 20, 8, 10).to_bits() + self.next_address;
-        self.next_address += count;
-        Ok((0..count).map(|i| Ipv4Addr::from_bits(first + i)).collect())
-    }
 }
 
 fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
@@ -518,7 +456,7 @@ fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
             mac: eni.truth.mac,
             card,
             device,
-            subnet: subnet(),
+            subnet: net(&eni.truth.subnet),
             subnet_id: Some(eni.truth.subnet.clone()),
             primary: eni.truth.primary,
         };
