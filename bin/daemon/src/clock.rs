@@ -45,26 +45,9 @@ pub fn utc() -> String {
     format_utc(now.as_secs(), now.subsec_millis())
 }
 
-/// The calendar as `2026-02-03T04:05:06Z`, as tags carry it.
-#[must_use]
-pub fn utc_seconds() -> String {
-    let mut text = utc();
-    text.truncate("2026-02-03T04:05:06".len());
-    text.push('Z');
-    text
-}
-
 /// A clock before 1970 is a clock that was not set.
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// A calendar time as AWS's tools and the reference write it (RFC 3339, any offset).
-#[must_use]
-pub fn parse_calendar(text: &str) -> Option<WallTime> {
-    let read =
-        aws_smithy_types::DateTime::from_str(text, aws_smithy_types::date_time::Format::DateTimeWithOffset).ok()?;
-    i64::try_from(read.as_nanos()).ok().map(WallTime)
 }
 
 fn millis(span: Duration) -> u64 {
@@ -106,16 +89,6 @@ mod tests {
             assert_eq!(format_utc(seconds, 0), text);
         }
         assert_eq!(format_utc(1_770_091_506, 789), "2026-02-03T04:05:06.789Z");
-    }
-
-    #[test]
-    fn the_calendar_is_read_with_its_offset() {
-        let utc = parse_calendar("2026-02-03T04:05:06Z");
-        assert_eq!(utc, Some(WallTime(1_770_091_506_000_000_000)));
-        assert_eq!(parse_calendar("2026-02-03T06:05:06+02:00"), utc);
-        for rubbish in ["", "yesterday", "2026-02-03", "1770091506"] {
-            assert_eq!(parse_calendar(rubbish), None, "{rubbish}");
-        }
     }
 
     #[test]

@@ -18,7 +18,6 @@ pub mod cloud;
 pub mod conflist;
 pub mod disk;
 pub mod door;
-pub mod facts;
 pub mod host;
 pub mod linux;
 pub mod listing;

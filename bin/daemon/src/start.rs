@@ -13,14 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use vpc_agent::{CloudUse, Config, Placing};
 use vpc_aws::ec2::{Client, default_chain};
+use vpc_aws::hand::{Place, facts::node_facts, tags};
 use vpc_aws::imds;
 use vpc_hostnet::HostOp;
 use vpc_ipam::{Target, Unit, WarmTarget};
 use vpc_linux::LinuxHost;
 use vpc_model::{Millis, instance_limits};
 
-use crate::cloud::{Ec2Hand, Place, tags};
-use crate::facts::node_facts;
+use crate::cloud::Ec2Hand;
 use crate::lock::Sole;
 use crate::memory::{Memory, recall};
 use crate::node::Node;
@@ -113,7 +113,7 @@ async fn put_together(
     }
     let limits = instance_limits(&metadata.instance_type);
     let (max_enis, slots_per_eni) = limits.map_or(UNKNOWN_LIMITS, |limits| (limits.max_enis, limits.slots_per_eni()));
-    let tags = tags(&metadata.instance_id, &settings.tags);
+    let tags = tags(&metadata.instance_id, settings.tags.cluster.as_deref(), &settings.tags.more);
     let target = Target {
         unit: Unit::Address,
         warm: WarmTarget::Enis(settings.pool.warm_enis),

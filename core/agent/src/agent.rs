@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{EniUse, Held, Pool};
+use vpc_ipam::{EniUse, Held, Pool, PoolEni, SlotState, Target};
 use vpc_model::{
-    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, SandboxKey, SecurityGroupId, SubnetId, Time, WallTime,
+    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, Slot, SubnetId, Time,
+    WallTime,
 };
 
 use crate::checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
+use crate::cluster::{ClusterNews, NodeView};
 use crate::config::{Config, NodeFacts, SeenEni};
 use crate::eni::Cloud;
 use crate::host::Host;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
+use crate::reconcile::Recon;
 use crate::sandbox::Waiter;
 
 /// The state machine of one node.
@@ -29,6 +32,13 @@ pub struct Agent {
     /// Other ENIs of the instance: ones that are not ours, and ones of which that is not known yet. They take positions.
     pub(crate) others: BTreeMap<EniId, Other>,
     pub(crate) cloud: Cloud,
+    pub(crate) recon: Recon,
+    /// Our node object, as far as Kubernetes has shown it.
+    pub(crate) node: Option<NodeView>,
+    /// Pods bound to this node that want an address.
+    pub(crate) bound: BTreeSet<PodRef>,
+    /// The API server answers.
+    pub(crate) api: bool,
     pub(crate) host: Host,
     pub(crate) disk: Disk,
     pub(crate) waiters: VecDeque<Waiter>,
@@ -54,6 +64,10 @@ pub(crate) struct Other {
     pub(crate) seen: Option<SeenEni>,
     /// EC2 has said that it is not ours.
     pub(crate) foreign: bool,
+    /// The metadata showed it at the start.
+    pub(crate) shown: bool,
+    /// Since when it is known.
+    pub(crate) since: Time,
 }
 
 /// What has to be on disk, and who waits for it.
@@ -89,6 +103,10 @@ impl Agent {
             vpc_cidrs: facts.vpc_cidrs,
             others: BTreeMap::new(),
             cloud: Cloud::default(),
+            recon: Recon::default(),
+            node: None,
+            bound: BTreeSet::new(),
+            api: false,
             host: Host::new(),
             disk: Disk::default(),
             waiters: VecDeque::new(),
@@ -109,6 +127,7 @@ impl Agent {
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
+        agent.metadata_were_read(now);
         agent.ask_about_node();
         agent.look_for_strays(now);
         agent.touch_disk();
@@ -127,10 +146,16 @@ impl Agent {
             Input::CloudDone { op, result } => self.cloud_done(now, op, result),
             Input::HostObserved { op, result } => self.host_observed(now, op, result),
             Input::HostApplied { op, result } => self.host_applied(now, op, result),
-            Input::HostChanged => self.host_changed(now),
+            Input::HostChanged => {
+                self.host_changed(now);
+                self.read_metadata_soon(now);
+            }
             Input::CheckpointWritten { generation, result } => self.checkpoint_written(now, generation, result),
             Input::VpcCidrs(cidrs) => self.vpc_cidrs_are(cidrs),
-            Input::MetadataRead { .. } | Input::Cluster(_) | Input::Settings(_) | Input::FlowsFlushed { .. } => {}
+            Input::MetadataRead { op, result } => self.metadata_read(now, op, result),
+            Input::Cluster(news) => self.hear_cluster(news),
+            Input::Settings(config) => self.take_settings(*config),
+            Input::FlowsFlushed { .. } => {}
             Input::Terminate => self.terminating = true,
             Input::Tick => {}
         }
@@ -151,6 +176,7 @@ impl Agent {
             .chain(disk)
             .chain(age.map(|at| (at, Wake::EniOldEnough)))
             .chain(self.cloud.deadlines())
+            .chain(self.recon.deadlines())
             .chain(self.host.deadlines())
             .chain(self.suspect_deadlines().filter(|_| self.host.is_idle()))
             .min()
@@ -198,10 +224,45 @@ impl Agent {
                 .map(|eni| CheckpointEni {
                     facts: eni.facts.clone(),
                     attachment: eni.attachment.clone(),
-                    slots: eni.positions().collect(),
+                    slots: self.recorded(eni),
                 })
                 .collect(),
         }
+    }
+
+    /// What the node should hold, by the settings, by what EC2 has taught of the instance's limits, and by the node object.
+    pub(crate) fn target(&self) -> Target {
+        let mut target = self.config.target;
+        target.max_pods = self.node.as_ref().and_then(|node| node.max_pods).or(target.max_pods);
+        target
+    }
+
+    /// Positions that are promised again after a restart without asking anybody: what EC2 put there or a pod is on, and not what is
+    /// being given back.
+    fn recorded(&self, eni: &PoolEni) -> Vec<Slot> {
+        let counts = |slot: Slot, state: SlotState| match state {
+            SlotState::Held => true,
+            SlotState::Unconfirmed | SlotState::Missing | SlotState::Leaving => self.pool.on_slot(slot).0 > 0,
+        };
+        eni.slots.iter().filter(|(slot, state)| counts(**slot, **state)).map(|(slot, _)| *slot).collect()
+    }
+
+    fn hear_cluster(&mut self, news: ClusterNews) {
+        match news {
+            ClusterNews::Node(view) => self.node = Some(view),
+            ClusterNews::Pods(pods) => self.bound = pods.into_iter().collect(),
+            ClusterNews::Reachable(yes) => self.api = yes,
+            ClusterNews::EniConfigs(_) => {}
+        }
+    }
+
+    /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.
+    fn take_settings(&mut self, config: Config) {
+        let nonce = self.config.nonce;
+        self.config = Config { nonce, ..config };
+        self.host.is_dirty();
+        self.follow_groups();
+        self.ask_about_node();
     }
 
     pub(crate) fn say(&mut self, notice: Notice) {
@@ -230,13 +291,17 @@ impl Agent {
         self.plan_pool(now);
         self.release_steps(now);
         self.host_pass(now);
+        self.read_metadata(now);
         self.write_checkpoint(now);
         self.say_ready();
     }
 
     fn say_ready(&mut self) {
         let something_to_serve = self.pool.stats().ready > 0 || self.pool.held().next().is_some();
-        let nothing_to_wait_for = !self.cloud.is_fetching();
+        // With custom networking a node without a single address is a node whose ENIConfig is wrong: pods should go elsewhere.
+        let custom = self.config.placing.custom.is_some();
+        let heard = self.recon.heard_ec2() || !self.config.cloud.may_ask() || self.cloud.describing_failed();
+        let nothing_to_wait_for = heard && !self.cloud.is_fetching() && !custom;
         if !self.said_ready && self.host.is_set() && (something_to_serve || nothing_to_wait_for) {
             self.said_ready = true;
             self.out.push(Effect::Ready);

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vpc_ipam::{Action, Demand, EniFacts, EniRole, EniUse, Pending, PoolEni, SlotState, Unit, plan};
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Millis, Slot, Time};
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
 use crate::cloud::{CloudAnswer, CloudCall, CloudFailure, EniTruth, FailureClass, OpId, Place};
@@ -47,6 +47,14 @@ enum Job {
     Delete(EniId),
     /// An ENI that could not be attached is deleted again.
     Discard(EniId),
+    SetGroups {
+        eni: EniId,
+        groups: Vec<SecurityGroupId>,
+    },
+    Tag {
+        enis: Vec<EniId>,
+        tags: BTreeMap<String, String>,
+    },
     /// What are the instance's ENIs?
     DescribeNode,
     /// What did an earlier life leave behind?
@@ -122,6 +130,13 @@ impl Cloud {
         retried.map(|pause| (&pause.failure, pause.until))
     }
 
+    /// Whether EC2 was asked what the node's ENIs are, and could not say.
+    pub(crate) fn describing_failed(&self) -> bool {
+        let waiting = self.retries.iter().map(|(_, job, tries)| (job, *tries));
+        let mut asked = self.calls.values().map(|(job, tries)| (job, *tries)).chain(waiting);
+        asked.any(|(job, tries)| *job == Job::DescribeNode && tries > 0)
+    }
+
     pub(crate) fn next_op(&mut self) -> OpId {
         self.next_op += 1;
         OpId(self.next_op)
@@ -167,7 +182,7 @@ impl Agent {
     /// Compares the pool with its target and asks for what is missing, or gives back what is too much.
     pub(crate) fn plan_pool(&mut self, now: Time) {
         self.cloud.planned_at = now;
-        if self.terminating {
+        if self.terminating || self.must_hear_first() {
             return;
         }
         let mut pending = self.cloud.pending(now, self.others.len(), self.config.target.unit);
@@ -176,7 +191,7 @@ impl Agent {
         }
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
         let demand = Demand { waiting, expected: 0 };
-        for action in plan(&self.config.target, &self.pool, &pending, demand, now).actions {
+        for action in plan(&self.target(), &self.pool, &pending, demand, now).actions {
             match action {
                 Action::Assign { eni, unit, count } => self.start_job(Job::Assign { eni, unit, count }, 0),
                 Action::NewEni { unit, count } => self.start_build(unit, count),
@@ -205,7 +220,9 @@ impl Agent {
 
     /// Asks EC2 what the node's ENIs are, and what is on them.
     pub(crate) fn ask_about_node(&mut self) {
-        if self.config.cloud.may_ask() {
+        let waiting = self.cloud.retries.iter().map(|(_, job, _)| job);
+        let asked = self.cloud.calls.values().map(|(job, _)| job).chain(waiting).any(|job| *job == Job::DescribeNode);
+        if self.config.cloud.may_ask() && !asked {
             self.start_job(Job::DescribeNode, 0);
         }
     }
@@ -286,6 +303,8 @@ impl Agent {
             Job::Detach { eni, attachment } => CloudCall::Detach { eni: eni.clone(), attachment: attachment.clone() },
             Job::Delete(eni) | Job::Discard(eni) => CloudCall::Delete { eni: eni.clone() },
             Job::DescribeNode => CloudCall::DescribeNode,
+            Job::SetGroups { eni, groups } => CloudCall::SetGroups { eni: eni.clone(), groups: groups.clone() },
+            Job::Tag { enis, tags } => CloudCall::Tag { enis: enis.clone(), tags: tags.clone() },
             Job::FindStrays => CloudCall::FindStrays,
         })
     }
@@ -326,16 +345,16 @@ impl Agent {
             (Job::Assign { eni, .. }, CloudAnswer::Assigned(slots)) => {
                 self.cloud.assign_pause = None;
                 self.cloud.at_most = None;
-                self.admit(&eni, &slots);
+                self.admit(now, &eni, &slots);
             }
-            (Job::Refresh(eni), CloudAnswer::Described(truth)) => self.refreshed(&eni, truth),
+            (Job::Refresh(eni), CloudAnswer::Described(truth)) => self.refreshed(now, &eni, truth),
             (Job::DescribeNode, CloudAnswer::Node(truths)) => self.node_described(now, truths),
             (Job::Verify(eni), CloudAnswer::Described(truth)) => self.verified(now, &eni, truth),
             (Job::AwaitDetached(eni), CloudAnswer::Described(truth)) => self.detach_seen(now, eni, truth),
             (Job::Detach { eni, .. }, _) => self.start_job(Job::AwaitDetached(eni), 0),
             (Job::Delete(eni), _) => self.gone(&eni),
             (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(enis),
-            (Job::Discard(_) | Job::DeleteOnTermination { .. }, _) => {}
+            (Job::Discard(_) | Job::DeleteOnTermination { .. } | Job::SetGroups { .. } | Job::Tag { .. }, _) => {}
             (job, answer) => {
                 // The edge answers each call in kind; anything else is its mistake, and EC2 is asked what is true.
                 let what = format!("an answer that does not fit its call: {answer:?} to {job:?}");
@@ -349,6 +368,7 @@ impl Agent {
         let Some(subnet) = self.pool.enis().find(|eni| eni.facts.is_primary()).map(|eni| eni.facts.subnet) else {
             return self.say(Notice::Disagreement { what: "the primary ENI is not known".to_owned() });
         };
+        self.made(now, &truth);
         let id = truth.id.clone();
         let facts = EniFacts {
             id: truth.id,
@@ -393,61 +413,33 @@ impl Agent {
         }
     }
 
-    fn admit(&mut self, eni: &EniId, slots: &[Slot]) {
-        let known = |slot: &&Slot| self.pool.eni(eni).is_some_and(|eni| eni.slots.contains_key(*slot));
-        let count = slots.iter().filter(|slot| !known(slot)).count();
-        match self.pool.admit(eni, slots.iter().copied()) {
-            Ok(()) if count == 0 => {}
-            Ok(()) => {
-                self.touch_disk();
-                self.say(Notice::Grown { eni: eni.clone(), count });
-            }
-            Err(error) => self.say(Notice::Disagreement { what: error.to_string() }),
-        }
+    /// Whether an ENI is on its way to the node.
+    pub(crate) fn is_building(&self, id: &EniId) -> bool {
+        self.cloud.builds.values().any(|build| build.truth.as_ref().is_some_and(|truth| truth.id == *id))
     }
 
-    /// Notes positions whose state is not EC2's word.
-    pub(crate) fn admit_as(&mut self, eni: &EniId, slots: &[Slot], state: SlotState) {
-        self.admit(eni, slots);
-        for slot in slots {
-            if let Err(error) = self.pool.set_slot(eni, *slot, state) {
-                self.say(Notice::Disagreement { what: error.to_string() });
-            }
-        }
+    /// Whether a position was given back lately: what still shows it is behind the times.
+    pub(crate) fn was_released(&self, _eni: &EniId, _slot: Slot) -> bool {
+        false
     }
 
-    /// EC2 has said what is on an ENI: what is new joins; what it does not mention stays. One odd answer removes nothing: an ENI
-    /// leaves the books only when the metadata did not show it either (it is doubtful) and no pod uses it.
-    pub(crate) fn refreshed(&mut self, eni: &EniId, truth: Option<EniTruth>) {
-        let doubtful = self.pool.eni(eni).is_some_and(|eni| eni.usage == EniUse::Doubtful);
-        let unused = doubtful && !self.busy(eni);
-        match truth {
-            Some(EniTruth { attachment: Some((attachment, _, _)), slots, .. }) => {
-                self.confirmed(eni, attachment, &slots)
-            }
-            None if unused => self.gone(eni),
-            // An earlier life of this daemon detached it, and did not live to delete it.
-            Some(EniTruth { available: true, .. }) if unused => {
-                self.set_use(eni, EniUse::Leaving);
-                self.cloud.leaving.insert(eni.clone(), Leaving::Going);
-                self.start_job(Job::Delete(eni.clone()), 0);
-            }
-            None | Some(_) => {
-                let what = format!("EC2 does not say that {eni} is attached here; what is on it is kept as it is");
-                self.say(Notice::Disagreement { what });
-            }
-        }
+    /// What an ENI is for.
+    pub(crate) fn role_of(&self, _eni: &EniId) -> EniRole {
+        EniRole::Pods
     }
 
-    fn confirmed(&mut self, eni: &EniId, attachment: AttachmentId, slots: &[Slot]) {
-        self.admit(eni, slots);
-        if let Err(error) = self.pool.set_attachment(eni, attachment) {
-            return self.say(Notice::Disagreement { what: error.to_string() });
-        }
-        if self.pool.eni(eni).is_some_and(|eni| eni.usage == EniUse::Doubtful) {
-            self.set_use(eni, EniUse::SettingUp);
-            self.host.is_dirty();
-        }
+    pub(crate) fn tag_enis(&mut self, enis: Vec<EniId>, tags: BTreeMap<String, String>) {
+        self.start_job(Job::Tag { enis, tags }, 0);
+    }
+
+    pub(crate) fn set_groups(&mut self, eni: EniId, groups: Vec<SecurityGroupId>) {
+        self.start_job(Job::SetGroups { eni, groups }, 0);
+    }
+
+    pub(crate) fn delete_detached(&mut self, eni: &EniId) {
+        self.set_use(eni, EniUse::Leaving);
+        self.cloud.leaving.insert(eni.clone(), Leaving::Going);
+        self.start_job(Job::Delete(eni.clone()), 0);
     }
 
     fn verified(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
@@ -455,7 +447,7 @@ impl Agent {
         let stranger = |truth: &EniTruth| truth.slots.iter().find(|slot| !known.slots.contains_key(slot)).copied();
         match truth {
             Some(truth) if self.busy(eni) || stranger(&truth).is_some() => {
-                self.admit(eni, &truth.slots);
+                self.admit(now, eni, &truth.slots);
                 self.keep(now, eni, "EC2 shows addresses on it that the pool did not know, or a pod uses it");
             }
             Some(truth) => {
@@ -489,10 +481,11 @@ impl Agent {
         }
     }
 
-    fn gone(&mut self, eni: &EniId) {
+    pub(crate) fn gone(&mut self, eni: &EniId) {
         self.cloud.leaving.remove(eni);
         match self.pool.remove(eni) {
             Ok(_) => {
+                self.recon.forget(eni);
                 self.touch_disk();
                 self.say(Notice::EniReleased { eni: eni.clone() });
             }
@@ -500,7 +493,7 @@ impl Agent {
         }
     }
 
-    fn set_use(&mut self, eni: &EniId, usage: EniUse) {
+    pub(crate) fn set_use(&mut self, eni: &EniId, usage: EniUse) {
         if let Err(error) = self.pool.set_use(eni, usage) {
             self.say(Notice::Disagreement { what: error.to_string() });
         }
@@ -555,7 +548,10 @@ impl Agent {
                 self.cloud.retries.push((retry_at, Job::AwaitDetached(eni), tries));
             }
             (Job::Verify(eni), _) => self.keep(now, &eni, "EC2 could not be asked about it"),
-            (Job::Discard(_) | Job::DeleteOnTermination { .. }, FailureClass::NotFound) => {}
+            (
+                Job::Discard(_) | Job::DeleteOnTermination { .. } | Job::SetGroups { .. } | Job::Tag { .. },
+                FailureClass::NotFound,
+            ) => {}
             // These go on, at most every two minutes: an ENI half gone, or one that would outlive its instance, is never forgotten.
             (job, _) => self.cloud.retries.push((retry_at, job, tries)),
         }

@@ -21,6 +21,8 @@ mod config;
 mod eni;
 mod host;
 mod message;
+mod pacer;
+mod places;
 mod reconcile;
 mod refusal;
 mod sandbox;
@@ -34,4 +36,6 @@ pub use cloud::{
 pub use cluster::{About, ClusterEvent, ClusterNews, EniConfig, NodeView};
 pub use config::{CloudUse, Config, EniConfigKeys, Metadata, NodeFacts, Placing, SeenEni};
 pub use message::{AddReply, AddRequest, DelReply, Effect, Generation, Input, Level, Notice, Outcome, Ticket, Wake};
+pub use pacer::{BUCKETS, Bucket, Ec2Action, Pacer, Weight};
+pub use places::{Choice, Home, NamedBy, NoPlace, PlaceNews, Places, Refused, name_of_eni_config};
 pub use refusal::Refusal;

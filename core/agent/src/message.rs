@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
-use vpc_ipam::Allocation;
+use vpc_ipam::{Allocation, EniRole, Retired};
 use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey};
 
-use crate::{Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, Refusal};
+use crate::{
+    Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
+};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -284,11 +286,25 @@ pub enum Notice {
         /// Its address.
         address: Ipv4Addr,
     },
+    /// An ENI is for something else now.
+    RoleChanged {
+        /// Which.
+        eni: EniId,
+        /// For what.
+        role: EniRole,
+    },
+    /// The metadata could not be read.
+    MetadataUnread {
+        /// What was said.
+        error: String,
+    },
     /// What EC2, the kernel and the books say does not agree; nothing was taken away.
     Disagreement {
         /// About what, in words.
         what: String,
     },
+    /// Something about where ENIs are made.
+    Place(PlaceNews),
     /// An ADD was refused.
     Refused {
         /// Whose.
@@ -304,11 +320,14 @@ impl Notice {
     pub fn level(&self) -> Level {
         match self {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
+            Self::RoleChanged { .. } => Level::Info,
+            Self::MetadataUnread { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
             }
             Self::CloudFailed { .. } | Self::HostFailed { .. } | Self::CheckpointFailed { .. } => Level::Error,
+            Self::Place(news) => news.level(),
         }
     }
 }
@@ -333,7 +352,19 @@ impl fmt::Display for Notice {
             Self::Unbacked { key, address } => {
                 write!(f, "{address} belongs to {key} but is on no ENI that is known; it is kept")
             }
+            Self::RoleChanged { eni, role: EniRole::Pods } => write!(f, "{eni} takes new pods"),
+            Self::RoleChanged { eni, role: EniRole::Retired(why) } => {
+                let why = match why {
+                    Retired::PrimaryOfCustomNetworking => "it is the primary one, and custom networking is on",
+                    Retired::OutsideEniConfig => "it is in another subnet than the node's ENIConfig names",
+                    Retired::SubnetExcluded => "a tag on its subnet keeps pods out",
+                    Retired::NotOurs => "it is not ours to use",
+                };
+                write!(f, "{eni} takes no new pods: {why}; those it has stay")
+            }
+            Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
+            Self::Place(news) => news.fmt(f),
             Self::Refused { key, refusal } => write!(f, "no address for {key}: {refusal}"),
         }
     }

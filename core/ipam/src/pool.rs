@@ -75,6 +75,8 @@ pub enum Retired {
     OutsideEniConfig,
     /// A tag on its subnet keeps pods out (`kubernetes.io/role/cni=0`, or other clusters' tags only).
     SubnetExcluded,
+    /// Somebody keeps it for himself now (`no_manage`), or it turned out to be of a kind that carries no pods.
+    NotOurs,
 }
 
 /// What is known of a secondary position.

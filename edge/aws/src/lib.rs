@@ -1,7 +1,8 @@
 //! EC2's Query API and the instance metadata service: shapes, clients, errors.
 //!
 //! A call of the node daemon goes: typed request ([`ec2::shapes`]) -> form -> signature ([`ec2::signature`]) -> HTTP ->
-//! XML -> typed answer or [`ec2::Ec2Error`]. The lab serves the same shapes from the other end.
+//! XML -> typed answer or [`ec2::Ec2Error`]. The lab serves the same shapes from the other end. What the agent's calls are in these
+//! shapes, and the answers in the agent's words, [`hand`] knows.
 //!
 //! ```no_run
 //! use std::error::Error;
@@ -25,6 +26,7 @@
 //! ```
 
 pub mod ec2;
+pub mod hand;
 mod http;
 pub mod imds;
 mod settings;

@@ -154,6 +154,12 @@ impl Ec2Error {
         }
     }
 
+    /// The connection ended before the answer: nobody knows whether the request was carried out.
+    #[must_use]
+    pub fn lost(action: &'static str, message: impl Into<String>) -> Self {
+        Self::own(action, ErrorClass::Transport, Outcome::Unknown, message)
+    }
+
     pub(crate) fn own(action: &'static str, class: ErrorClass, outcome: Outcome, message: impl Into<String>) -> Self {
         let code = match class {
             ErrorClass::Credentials => "CredentialsError",

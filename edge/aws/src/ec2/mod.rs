@@ -14,5 +14,6 @@ pub use aws_credential_types::provider::SharedCredentialsProvider;
 pub use client::{Builder, CallRecord, Client, ClientError, Clock, Jitter, Observer};
 pub use credentials::{CredentialsError, default_chain};
 pub use endpoint::{EndpointError, endpoint};
+pub(crate) use error::resource;
 pub use error::{Advice, Ec2Error, ErrorClass, Outcome, Shortage};
-pub use pages::Paged;
+pub use pages::{Page, Paged, Pages};

@@ -19,6 +19,8 @@ pub trait Paged: Action + Clone {
     type Item;
     /// Asks for the page that follows `token`.
     fn set_next_token(&mut self, token: Option<String>);
+    /// The page that is asked for; `None`: the first.
+    fn next_token(&self) -> Option<&str>;
     /// The entries of a page, and how to ask for the next; `None` on the last.
     fn split(response: Self::Response) -> (Vec<Self::Item>, Option<String>);
 }
@@ -29,6 +31,9 @@ macro_rules! paged {
             type Item = $item;
             fn set_next_token(&mut self, token: Option<String>) {
                 self.next_token = token;
+            }
+            fn next_token(&self) -> Option<&str> {
+                self.next_token.as_deref()
             }
             fn split(response: $response) -> (Vec<$item>, Option<String>) {
                 (response.$field, response.next_token.filter(|token| !token.is_empty()))
@@ -48,28 +53,69 @@ paged! {
     DescribeTags => DescribeTagsResponse, tags: TagDescription;
 }
 
+/// A list on its way: the pages that have come, and how to ask for the next.
+#[derive(Clone, Debug)]
+pub struct Pages<A: Paged> {
+    request: A,
+    items: Vec<A::Item>,
+    taken: usize,
+}
+
+/// What a page made of a list.
+#[derive(Debug)]
+pub enum Page<A: Paged> {
+    /// There are more: send [`Pages::request`].
+    More(Pages<A>),
+    /// That was the last: all entries.
+    Whole(Vec<A::Item>),
+}
+
+impl<A: Paged> Pages<A> {
+    /// A list of which nothing has come.
+    #[must_use]
+    pub fn new(request: A) -> Self {
+        Self { request, items: Vec::new(), taken: 0 }
+    }
+
+    /// What to ask for now.
+    #[must_use]
+    pub fn request(&self) -> &A {
+        &self.request
+    }
+
+    /// Takes in a page.
+    ///
+    /// # Errors
+    /// [`ErrorClass::BadAnswer`] if EC2 gives the same page for ever.
+    pub fn take(mut self, response: A::Response) -> Result<Page<A>, Box<Ec2Error>> {
+        let (page, next) = A::split(response);
+        self.items.extend(page);
+        self.taken += 1;
+        if next.is_none() {
+            return Ok(Page::Whole(self.items));
+        }
+        if self.request.next_token() == next.as_deref() || self.taken >= MOST_PAGES {
+            let message = "the pages do not end: the next token repeats itself";
+            return Err(Box::new(Ec2Error::own(A::NAME, ErrorClass::BadAnswer, Outcome::NotDone, message)));
+        }
+        self.request.set_next_token(next);
+        Ok(Page::More(self))
+    }
+}
+
 impl Client {
     /// Makes as many calls as there are pages; each has the deadline of the settings.
     ///
     /// # Errors
     /// The first failure; [`ErrorClass::BadAnswer`] if EC2 gives the same page for ever.
     pub async fn all_pages<A: Paged>(&self, request: &A) -> Result<Vec<A::Item>, Ec2Error> {
-        let mut request = request.clone();
-        let mut last = None;
-        let mut items = Vec::new();
-        for _ in 0..MOST_PAGES {
-            let (page, next) = A::split(self.call(&request).await?);
-            items.extend(page);
-            if next.is_none() {
-                return Ok(items);
+        let mut pages = Pages::new(request.clone());
+        loop {
+            let response = self.call(pages.request()).await?;
+            match pages.take(response).map_err(|error| *error)? {
+                Page::More(more) => pages = more,
+                Page::Whole(items) => return Ok(items),
             }
-            if next == last {
-                break;
-            }
-            last.clone_from(&next);
-            request.set_next_token(next);
         }
-        let message = "the pages do not end: the next token repeats itself";
-        Err(Ec2Error::own(A::NAME, ErrorClass::BadAnswer, Outcome::NotDone, message))
     }
 }

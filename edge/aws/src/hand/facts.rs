@@ -3,8 +3,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::imds::{EniMetadata, NodeMetadata, Walk};
 use vpc_agent::{Metadata, NodeFacts, SeenEni};
-use vpc_aws::imds::{EniMetadata, NodeMetadata, Walk};
 use vpc_ipam::EniFacts;
 use vpc_model::{CardIndex, DeviceIndex, EniId, SecurityGroupId, Slot, Subnet, WallTime};
 
