@@ -307,7 +307,7 @@ impl Agent {
             self.by_link.remove(&key);
             self.pool.release(&key, now, self.config.target.cool_down);
             self.podless.insert(address);
-            self.touch_disk();
+            self.record(address);
             self.host.dirty = true;
             self.say(Notice::LeasePruned { key, address, why: "no link of its sandbox is on the host" });
         }

@@ -8,7 +8,7 @@ use vpc_ipam::{Allocation, EniRole, Retired};
 use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey};
 
 use crate::{
-    Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
+    CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal, Update,
 };
 
 /// One caller that waits for an answer.
@@ -170,8 +170,8 @@ pub enum Effect {
     WriteCheckpoint {
         /// Its number.
         generation: Generation,
-        /// What it holds.
-        checkpoint: Checkpoint,
+        /// What it says beyond the write before it.
+        update: Update,
     },
     /// Read the metadata of the node's ENIs; comes back as [`Input::MetadataRead`]. At most one reading is under way.
     ReadMetadata {

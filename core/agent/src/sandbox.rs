@@ -70,7 +70,7 @@ impl Agent {
             Some(released) => {
                 let allocation = released.held.allocation;
                 self.podless.insert(allocation.address);
-                let generation = self.touch_disk();
+                let generation = self.record(allocation.address);
                 self.disk.replies.push((generation, ticket, Outcome::Deleted(DelReply::Released(allocation))));
             }
             None => self.reply(ticket, Outcome::Deleted(DelReply::UnknownPod)),
@@ -90,7 +90,7 @@ impl Agent {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
                 Taken::Fresh(allocation) => {
                     self.podless.remove(&allocation.address);
-                    let generation = self.touch_disk();
+                    let generation = self.record(allocation.address);
                     self.disk.unrecorded.insert(waiter.request.key.clone(), generation);
                     self.promise(waiter.ticket, &waiter.request.key, allocation);
                 }
@@ -140,7 +140,7 @@ impl Agent {
         let key = held.key.clone();
         self.disk.unrecorded.remove(&key)?;
         self.pool.release(&key, now, self.config.target.cool_down);
-        self.touch_disk();
+        self.record(allocation.address);
         Some(key)
     }
 

@@ -338,11 +338,11 @@ impl World {
                     let result = ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|e| e.to_string());
                     self.later(Millis(1), Input::HostApplied { op, result });
                 }
-                Effect::WriteCheckpoint { generation, checkpoint } => {
+                Effect::WriteCheckpoint { generation, update } => {
                     let result = if self.disk_broken {
                         Err("no space left on device".to_owned())
                     } else {
-                        self.disk = Some(checkpoint);
+                        self.disk.get_or_insert_default().update(update);
                         Ok(())
                     };
                     self.later(self.write_takes, Input::CheckpointWritten { generation, result });
