@@ -1,6 +1,7 @@
 //! The kernel as the host's hand and as a source of news.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Duration;
@@ -24,8 +25,14 @@ impl Hand for LinuxHost {
         Self::apply(self, ops).map_err(|error| error.to_string())
     }
 
-    fn forget_flows(&mut self, _addresses: &[std::net::Ipv4Addr]) -> Result<(), String> {
-        Err("tracked connections can not be forgotten here".to_owned())
+    fn forget_flows(&mut self, addresses: &[Ipv4Addr]) -> Result<(), String> {
+        let count = Self::forget_flows(self, addresses).map_err(|error| error.to_string())?;
+        tracing::debug!(
+            addresses = addresses.len(),
+            flows = count,
+            "tracked connections of rested addresses are forgotten"
+        );
+        Ok(())
     }
 }
 

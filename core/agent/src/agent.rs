@@ -5,16 +5,15 @@ use std::net::Ipv4Addr;
 
 use vpc_ipam::{EniUse, Held, Pool, Target};
 use vpc_model::{
-    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, SubnetId, Time,
-    WallTime,
+    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, SubnetId, Time, WallTime,
 };
 
 use crate::checkpoint::{Checkpoint, Lease, Rest};
 use crate::cluster::{ClusterNews, NodeView};
 use crate::config::{Config, NodeFacts, SeenEni};
 use crate::disk::Disk;
-use crate::eni::Cloud;
 use crate::host::Host;
+use crate::jobs::Cloud;
 use crate::message::{Effect, Input, Notice, Outcome, Ticket, Wake};
 use crate::reconcile::Recon;
 use crate::sandbox::Waiter;
@@ -38,6 +37,8 @@ pub struct Agent {
     pub(crate) node: Option<NodeView>,
     /// Pods bound to this node that want an address.
     pub(crate) bound: BTreeSet<PodRef>,
+    /// Those of them that have, or had, an address.
+    pub(crate) had: BTreeSet<PodRef>,
     /// The API server answers.
     pub(crate) api: bool,
     pub(crate) host: Host,
@@ -83,6 +84,7 @@ impl Agent {
             recon: Recon::default(),
             node: None,
             bound: BTreeSet::new(),
+            had: BTreeSet::new(),
             api: false,
             host: Host::new(),
             disk: Disk::new(),
@@ -106,6 +108,7 @@ impl Agent {
         agent.recall_rests(now, &checkpoint.rests);
         agent.metadata_were_read(now);
         agent.ask_about_node();
+        agent.ask_for_limits();
         agent.look_for_strays(now);
         agent.touch_disk();
         agent.settle(now);
@@ -179,7 +182,7 @@ impl Agent {
 
     /// What the node should hold, by the settings, by what EC2 has taught of the instance's limits, and by the node object.
     pub(crate) fn target(&self) -> Target {
-        let mut target = self.config.target;
+        let mut target = self.cloud.fetch.learned.applied_to(self.config.target);
         target.max_pods = self.node.as_ref().and_then(|node| node.max_pods).or(target.max_pods);
         target
     }
@@ -187,7 +190,7 @@ impl Agent {
     fn hear_cluster(&mut self, news: ClusterNews) {
         match news {
             ClusterNews::Node(view) => self.node = Some(view),
-            ClusterNews::Pods(pods) => self.bound = pods.into_iter().collect(),
+            ClusterNews::Pods(pods) => self.pods_are(pods),
             ClusterNews::Reachable(yes) => self.api = yes,
             ClusterNews::EniConfigs(_) => {}
         }
@@ -212,15 +215,14 @@ impl Agent {
 
     /// What follows from the new state, in the order that helps pods first.
     fn settle(&mut self, now: Time) {
-        if self.pool.end_rests(now) {
-            self.rests_are_over();
-        }
+        self.pool.end_rests(now);
         self.serve_waiters(now);
         self.expire_waiters(now);
-        self.cloud_retries(now);
+        self.end_overdue_calls(now);
         self.plan_pool(now);
         self.release_steps(now);
         self.host_pass(now);
+        self.send_calls(now);
         self.read_metadata(now);
         self.write_checkpoint(now);
         self.say_ready();
@@ -251,8 +253,7 @@ impl Agent {
 
     fn recall_leases(&mut self, now: Time, leases: &[Lease]) {
         for lease in leases {
-            let on_eni = self.pool.enis().find(|eni| eni.positions().any(|slot| slot.contains(lease.address)));
-            let place = on_eni.map(|eni| vpc_ipam::Allocation {
+            let place = self.pool.locate(lease.address).map(|(eni, _)| vpc_ipam::Allocation {
                 address: lease.address,
                 device: eni.facts.device,
                 table: eni.facts.table(),

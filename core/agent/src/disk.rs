@@ -1,19 +1,19 @@
 //! The checkpoint: what has to be on disk, what of it changed, and who waits for it.
 //!
 //! ```text
-//!   an address given or taken --record(address)--+
-//!   anything else changed ------touch_disk()-----+--> generation --write_checkpoint--> Effect::WriteCheckpoint { update }
-//!                                                                                          Changed, or Whole
+//!   touch_disk() --> generation --write_checkpoint--> Effect::WriteCheckpoint { update: Changed, or Whole }
+//!                                      ^                                |
+//!                     the pool says what changed                        v
 //!   replies of that generation <--checkpoint_written-- Input::CheckpointWritten
 //! ```
 //!
 //! One write is under way at a time, and what changes meanwhile goes into the next one: many pods at once cost two writes. What an
-//! ADD or DEL changes is one address, so that is all it hands out; everything that is rarer hands out the whole.
+//! ADD or DEL changes is one address, so that is all it hands out; a change of an ENI, which is rare, hands out the whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{Held, PoolEni, SlotState};
+use vpc_ipam::{EniUse, Held, PoolEni, SlotState, Use};
 use vpc_model::{SandboxKey, Slot, Time};
 
 use crate::agent::Agent;
@@ -31,10 +31,8 @@ pub(crate) struct Disk {
     writing: Option<Generation>,
     /// Not to be tried before.
     pub(crate) paused_until: Option<Time>,
-    /// The next write says everything.
+    /// The next write says everything: it is the first, or the one before it failed.
     whole: bool,
-    /// Else it says what has become of these.
-    changed: BTreeSet<Ipv4Addr>,
     /// Answers that hold once their generation is on disk.
     pub(crate) replies: Vec<(Generation, Ticket, Outcome)>,
     /// Assignments that were never on disk, by sandbox: only these may be taken back when a write fails or a caller goes away.
@@ -49,7 +47,6 @@ impl Disk {
             writing: None,
             paused_until: None,
             whole: true,
-            changed: BTreeSet::new(),
             replies: Vec::new(),
             unrecorded: BTreeMap::new(),
         }
@@ -59,39 +56,19 @@ impl Disk {
     pub(crate) fn written(&self) -> Generation {
         self.written
     }
-
-    /// The generation that a change of now belongs to.
-    fn next(&mut self) -> Generation {
-        // A generation that is being written has left already; the change belongs to the next.
-        if self.writing == Some(self.current) || self.written == self.current {
-            self.current.0 += 1;
-        }
-        self.current
-    }
 }
 
 impl Agent {
     /// The books have changed: what follows is promised only when this is on disk.
     pub(crate) fn touch_disk(&mut self) -> Generation {
-        self.disk.whole = true;
-        self.disk.next()
+        // A generation that is being written has left already; the change belongs to the next.
+        if self.disk.writing == Some(self.disk.current) || self.disk.written == self.disk.current {
+            self.disk.current.0 += 1;
+        }
+        self.disk.current
     }
 
-    /// What is known of one address has changed, and nothing else: as [`Self::touch_disk`], for little.
-    pub(crate) fn record(&mut self, address: Ipv4Addr) -> Generation {
-        // A pod that comes to or leaves an unusual position also changes what is written of its ENI.
-        let unusual = |eni: &PoolEni| eni.slots.iter().any(|(s, state)| *state != SlotState::Held && s.contains(address));
-        self.disk.whole |= self.pool.enis().any(unusual);
-        self.disk.changed.insert(address);
-        self.disk.next()
-    }
-
-    /// Addresses have rested: the next write says so. It needs none of its own; a rest that is over is known by its date.
-    pub(crate) fn rests_are_over(&mut self) {
-        self.disk.whole = true;
-    }
-
-    /// Everything that must survive a restart, as of now.
+    /// Everything that must survive a restart, as of now; leases and rests in the order of their addresses.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let eni = |eni: &PoolEni| CheckpointEni {
@@ -99,13 +76,12 @@ impl Agent {
             attachment: eni.attachment.clone(),
             slots: self.recorded(eni),
         };
+        let rest = |(address, since, _)| Rest { address, released: self.calendar(since) };
+        let mut rests: Vec<Rest> = self.pool.cooling().map(rest).collect();
+        rests.sort_by_key(|rest| rest.address);
         Checkpoint {
             leases: self.pool.held().map(|held| self.lease(held)).collect(),
-            rests: self
-                .pool
-                .cooling()
-                .map(|(address, since, _)| Rest { address, released: self.calendar(since) })
-                .collect(),
+            rests,
             enis: self.pool.enis().map(eni).collect(),
         }
     }
@@ -115,9 +91,9 @@ impl Agent {
         if self.disk.writing.is_none() && self.disk.written < self.disk.current && !paused {
             self.disk.paused_until = None;
             self.disk.writing = Some(self.disk.current);
-            let changed = std::mem::take(&mut self.disk.changed);
-            let whole = std::mem::replace(&mut self.disk.whole, false);
-            let update = if whole { Update::Whole(self.checkpoint()) } else { self.change_of(&changed) };
+            let changes = self.pool.take_changes();
+            let whole = std::mem::replace(&mut self.disk.whole, false) || changes.enis;
+            let update = if whole { Update::Whole(self.checkpoint()) } else { self.change_of(&changes.addresses) };
             self.out.push(Effect::WriteCheckpoint { generation: self.disk.current, update });
         }
     }
@@ -144,20 +120,23 @@ impl Agent {
                 for (_, ticket, outcome) in held {
                     self.unpromise(now, ticket, outcome, &error);
                 }
+                self.disk.whole = true;
                 self.touch_disk();
             }
         }
     }
 
     fn change_of(&self, addresses: &BTreeSet<Ipv4Addr>) -> Update {
-        let held = self.pool.held().filter(|held| addresses.contains(&held.allocation.address));
-        let leases: Vec<Lease> = held.map(|held| self.lease(held)).collect();
-        let resting = self.pool.cooling().filter(|(address, ..)| addresses.contains(address));
-        let rests: Vec<Rest> =
-            resting.map(|(address, since, _)| Rest { address, released: self.calendar(since) }).collect();
-        let used: BTreeSet<Ipv4Addr> =
-            leases.iter().map(|lease| lease.address).chain(rests.iter().map(|rest| rest.address)).collect();
-        let free = addresses.difference(&used).copied().collect();
+        let (mut leases, mut rests, mut free) = (Vec::new(), Vec::new(), Vec::new());
+        for address in addresses {
+            match self.pool.use_of(*address) {
+                Some(Use::Held(held)) => leases.push(self.lease(held)),
+                Some(Use::Cooling { since, .. }) => {
+                    rests.push(Rest { address: *address, released: self.calendar(*since) });
+                }
+                None => free.push(*address),
+            }
+        }
         Update::Changed { leases, rests, free }
     }
 
@@ -176,8 +155,10 @@ impl Agent {
     /// being given back.
     fn recorded(&self, eni: &PoolEni) -> Vec<Slot> {
         let counts = |slot: Slot, state: SlotState| match state {
-            SlotState::Held => true,
-            SlotState::Unconfirmed | SlotState::Missing | SlotState::Leaving => self.pool.on_slot(slot).0 > 0,
+            SlotState::Held if eni.usage != EniUse::Leaving => true,
+            SlotState::Held | SlotState::Unconfirmed | SlotState::Missing | SlotState::Leaving => {
+                self.pool.on_slot(slot).0 > 0
+            }
         };
         eni.slots.iter().filter(|(slot, state)| counts(**slot, **state)).map(|(slot, _)| *slot).collect()
     }

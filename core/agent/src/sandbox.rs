@@ -70,7 +70,7 @@ impl Agent {
             Some(released) => {
                 let allocation = released.held.allocation;
                 self.podless.insert(allocation.address);
-                let generation = self.record(allocation.address);
+                let generation = self.touch_disk();
                 self.disk.replies.push((generation, ticket, Outcome::Deleted(DelReply::Released(allocation))));
             }
             None => self.reply(ticket, Outcome::Deleted(DelReply::UnknownPod)),
@@ -86,11 +86,12 @@ impl Agent {
         }
         let barred = self.host.removing().cloned().unwrap_or_default();
         while let Some(waiter) = self.waiters.pop_front() {
-            match self.pool.take(&waiter.request.key, &waiter.request.pod, now, &barred) {
+            match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, &barred) {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
                 Taken::Fresh(allocation) => {
                     self.podless.remove(&allocation.address);
-                    let generation = self.record(allocation.address);
+                    self.pod_has_address(&waiter.request.pod);
+                    let generation = self.touch_disk();
                     self.disk.unrecorded.insert(waiter.request.key.clone(), generation);
                     self.promise(waiter.ticket, &waiter.request.key, allocation);
                 }
@@ -140,7 +141,7 @@ impl Agent {
         let key = held.key.clone();
         self.disk.unrecorded.remove(&key)?;
         self.pool.release(&key, now, self.config.target.cool_down);
-        self.record(allocation.address);
+        self.touch_disk();
         Some(key)
     }
 
@@ -169,8 +170,8 @@ impl Agent {
         if let Some(error) = self.host.error() {
             return Refusal::Host { error: error.to_owned() };
         }
-        if let Some((failure, until)) = self.cloud.failure(now) {
-            return Refusal::Cloud { failure: failure.clone(), retry_in: until.since(now), waited };
+        if let Some(pause) = self.cloud.fetch.failure(now) {
+            return Refusal::Cloud { failure: pause.failure.clone(), retry_in: pause.until.since(now), waited };
         }
         let coming = self.cloud.coming() + stats.setting_up;
         if coming > 0 || !self.host.is_set() {
@@ -178,7 +179,7 @@ impl Agent {
         }
         Refusal::Full {
             enis: stats.enis,
-            max_enis: self.config.target.max_enis,
+            max_enis: self.target().max_enis,
             total: stats.total,
             held: stats.held,
             cooling: stats.cooling,

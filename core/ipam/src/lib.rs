@@ -7,13 +7,20 @@
 //!
 //! [`Pool`] keeps the books; [`plan`] decides what to fetch or give back. Neither asks for the time or touches anything.
 
+mod audit;
+mod count;
+mod eni;
+mod lease;
 mod plan;
 mod pool;
+mod stats;
 mod target;
 
+pub use audit::Violation;
+pub use count::Count;
+pub use eni::{EniFacts, EniRole, EniUse, PoolEni, Retired, SlotState};
+pub use lease::{Allocation, Held, Released, Taken, Use};
 pub use plan::{Action, Demand, Pending, Plan, plan};
-pub use pool::{
-    Allocation, EniFacts, EniRole, EniUse, Held, Pool, PoolEni, PoolError, Released, Retired, SlotState, Stats, Taken,
-    Use, Violation,
-};
+pub use pool::{Changes, Pool, PoolError, Position};
+pub use stats::Stats;
 pub use target::{Target, Unit, WarmTarget};

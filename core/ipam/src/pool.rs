@@ -1,188 +1,14 @@
 //! The books: which ENIs the node has, which addresses are on them, whose each address is.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use vpc_model::{
-    AttachmentId, CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, Slot, Subnet, SubnetId,
-    Time,
-};
+use vpc_model::{AttachmentId, EniId, Millis, PodRef, Prefix28, SandboxKey, Slot, Time};
 
-/// What does not change about an ENI while the node has it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct EniFacts {
-    /// Its id.
-    pub id: EniId,
-    /// Its hardware address: the only name EC2 and the kernel share.
-    pub mac: Mac,
-    /// Network card it sits on.
-    pub card: CardIndex,
-    /// Position on the card.
-    pub device: DeviceIndex,
-    /// Network of the subnet it lives in.
-    pub subnet: Subnet,
-    /// That subnet's id; `None` if only a checkpoint that does not say it knows the ENI.
-    pub subnet_id: Option<SubnetId>,
-    /// Its own address, never given to a pod.
-    pub primary: Ipv4Addr,
-}
-
-impl EniFacts {
-    /// Whether it is the instance's primary ENI, which can never be detached.
-    #[must_use]
-    pub fn is_primary(&self) -> bool {
-        self.card.0 == 0 && self.device.0 == 0
-    }
-
-    /// The route table its pods use.
-    #[must_use]
-    pub fn table(&self) -> RouteTable {
-        RouteTable::of_eni(self.card, self.device)
-    }
-}
-
-/// Whether pods may be put on an ENI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EniUse {
-    /// Its link is not configured yet: addresses on it exist but carry no packets.
-    SettingUp,
-    /// Pods may use it.
-    Ready,
-    /// Only the checkpoint knows it (metadata did not list it): its pods stay as they are, it gets no new ones.
-    Doubtful,
-    /// It is being given back: no new pods.
-    Leaving,
-}
-
-/// What an ENI is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EniRole {
-    /// New pods go here.
-    Pods,
-    /// Pods it has stay; it gets no new ones, counts for nothing, and is given back when it is empty (the primary one stays).
-    Retired(Retired),
-}
-
-/// Why an ENI gets no new pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Retired {
-    /// Custom networking is on and it is the primary one.
-    PrimaryOfCustomNetworking,
-    /// Custom networking is on, and it is in another subnet than the node's ENIConfig names.
-    OutsideEniConfig,
-    /// A tag on its subnet keeps pods out (`kubernetes.io/role/cni=0`, or other clusters' tags only).
-    SubnetExcluded,
-    /// Somebody keeps it for himself now (`no_manage`), or it turned out to be of a kind that carries no pods.
-    NotOurs,
-}
-
-/// What is known of a secondary position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SlotState {
-    /// EC2 put it there or confirmed it, or the checkpoint recorded it as held: its addresses may be given.
-    Held,
-    /// Only the metadata list it: nobody gets an address of it before EC2 has confirmed it.
-    Unconfirmed,
-    /// EC2 does not list it any more. Pods on it stay; nobody new gets an address of it.
-    Missing,
-    /// It is being given back: nobody new gets an address of it.
-    Leaving,
-}
-
-/// An ENI of the pool.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct PoolEni {
-    /// What it is.
-    pub facts: EniFacts,
-    /// How EC2 names its tie to the instance, where known.
-    pub attachment: Option<AttachmentId>,
-    /// When it came into the pool.
-    #[serde(skip)]
-    pub since: Time,
-    /// Whether pods may be put on it.
-    pub usage: EniUse,
-    /// What it is for.
-    pub role: EniRole,
-    /// It is never given back, however idle (an EFA, which can not be attached to a running instance again).
-    pub keep: bool,
-    /// Its secondary positions.
-    pub slots: BTreeMap<Slot, SlotState>,
-}
-
-impl PoolEni {
-    /// Whether new pods may be put on it now.
-    #[must_use]
-    pub fn takes_pods(&self) -> bool {
-        self.usage == EniUse::Ready && self.role == EniRole::Pods
-    }
-
-    /// Its secondary positions, whatever is known of them.
-    pub fn positions(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.slots.keys().copied()
-    }
-}
-
-/// Where an address was handed to: what DEL needs even if its ENI is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Allocation {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Position of its ENI.
-    pub device: DeviceIndex,
-    /// Route table of its ENI.
-    pub table: RouteTable,
-}
-
-/// An address that belongs to a sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Whose.
-    pub key: SandboxKey,
-    /// Its pod.
-    pub pod: PodRef,
-    /// Where it is.
-    pub allocation: Allocation,
-    /// Since when.
-    pub since: Time,
-}
-
-/// What is known of an address that was ever used. One that was not has no entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Belongs to a sandbox.
-    Held(Held),
-    /// Rests after its pod has gone; nobody gets it before `until`.
-    Cooling {
-        /// When it was released.
-        since: Time,
-        /// When it may be used again.
-        until: Time,
-    },
-}
-
-/// Outcome of [`Pool::take`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// The sandbox already had this address.
-    Already(Allocation),
-    /// A free address became the sandbox's.
-    Fresh(Allocation),
-    /// None is free now.
-    None,
-}
-
-/// Outcome of [`Pool::release`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Released {
-    /// What the sandbox had.
-    pub held: Held,
-    /// When the address may be used again.
-    pub until: Time,
-}
+use crate::count::{Book, Tally, bit};
+use crate::stats::number;
+use crate::{Allocation, Count, EniRole, EniUse, Held, PoolEni, Released, SlotState, Taken, Unit, Use, Violation};
 
 /// A change the books refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -231,65 +57,57 @@ pub enum PoolError {
     },
 }
 
-/// Counts over ENIs that are not leaving.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Stats {
-    /// ENIs in the pool, leaving ones too.
-    pub enis: u32,
-    /// Addresses pods could have.
-    pub total: u32,
-    /// Addresses pods have.
+/// One position of an ENI, with what is on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Which.
+    pub slot: Slot,
+    /// What is known of it.
+    pub state: SlotState,
+    /// Its addresses that belong to pods.
     pub held: u32,
-    /// Addresses that rest.
+    /// Its addresses that rest.
     pub cooling: u32,
-    /// Free addresses on ENIs that are ready.
-    pub ready: u32,
-    /// Free addresses on ENIs that are being set up.
-    pub setting_up: u32,
 }
 
-/// A broken invariant, found by [`Pool::audit`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// The two indexes disagree.
-    #[error("{key} is said to hold {address}, but the address says otherwise")]
-    Owner {
-        /// Sandbox.
-        key: SandboxKey,
-        /// Address.
-        address: Ipv4Addr,
-    },
-    /// A slot stands on two ENIs.
-    #[error("{slot} is on {first} and on {second}")]
-    SlotTwice {
-        /// Slot.
-        slot: Slot,
-        /// One ENI.
-        first: EniId,
-        /// The other.
-        second: EniId,
-    },
-    /// A primary address is given out.
-    #[error("{address} is the primary address of {eni} and in use by a pod")]
-    PrimaryGiven {
-        /// Address.
-        address: Ipv4Addr,
-        /// ENI.
-        eni: EniId,
-    },
+impl Position {
+    /// Whether no pod and no resting address is on it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held + self.cooling == 0
+    }
 }
 
-/// The pool of one node.
+/// The pool of one node. Taking, releasing and counting cost the logarithm of the addresses (and a look at each ENI).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pool {
     enis: BTreeMap<EniId, PoolEni>,
+    /// One for each ENI.
+    tallies: BTreeMap<EniId, Tally>,
+    /// One for each position of an ENI.
+    books: BTreeMap<Slot, Book>,
+    /// Addresses that belong to sandboxes or rest, on an ENI or not.
     uses: BTreeMap<Ipv4Addr, Use>,
     owners: BTreeMap<SandboxKey, Ipv4Addr>,
+    /// Resting addresses by the end of their rest.
+    rests: BTreeSet<(Time, Ipv4Addr)>,
+    changes: Changes,
 }
 
+/// What became different since it was last asked: what a record of the pool has to say anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// An ENI or a position came, went, or is used otherwise. So it also is when a pod comes to or leaves a position that is not
+    /// simply there: whether such a one is worth recording depends on its pods.
+    pub enis: bool,
+    /// Addresses that were given, taken back, or have rested.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// Reading.
 impl Pool {
     /// The ENIs by id.
-    pub fn enis(&self) -> impl Iterator<Item = &PoolEni> {
+    pub fn enis(&self) -> impl ExactSizeIterator<Item = &PoolEni> {
         self.enis.values()
     }
 
@@ -297,6 +115,32 @@ impl Pool {
     #[must_use]
     pub fn eni(&self, id: &EniId) -> Option<&PoolEni> {
         self.enis.get(id)
+    }
+
+    /// The ENI and the position an address is on.
+    #[must_use]
+    pub fn locate(&self, address: Ipv4Addr) -> Option<(&PoolEni, Slot)> {
+        slots_of(address).into_iter().find_map(|slot| Some((self.enis.get(&self.books.get(&slot)?.eni)?, slot)))
+    }
+
+    /// The positions of an ENI, lowest first (single addresses before prefixes).
+    pub fn positions(&self, id: &EniId) -> impl Iterator<Item = Position> {
+        let slots = self.enis.get(id).into_iter().flat_map(PoolEni::positions);
+        slots.filter_map(|slot| self.position(slot))
+    }
+
+    /// One position.
+    #[must_use]
+    pub fn position(&self, slot: Slot) -> Option<Position> {
+        let book = self.books.get(&slot)?;
+        let (held, cooling) = (book.held.count_ones(), book.cooling.count_ones());
+        Some(Position { slot, state: book.state, held, cooling })
+    }
+
+    /// The positions of one unit and state of an ENI, summed. Nothing for an ENI that is not there.
+    #[must_use]
+    pub fn count(&self, id: &EniId, unit: Unit, state: SlotState) -> Count {
+        self.tallies.get(id).map(|tally| tally.count(unit, state)).unwrap_or_default()
     }
 
     /// Every address that belongs to a sandbox.
@@ -309,10 +153,16 @@ impl Pool {
 
     /// Every resting address: (address, released at, rests until).
     pub fn cooling(&self) -> impl Iterator<Item = (Ipv4Addr, Time, Time)> {
-        self.uses.iter().filter_map(|(address, usage)| match usage {
+        self.rests.iter().filter_map(|(_, address)| match self.uses.get(address)? {
             Use::Held(_) => None,
             Use::Cooling { since, until } => Some((*address, *since, *until)),
         })
+    }
+
+    /// What becomes of an address; `None` if it was never used, or its rest is over.
+    #[must_use]
+    pub fn use_of(&self, address: Ipv4Addr) -> Option<&Use> {
+        self.uses.get(&address)
     }
 
     /// What a sandbox holds.
@@ -324,22 +174,61 @@ impl Pool {
         }
     }
 
-    /// Takes an ENI into the pool with what is on it.
+    /// How many addresses of a position belong to pods, and how many rest; also for a position that is on no ENI.
+    #[must_use]
+    pub fn on_slot(&self, slot: Slot) -> (u32, u32) {
+        if let Some(position) = self.position(slot) {
+            return (position.held, position.cooling);
+        }
+        let (held, cooling) = self.masks(slot);
+        (held.count_ones(), cooling.count_ones())
+    }
+
+    /// How many addresses of an ENI belong to pods, and how many rest.
+    #[must_use]
+    pub fn on(&self, id: &EniId) -> Option<(u32, u32)> {
+        let sum = self.tallies.get(id)?.sum();
+        Some((sum.held, sum.cooling))
+    }
+
+    /// When the next rest ends.
+    #[must_use]
+    pub fn next_rest_end(&self) -> Option<Time> {
+        self.rests.first().map(|(until, _)| *until)
+    }
+}
+
+/// ENIs and their positions.
+impl Pool {
+    /// What became different since this was last called.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Takes an ENI into the pool with what is on it (its own address is none of its positions, and is left out).
     ///
     /// # Errors
     /// It is there already, or one of its slots is on another ENI.
-    pub fn adopt(&mut self, eni: PoolEni) -> Result<(), PoolError> {
-        if self.enis.contains_key(&eni.facts.id) {
-            return Err(PoolError::DuplicateEni(eni.facts.id));
+    pub fn adopt(&mut self, mut eni: PoolEni) -> Result<(), PoolError> {
+        let id = eni.facts.id.clone();
+        if self.enis.contains_key(&id) {
+            return Err(PoolError::DuplicateEni(id));
         }
+        eni.slots.remove(&Slot::Address(eni.facts.primary));
         for slot in eni.slots.keys() {
-            self.refuse_taken(*slot, &eni.facts.id)?;
+            self.refuse_taken(*slot, &id)?;
         }
-        self.enis.insert(eni.facts.id.clone(), eni);
+        self.changes.enis = true;
+        self.tallies.insert(id.clone(), Tally::default());
+        for (slot, state) in &eni.slots {
+            self.enter(&id, *slot, *state);
+        }
+        self.enis.insert(id, eni);
         Ok(())
     }
 
-    /// Adds slots that EC2 put on an ENI. Slots that are there already are fine.
+    /// Adds slots that EC2 put on an ENI. Slots that are there already are confirmed, unless they are being given back: EC2 may
+    /// still list those.
     ///
     /// # Errors
     /// No such ENI, or a slot is on another ENI.
@@ -348,10 +237,17 @@ impl Pool {
         for slot in &slots {
             self.refuse_taken(*slot, id)?;
         }
-        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
-        let primary = eni.facts.primary;
-        let secondary = slots.into_iter().filter(|slot| *slot != Slot::Address(primary));
-        eni.slots.extend(secondary.map(|slot| (slot, SlotState::Held)));
+        let eni = self.enis.get(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
+        let primary = Slot::Address(eni.facts.primary);
+        for slot in slots.into_iter().filter(|slot| *slot != primary) {
+            match self.books.get(&slot).map(|book| book.state) {
+                None => self.enter(id, slot, SlotState::Held),
+                Some(SlotState::Leaving) => {}
+                Some(SlotState::Held | SlotState::Unconfirmed | SlotState::Missing) => {
+                    self.set_slot(id, slot, SlotState::Held)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -360,8 +256,7 @@ impl Pool {
     /// # Errors
     /// No such ENI.
     pub fn set_use(&mut self, id: &EniId, usage: EniUse) -> Result<(), PoolError> {
-        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
-        eni.usage = usage;
+        self.eni_mut(id)?.usage = usage;
         Ok(())
     }
 
@@ -370,7 +265,7 @@ impl Pool {
     /// # Errors
     /// No such ENI.
     pub fn set_role(&mut self, id: &EniId, role: EniRole, keep: bool) -> Result<(), PoolError> {
-        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
+        let eni = self.eni_mut(id)?;
         (eni.role, eni.keep) = (role, keep);
         Ok(())
     }
@@ -380,11 +275,24 @@ impl Pool {
     /// # Errors
     /// No such ENI.
     pub fn set_slot(&mut self, id: &EniId, slot: Slot, state: SlotState) -> Result<(), PoolError> {
-        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
-        if let Some(known) = eni.slots.get_mut(&slot) {
+        if let Some(known) = self.eni_mut(id)?.slots.get_mut(&slot) {
             *known = state;
+            self.revise(slot, |book| book.state = state);
         }
         Ok(())
+    }
+
+    /// Says the same of several positions of an ENI. Positions it does not have are left alone.
+    ///
+    /// # Errors
+    /// No such ENI.
+    pub fn set_slots(
+        &mut self,
+        id: &EniId,
+        slots: impl IntoIterator<Item = Slot>,
+        state: SlotState,
+    ) -> Result<(), PoolError> {
+        slots.into_iter().try_for_each(|slot| self.set_slot(id, slot, state))
     }
 
     /// Takes a position that no pod and no resting address is on out of the books.
@@ -392,22 +300,33 @@ impl Pool {
     /// # Errors
     /// No such ENI, or something is on it.
     pub fn forget_slot(&mut self, id: &EniId, slot: Slot) -> Result<(), PoolError> {
-        let (held, cooling) = self.on_slot(slot);
+        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
+        let Some(book) = self.books.get(&slot).filter(|book| book.eni == *id) else { return Ok(()) };
+        let (held, cooling) = (book.held.count_ones(), book.cooling.count_ones());
         if held + cooling > 0 {
             return Err(PoolError::InUse { eni: id.clone(), held, cooling });
         }
-        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
         eni.slots.remove(&slot);
+        self.strike(slot);
         Ok(())
     }
 
-    /// How many addresses of a position belong to pods, and how many rest.
-    #[must_use]
-    pub fn on_slot(&self, slot: Slot) -> (u32, u32) {
-        let count = |f: fn(&Use) -> bool| {
-            u32::try_from(self.uses_in(slot).filter(|(_, usage)| f(usage)).count()).unwrap_or(u32::MAX)
-        };
-        (count(|usage| matches!(usage, Use::Held(_))), count(|usage| matches!(usage, Use::Cooling { .. })))
+    /// Forgets every position that EC2 does not list any more and nothing is on any more; says which they were.
+    pub fn forget_missing(&mut self) -> Vec<(EniId, Slot)> {
+        let any =
+            |tally: &Tally| [Unit::Address, Unit::Prefix].iter().any(|u| tally.count(*u, SlotState::Missing).empty > 0);
+        let enis: Vec<EniId> = self.tallies.iter().filter(|(_, tally)| any(tally)).map(|(id, _)| id.clone()).collect();
+        let mut gone = Vec::new();
+        for id in enis {
+            let missing = |at: &Position| at.state == SlotState::Missing && at.is_empty();
+            let slots: Vec<Slot> = self.positions(&id).filter(missing).map(|at| at.slot).collect();
+            for slot in slots {
+                if self.forget_slot(&id, slot).is_ok() {
+                    gone.push((id.clone(), slot));
+                }
+            }
+        }
+        gone
     }
 
     /// Counts an ENI's age from now.
@@ -422,8 +341,7 @@ impl Pool {
     /// # Errors
     /// No such ENI.
     pub fn set_attachment(&mut self, id: &EniId, attachment: AttachmentId) -> Result<(), PoolError> {
-        let eni = self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
-        eni.attachment = Some(attachment);
+        self.eni_mut(id)?.attachment = Some(attachment);
         Ok(())
     }
 
@@ -436,30 +354,40 @@ impl Pool {
         if held + cooling > 0 {
             return Err(PoolError::InUse { eni: id.clone(), held, cooling });
         }
-        self.enis.remove(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))
+        let eni = self.enis.remove(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))?;
+        for slot in eni.slots.keys() {
+            self.books.remove(slot);
+        }
+        self.tallies.remove(id);
+        self.changes.enis = true;
+        Ok(eni)
     }
+}
 
-    /// How many addresses of an ENI belong to pods, and how many rest.
-    #[must_use]
-    pub fn on(&self, id: &EniId) -> Option<(u32, u32)> {
-        let eni = self.enis.get(id)?;
-        let count = |f: fn(&Use) -> bool| {
-            let uses = eni.slots.keys().flat_map(|slot| self.uses_in(*slot));
-            u32::try_from(uses.filter(|(_, usage)| f(usage)).count()).unwrap_or(u32::MAX)
-        };
-        Some((count(|usage| matches!(usage, Use::Held(_))), count(|usage| matches!(usage, Use::Cooling { .. }))))
-    }
-
-    /// Gives a sandbox an address: its own if it has one, else a free one of the fullest ready ENI (ties: lowest position), so
-    /// that other ENIs empty and can be given back; on it the lowest free address. None of `barred` is given.
-    pub fn take(&mut self, key: &SandboxKey, pod: &PodRef, now: Time, barred: &BTreeSet<Ipv4Addr>) -> Taken {
+/// Addresses.
+impl Pool {
+    /// Gives a sandbox an address: its own if it has one, else a free one of a position of `unit`, and of the other unit only if
+    /// there is nothing else. None of `barred` is given.
+    ///
+    /// Pods are packed, so that other prefixes and ENIs empty and can be given back: the prefix with most pods, of equal ones that
+    /// on the ENI with most pods, then that in the lowest place; on it the lowest free address.
+    pub fn take(
+        &mut self,
+        key: &SandboxKey,
+        pod: &PodRef,
+        now: Time,
+        unit: Unit,
+        barred: &BTreeSet<Ipv4Addr>,
+    ) -> Taken {
         if let Some(held) = self.of(key) {
             return Taken::Already(held.allocation);
         }
-        let Some(allocation) = self.pick(barred) else { return Taken::None };
+        let Some(allocation) = self.pick(unit, barred).or_else(|| self.pick(unit.other(), barred)) else {
+            return Taken::None;
+        };
         let held = Held { key: key.clone(), pod: pod.clone(), allocation, since: now };
-        self.uses.insert(allocation.address, Use::Held(held));
         self.owners.insert(key.clone(), allocation.address);
+        self.note(allocation.address, Some(Use::Held(held)));
         Taken::Fresh(allocation)
     }
 
@@ -480,20 +408,22 @@ impl Pool {
             return Err(PoolError::TwoAddresses { key: Box::new(held.key), address: *address });
         }
         self.owners.insert(held.key.clone(), held.allocation.address);
-        self.uses.insert(held.allocation.address, Use::Held(held));
+        self.note(held.allocation.address, Some(Use::Held(held)));
         Ok(())
     }
 
     /// Puts a rest back (from the checkpoint). An address that a pod holds stays held.
     pub fn restore_cooling(&mut self, address: Ipv4Addr, since: Time, until: Time) {
-        self.uses.entry(address).or_insert(Use::Cooling { since, until });
+        if !self.uses.contains_key(&address) {
+            self.note(address, Some(Use::Cooling { since, until }));
+        }
     }
 
     /// Takes a sandbox's address back; it rests for `rest` before anyone gets it again.
     pub fn release(&mut self, key: &SandboxKey, now: Time, rest: Millis) -> Option<Released> {
         let address = self.owners.remove(key)?;
         let until = now + rest;
-        match self.uses.insert(address, Use::Cooling { since: now, until }) {
+        match self.note(address, Some(Use::Cooling { since: now, until })) {
             Some(Use::Held(held)) => Some(Released { held, until }),
             Some(Use::Cooling { .. }) | None => None,
         }
@@ -501,96 +431,163 @@ impl Pool {
 
     /// Ends the rest of addresses whose time has come; says whether any ended.
     pub fn end_rests(&mut self, now: Time) -> bool {
-        let before = self.uses.len();
-        self.uses.retain(|_, usage| !matches!(usage, Use::Cooling { until, .. } if *until <= now));
-        self.uses.len() != before
+        let mut ended = false;
+        while let Some((_, address)) = self.rests.first().copied().filter(|(until, _)| *until <= now) {
+            self.note(address, None);
+            ended = true;
+        }
+        ended
     }
 
-    /// When the next rest ends.
-    #[must_use]
-    pub fn next_rest_end(&self) -> Option<Time> {
-        self.cooling().map(|(_, _, until)| until).min()
+    fn pick(&self, unit: Unit, barred: &BTreeSet<Ipv4Addr>) -> Option<Allocation> {
+        let ready = self.tallies().filter(|(eni, _)| eni.takes_pods());
+        let first_choices = ready.filter_map(|(eni, tally)| {
+            let free = |slot: Slot| self.books.get(&slot)?.lowest_free(slot, barred);
+            let (fullness, address) =
+                tally.open(unit).find_map(|(held, cooling, slot)| Some(((*held, *cooling), free(*slot)?)))?;
+            Some(((fullness, Reverse(tally.sum().held), eni.facts.card, eni.facts.device), eni, address))
+        });
+        let (_, eni, address) = first_choices.min_by_key(|(rank, ..)| *rank)?;
+        Some(Allocation { address, device: eni.facts.device, table: eni.facts.table() })
+    }
+}
+
+/// The indexes.
+impl Pool {
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = (&PoolEni, &Tally)> {
+        // Both maps have the same keys.
+        self.enis.values().zip(self.tallies.values())
     }
 
-    /// The counts.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let mut stats = Stats { enis: u32::try_from(self.enis.len()).unwrap_or(u32::MAX), ..Stats::default() };
-        for eni in self.enis.values().filter(|eni| eni.usage != EniUse::Leaving && eni.role == EniRole::Pods) {
-            let total: u32 = eni.slots.keys().map(|slot| slot.size()).sum();
-            let (held, cooling) = self.on(&eni.facts.id).unwrap_or_default();
-            let free = total - held - cooling;
-            stats.total += total;
-            stats.held += held;
-            stats.cooling += cooling;
-            match eni.usage {
-                EniUse::Ready => stats.ready += free,
-                EniUse::SettingUp => stats.setting_up += free,
-                EniUse::Doubtful | EniUse::Leaving => {}
-            }
-        }
-        stats
+    pub(crate) fn pods(&self) -> u32 {
+        number(self.owners.len())
     }
 
-    /// Checks the whole of the books.
-    #[must_use]
-    pub fn audit(&self) -> Vec<Violation> {
-        let mut found = Vec::new();
-        for (key, address) in &self.owners {
-            if !matches!(self.uses.get(address), Some(Use::Held(held)) if held.key == *key && held.allocation.address == *address)
-            {
-                found.push(Violation::Owner { key: key.clone(), address: *address });
-            }
-        }
-        for held in self.held() {
-            if self.owners.get(&held.key) != Some(&held.allocation.address) {
-                found.push(Violation::Owner { key: held.key.clone(), address: held.allocation.address });
-            }
-        }
-        let mut seen: BTreeMap<Slot, &EniId> = BTreeMap::new();
-        for eni in self.enis.values() {
-            if let Some(Use::Held(_)) = self.uses.get(&eni.facts.primary) {
-                found.push(Violation::PrimaryGiven { address: eni.facts.primary, eni: eni.facts.id.clone() });
-            }
-            for slot in eni.slots.keys() {
-                if let Some(first) = seen.insert(*slot, &eni.facts.id) {
-                    found.push(Violation::SlotTwice {
-                        slot: *slot,
-                        first: first.clone(),
-                        second: eni.facts.id.clone(),
-                    });
-                }
-            }
-        }
-        found
+    pub(crate) fn rests(&self) -> u32 {
+        number(self.rests.len())
+    }
+
+    fn eni_mut(&mut self, id: &EniId) -> Result<&mut PoolEni, PoolError> {
+        self.changes.enis = true;
+        self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))
     }
 
     fn refuse_taken(&self, slot: Slot, by: &EniId) -> Result<(), PoolError> {
-        match self.enis.values().find(|eni| eni.facts.id != *by && eni.slots.contains_key(&slot)) {
-            Some(other) => Err(PoolError::SlotTaken { slot, eni: other.facts.id.clone() }),
-            None => Ok(()),
+        match self.books.get(&slot) {
+            Some(book) if book.eni != *by => Err(PoolError::SlotTaken { slot, eni: book.eni.clone() }),
+            Some(_) | None => Ok(()),
         }
     }
 
-    fn uses_in(&self, slot: Slot) -> impl Iterator<Item = (&Ipv4Addr, &Use)> {
-        let first = slot.net().network();
-        let last = slot.net().broadcast();
-        self.uses.range(first..=last)
+    /// Writes down what becomes of an address, in every index; `None` = nothing any more. Answers what it was.
+    fn note(&mut self, address: Ipv4Addr, becomes: Option<Use>) -> Option<Use> {
+        let held = matches!(becomes, Some(Use::Held(_)));
+        let until = match &becomes {
+            Some(Use::Cooling { until, .. }) => Some(*until),
+            Some(Use::Held(_)) | None => None,
+        };
+        let was = match becomes {
+            Some(becomes) => self.uses.insert(address, becomes),
+            None => self.uses.remove(&address),
+        };
+        if let Some(Use::Cooling { until, .. }) = &was {
+            self.rests.remove(&(*until, address));
+        }
+        if let Some(until) = until {
+            self.rests.insert((until, address));
+        }
+        self.changes.addresses.insert(address);
+        let usual = |(eni, slot): (&PoolEni, Slot)| {
+            eni.usage != EniUse::Leaving && eni.slots.get(&slot) == Some(&SlotState::Held)
+        };
+        self.changes.enis |= !self.locate(address).is_none_or(usual);
+        for slot in slots_of(address) {
+            let bit = bit(slot, address);
+            self.revise(slot, |book| {
+                book.held = if held { book.held | bit } else { book.held & !bit };
+                book.cooling = if until.is_some() { book.cooling | bit } else { book.cooling & !bit };
+            });
+        }
+        was
     }
 
-    fn pick(&self, barred: &BTreeSet<Ipv4Addr>) -> Option<Allocation> {
-        let free_on = |eni: &PoolEni| {
-            let held = eni.slots.iter().filter(|(_, state)| **state == SlotState::Held);
-            let mut addresses = held.flat_map(|(slot, _)| slot.addresses());
-            addresses.find(|address| !self.uses.contains_key(address) && !barred.contains(address))
-        };
-        let ready = self.enis.values().filter(|eni| eni.takes_pods());
-        let mut by_fullness: Vec<(u32, &PoolEni)> =
-            ready.map(|eni| (self.on(&eni.facts.id).unwrap_or_default().0, eni)).collect();
-        by_fullness.sort_by_key(|(held, eni)| (std::cmp::Reverse(*held), eni.facts.card, eni.facts.device));
-        by_fullness.into_iter().find_map(|(_, eni)| {
-            let address = free_on(eni)?;
-            Some(Allocation { address, device: eni.facts.device, table: eni.facts.table() })
+    fn enter(&mut self, id: &EniId, slot: Slot, state: SlotState) {
+        self.changes.enis = true;
+        let (held, cooling) = self.masks(slot);
+        let book = Book { eni: id.clone(), state, held, cooling };
+        if let Some(tally) = self.tallies.get_mut(id) {
+            tally.add(slot, &book);
+        }
+        if let Some(eni) = self.enis.get_mut(id) {
+            eni.slots.insert(slot, state);
+        }
+        self.books.insert(slot, book);
+    }
+
+    fn strike(&mut self, slot: Slot) {
+        self.changes.enis = true;
+        if let Some(book) = self.books.remove(&slot)
+            && let Some(tally) = self.tallies.get_mut(&book.eni)
+        {
+            tally.remove(slot, &book);
+        }
+    }
+
+    fn revise(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
+        if let Some(book) = self.books.get_mut(&slot)
+            && let Some(tally) = self.tallies.get_mut(&book.eni)
+        {
+            tally.remove(slot, book);
+            change(book);
+            tally.add(slot, book);
+        }
+    }
+
+    /// Which addresses of a position belong to pods, and which rest, from the addresses themselves.
+    fn masks(&self, slot: Slot) -> (u16, u16) {
+        let net = slot.net();
+        self.uses.range(net.network()..=net.broadcast()).fold((0, 0), |(held, cooling), (address, usage)| match usage {
+            Use::Held(_) => (held | bit(slot, *address), cooling),
+            Use::Cooling { .. } => (held, cooling | bit(slot, *address)),
         })
     }
+}
+
+/// What [`Pool::audit`] asks of the indexes.
+impl Pool {
+    pub(crate) fn wrong_owners(&self) -> impl Iterator<Item = Violation> {
+        let unowned = self.owners.iter().filter(|(key, address)| {
+            !matches!(self.uses.get(address), Some(Use::Held(held)) if held.key == **key && held.allocation.address == **address)
+        });
+        let unowned = unowned.map(|(key, address)| Violation::Owner { key: key.clone(), address: *address });
+        let unheld = self.held().filter(|held| self.owners.get(&held.key) != Some(&held.allocation.address));
+        unowned.chain(unheld.map(|held| Violation::Owner { key: held.key.clone(), address: held.allocation.address }))
+    }
+
+    pub(crate) fn counts_right(&self, eni: &PoolEni) -> bool {
+        let mut recount = Tally::default();
+        let books = eni.slots.iter().map(|(slot, state)| {
+            let (held, cooling) = self.masks(*slot);
+            (*slot, Book { eni: eni.facts.id.clone(), state: *state, held, cooling })
+        });
+        let same = books.fold(true, |same, (slot, book)| {
+            recount.add(slot, &book);
+            same && self.books.get(&slot) == Some(&book)
+        });
+        let mine = self.books.values().filter(|book| book.eni == eni.facts.id).count();
+        same && mine == eni.slots.len() && self.tallies.get(&eni.facts.id) == Some(&recount)
+    }
+
+    pub(crate) fn rests_right(&self) -> bool {
+        let resting = self.uses.iter().filter_map(|(address, usage)| match usage {
+            Use::Held(_) => None,
+            Use::Cooling { until, .. } => Some((*until, *address)),
+        });
+        resting.collect::<BTreeSet<_>>() == self.rests
+    }
+}
+
+/// The positions an address can be on: itself, and the prefix it lies in.
+fn slots_of(address: Ipv4Addr) -> [Slot; 2] {
+    [Slot::Address(address), Slot::Prefix(Prefix28::containing(address))]
 }

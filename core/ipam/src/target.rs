@@ -22,6 +22,15 @@ impl Unit {
         }
     }
 
+    /// The one that this is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Address => Self::Prefix,
+            Self::Prefix => Self::Address,
+        }
+    }
+
     /// The unit a slot is of.
     #[must_use]
     pub fn of(slot: Slot) -> Self {

@@ -79,7 +79,7 @@ fn pool(enis: &[(u32, u32)]) -> Pool {
         pool.adopt(eni(device, *count, Time(0))).unwrap();
         for pod in 0..*pods {
             let key = key(&format!("{device}-{pod}"));
-            assert!(matches!(own.take(&key, &PodRef::default(), Time(0), &NONE), Taken::Fresh(_)));
+            assert!(matches!(own.take(&key, &PodRef::default(), Time(0), Unit::Address, &NONE), Taken::Fresh(_)));
             pool.restore(own.of(&key).unwrap().clone()).unwrap();
         }
     }
@@ -187,7 +187,9 @@ fn pods_that_wait_are_served_beyond_max_pods() {
 #[test]
 fn pods_go_where_most_pods_are() {
     let mut pool = pool(&[(9, 2), (9, 5), (9, 0)]);
-    let Taken::Fresh(allocation) = pool.take(&key("x"), &PodRef::default(), NOW, &NONE) else { panic!("none free") };
+    let Taken::Fresh(allocation) = pool.take(&key("x"), &PodRef::default(), NOW, Unit::Address, &NONE) else {
+        panic!("none free")
+    };
     assert_eq!(allocation.device, DeviceIndex(1));
 }
 
@@ -197,9 +199,9 @@ fn an_address_rests_before_anyone_gets_it_again() {
     let rest = Millis::seconds(30);
     pool.release(&key("0-0"), NOW, rest).unwrap();
     pool.end_rests(NOW + Millis(29_999));
-    assert_eq!(pool.take(&key("x"), &PodRef::default(), NOW, &NONE), Taken::None);
+    assert_eq!(pool.take(&key("x"), &PodRef::default(), NOW, Unit::Address, &NONE), Taken::None);
     pool.end_rests(NOW + rest);
-    assert!(matches!(pool.take(&key("x"), &PodRef::default(), NOW, &NONE), Taken::Fresh(_)));
+    assert!(matches!(pool.take(&key("x"), &PodRef::default(), NOW, Unit::Address, &NONE), Taken::Fresh(_)));
 }
 
 #[derive(Clone, Debug)]
@@ -232,7 +234,7 @@ proptest! {
         let mut now = NOW;
         for step in steps {
             match step {
-                Step::Take(n) => match pool.take(&key(&n.to_string()), &PodRef::default(), now, &NONE) {
+                Step::Take(n) => match pool.take(&key(&n.to_string()), &PodRef::default(), now, Unit::Address, &NONE) {
                     Taken::Already(a) => prop_assert_eq!(owners.get(&n), Some(&a.address)),
                     Taken::Fresh(a) => {
                         prop_assert!(!owners.values().any(|other| *other == a.address), "second owner");

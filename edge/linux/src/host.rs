@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState, Link, LinkKind, Neighbour, Route, RpFilter, Rule};
 use vpc_model::{LinkName, Mac, RouteTable};
 
+use crate::conntrack::{self, Conntrack};
 use crate::filter;
 use crate::hostop::{self, OpError};
 use crate::netlink::NetlinkError;
@@ -29,6 +31,7 @@ const LOCAL: RouteTable = RouteTable(libc::RT_TABLE_LOCAL as u32);
 pub struct LinuxHost {
     rtnl: Rtnl,
     nft: Option<Nft>,
+    conntrack: Option<Conntrack>,
     netns: Option<Netns>,
     sysctls: Vec<String>,
 }
@@ -83,7 +86,7 @@ impl LinuxHost {
     }
 
     fn with(rtnl: Rtnl, netns: Option<Netns>) -> Self {
-        Self { rtnl, nft: None, netns, sysctls: WATCHED_SYSCTLS.map(str::to_owned).to_vec() }
+        Self { rtnl, nft: None, conntrack: None, netns, sysctls: WATCHED_SYSCTLS.map(str::to_owned).to_vec() }
     }
 
     /// Other switches than [`WATCHED_SYSCTLS`] to be read by [`LinuxHost::observe`], as paths below `/proc/sys`.
@@ -167,6 +170,17 @@ impl LinuxHost {
             })
             .collect();
         if failures.is_empty() { Ok(()) } else { Err(ApplyError { failures, of: ops.len() }) }
+    }
+}
+
+impl LinuxHost {
+    /// Has the kernel forget every tracked IPv4 connection from or to these addresses, whichever way it was opened and whatever it
+    /// was translated to, in every zone; says how many there were. All others stay. A kernel that tracks no connections has none.
+    ///
+    /// # Errors
+    /// The list or the entry the kernel refused; entries before it are forgotten.
+    pub fn forget_flows(&mut self, addresses: &[Ipv4Addr]) -> Result<usize, NetlinkError> {
+        conntrack::forget(&mut self.conntrack, self.netns.as_ref(), addresses)
     }
 }
 

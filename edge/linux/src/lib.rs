@@ -10,6 +10,7 @@
 //!
 //! One file for each kind of kernel object: how to ask for it, how to read the answer, which errors mean "already so".
 
+mod conntrack;
 mod filter;
 mod host;
 mod hostop;

@@ -1,7 +1,7 @@
 //! A node on paper: the real agent, a cloud made of maps, a host made of maps, a disk that is a variable, and made-up time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use vpc_agent::{
@@ -11,8 +11,8 @@ use vpc_agent::{
 use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
 use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{
-    AttachmentId, CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, Time,
-    VethPrefix, WallTime, host_veth,
+    AttachmentId, CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, SecurityGroupId, Slot,
+    Subnet, Time, VethPrefix, WallTime, host_veth,
 };
 
 pub const T0: Time = Time(1_700_000_000_000);
@@ -51,6 +51,12 @@ pub struct World {
     pub link_takes: Millis,
     pub write_takes: Millis,
     pub restarts: u32,
+    /// Security groups of the primary ENI, as the metadata show them.
+    pub groups: Vec<SecurityGroupId>,
+    /// What the metadata do not show.
+    pub unshown: BTreeSet<Slot>,
+    /// What the metadata show on the primary ENI although it is not there.
+    pub ghosts: BTreeSet<Slot>,
     /// Links that will appear on the host.
     links_due: Vec<(Time, Mac, DeviceIndex)>,
     queue: Vec<(Time, u64, Input)>,
@@ -146,6 +152,9 @@ impl World {
             link_takes: Millis(900),
             write_takes: Millis(1),
             restarts: 0,
+            groups: vec![],
+            unshown: BTreeSet::new(),
+            ghosts: BTreeSet::new(),
             links_due: vec![],
             queue: vec![],
             seq: 0,
@@ -168,7 +177,8 @@ impl World {
         self.now = self.now + after;
         self.restarts += 1;
         self.queue.clear();
-        let facts = facts(self.enis.values(), self.now);
+        let mut facts = facts(self.enis.values(), self.now);
+        facts.metadata = self.metadata();
         let disk = self.disk.clone().unwrap_or_default();
         self.config.nonce += 1;
         let config = self.config.clone();
@@ -303,6 +313,28 @@ impl World {
         self.now = end;
     }
 
+    /// The link of an ENI that the test has attached appears.
+    pub fn plug(&mut self, device: u8) {
+        let mac = self
+            .enis
+            .values()
+            .map(|eni| &eni.truth)
+            .find(|truth| truth.attachment.as_ref().is_some_and(|(_, _, position)| position.0 == device));
+        let mac = mac.unwrap().mac;
+        self.host.attach(&format!("eth{device}").parse().unwrap(), mac, 1500).unwrap();
+    }
+
+    /// The metadata as they are now.
+    pub fn metadata(&self) -> Metadata {
+        let mut metadata = facts(self.enis.values(), self.now).metadata;
+        metadata.groups.clone_from(&self.groups);
+        for eni in &mut metadata.enis {
+            eni.slots.retain(|slot| !self.unshown.contains(slot));
+        }
+        metadata.enis[0].slots.extend(&self.ghosts);
+        metadata
+    }
+
     fn later(&mut self, span: Millis, input: Input) {
         self.seq += 1;
         self.queue.push((self.now + span, self.seq, input));
@@ -326,7 +358,7 @@ impl World {
                     self.later(self.call_takes, Input::CloudDone { op, result });
                 }
                 Effect::ReadMetadata { op } => {
-                    let metadata = facts(self.enis.values(), self.now).metadata;
+                    let metadata = self.metadata();
                     self.later(Millis(10), Input::MetadataRead { op, result: Ok(metadata) });
                 }
                 Effect::FlushFlows { op, .. } => self.later(Millis(1), Input::FlowsFlushed { op, result: Ok(()) }),
@@ -342,7 +374,9 @@ impl World {
                     let result = if self.disk_broken {
                         Err("no space left on device".to_owned())
                     } else {
-                        self.disk.get_or_insert_default().update(update);
+                        let disk = self.disk.get_or_insert_default();
+                        disk.update(update);
+                        assert_eq!(*disk, self.agent.checkpoint(), "what was written step by step is not the whole");
                         Ok(())
                     };
                     self.later(self.write_takes, Input::CheckpointWritten { generation, result });
@@ -429,12 +463,19 @@ impl World {
                 let here = self.enis.values().filter(|eni| eni.truth.attachment.is_some());
                 Ok(CloudAnswer::Node(here.map(|eni| eni.truth.clone()).collect()))
             }
-            CloudCall::Unassign { .. }
-            | CloudCall::SetGroups { .. }
-            | CloudCall::Tag { .. }
-            | CloudCall::Subnets { .. }
-            | CloudCall::FindLeaked
-            | CloudCall::Limits => panic!("{call} is not for this cloud"),
+            CloudCall::SetGroups { eni, groups } => {
+                self.enis.get_mut(eni).ok_or_else(missing)?.truth.groups.clone_from(groups);
+                Ok(CloudAnswer::Done)
+            }
+            CloudCall::Tag { enis, tags } => {
+                for eni in enis {
+                    self.enis.get_mut(eni).ok_or_else(missing)?.truth.tags.extend(tags.clone());
+                }
+                Ok(CloudAnswer::Done)
+            }
+            CloudCall::Unassign { .. } | CloudCall::Subnets { .. } | CloudCall::FindLeaked | CloudCall::Limits => {
+                panic!("{call} is not for this cloud")
+            }
             CloudCall::Detach { eni, .. } => {
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
                 eni.truth.attachment = None;

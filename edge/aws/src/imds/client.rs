@@ -366,6 +366,6 @@ pub(super) fn failed(path: &str, failure: ImdsFailure) -> ImdsError {
     ImdsError { path: format!("/latest/meta-data/{path}"), failure }
 }
 
-fn parse<T: Scalar>(path: &str, text: &str) -> Result<T, ImdsError> {
+pub(super) fn parse<T: Scalar>(path: &str, text: &str) -> Result<T, ImdsError> {
     T::parse(text).ok_or_else(|| failed(path, ImdsFailure::BadValue { text: text.to_owned(), expected: T::EXPECTED }))
 }

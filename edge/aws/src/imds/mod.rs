@@ -9,8 +9,10 @@
 
 mod client;
 mod node;
+mod reading;
 mod walk;
 
 pub use client::{Client, ImdsError, ImdsFailure, Observer, ReadRecord};
 pub use node::{IdentityDocument, NodeMetadata};
+pub use reading::{Known, Reading};
 pub use walk::{EniMetadata, SickEni, Walk};

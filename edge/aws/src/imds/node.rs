@@ -6,6 +6,10 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use vpc_model::{InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
 
 use super::client::{Client, ImdsError, ImdsFailure};
+use super::reading::{Known, Reading};
+
+/// Where the region is.
+pub(super) const REGION: &str = "placement/region";
 
 /// The parts of the identity document that matter here.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -54,40 +58,20 @@ impl Client {
     /// # Errors
     /// The first value that could not be read.
     pub async fn node(&self) -> Result<NodeMetadata, ImdsError> {
-        let own = async {
-            tokio::try_join!(
-                self.region(),
-                self.availability_zone(),
-                self.instance_id(),
-                self.instance_type(),
-                self.local_ipv4(),
-            )
-        };
-        let network = async {
-            let mac = self.mac().await?;
-            let (subnet, vpc, groups, cidrs) = tokio::try_join!(
-                self.subnet_id(mac),
-                self.vpc_id(mac),
-                self.security_groups(mac),
-                self.vpc_ipv4_cidrs(mac),
-            )?;
-            Ok((mac, subnet, vpc, groups, cidrs))
-        };
-        let ((region, availability_zone, instance_id, instance_type, local_ipv4), network) =
-            tokio::try_join!(own, network)?;
-        let (mac, subnet_id, vpc_id, security_groups, vpc_ipv4_cidrs) = network;
-        Ok(NodeMetadata {
-            region,
-            availability_zone,
-            instance_id,
-            instance_type,
-            local_ipv4,
-            mac,
-            subnet_id,
-            vpc_id,
-            security_groups,
-            vpc_ipv4_cidrs,
-        })
+        let mut reading = Reading::default();
+        loop {
+            match reading.node() {
+                Known::Whole(Err(error)) if error.path.ends_with(REGION) => {
+                    let region = self.identity_document().await?.region;
+                    if region.is_empty() {
+                        return Err(error);
+                    }
+                    reading.put(REGION.to_owned(), Ok(Some(region)));
+                }
+                Known::Whole(node) => return node,
+                Known::Lacks(paths) => self.read(&mut reading, paths).await,
+            }
+        }
     }
 
     /// The region: `placement/region`, else from the identity document.
@@ -95,7 +79,7 @@ impl Client {
     /// # Errors
     /// Neither could be read.
     pub async fn region(&self) -> Result<String, ImdsError> {
-        match self.optional::<String>("placement/region").await {
+        match self.optional::<String>(REGION).await {
             Ok(Some(region)) if !region.is_empty() => Ok(region),
             _ => self.identity_document().await.map(|document| document.region),
         }

@@ -3,7 +3,7 @@
 //! One ENI that cannot be read (just attached, just gone, half there) is handed out beside the others and hides none of
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, Prefix28, Subnet, SubnetId};
 
 use super::client::{Client, ImdsError, ImdsFailure};
-use super::node::eni_path;
+use super::reading::{Known, Reading};
 
 /// The instance's ENIs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,100 +71,38 @@ impl Client {
     /// The list of ENIs, or which is the primary one, could not be read. What is wrong with one ENI is in
     /// [`Walk::sick`].
     pub async fn walk(&self) -> Result<Walk, ImdsError> {
-        let (primary, macs) = tokio::try_join!(self.mac(), self.macs())?;
-        let mut reading = JoinSet::new();
-        let mut tasks = BTreeMap::new();
-        for mac in macs {
-            let client = self.clone();
-            let task = reading.spawn(async move { client.eni(mac, mac == primary).await });
-            tasks.insert(task.id(), mac);
-        }
-        let mut walk = Walk { primary, enis: Vec::new(), sick: Vec::new() };
-        while let Some(read) = reading.join_next().await {
-            match read {
-                Ok(Ok(eni)) => walk.enis.push(eni),
-                Ok(Err(sick)) => walk.sick.push(sick),
-                Err(broken) => walk.sick.extend(tasks.get(&broken.id()).map(|mac| interrupted(*mac, &broken))),
+        let mut reading = Reading::default();
+        loop {
+            match reading.walk() {
+                Known::Whole(walk) => return walk,
+                Known::Lacks(paths) => self.read(&mut reading, paths).await,
             }
         }
-        walk.enis.sort_by_key(|eni| (eni.card, eni.device_index, eni.mac));
-        walk.sick.sort_by_key(|sick| sick.mac);
-        Ok(walk)
     }
 
-    /// Reads one ENI.
-    ///
-    /// # Errors
-    /// The first value that could not be read.
-    pub async fn eni(&self, mac: Mac, primary: bool) -> Result<EniMetadata, SickEni> {
-        let eni_id: EniId = match self.value(&eni_path(mac, "interface-id")).await {
-            Ok(id) => id,
-            Err(error) => return Err(SickEni { mac, eni_id: None, error }),
-        };
-        let rest = self.eni_rest(mac, primary, eni_id.clone()).await;
-        rest.map_err(|error| SickEni { mac, eni_id: Some(eni_id), error })
-    }
-
-    async fn eni_rest(&self, mac: Mac, primary: bool, eni_id: EniId) -> Result<EniMetadata, ImdsError> {
-        let listed = self.get(&eni_path(mac, "")).await?;
-        let listed = listed.ok_or_else(|| super::client::failed(&eni_path(mac, ""), ImdsFailure::NotFound))?;
-        let fields = Fields { client: self, mac, listed };
-        let device_path = fields.path("device-number");
-        let (subnet_id, device_index, card, ipv4, ipv4_prefixes, ipv6, ipv6_prefixes, subnet, subnet_ipv6) = tokio::try_join!(
-            self.subnet_id(mac),
-            self.value::<DeviceIndex>(&device_path),
-            fields.optional::<CardIndex>("network-card"),
-            fields.list::<Ipv4Addr>("local-ipv4s"),
-            fields.list::<Prefix28>("ipv4-prefix"),
-            fields.list::<Ipv6Addr>("ipv6s"),
-            fields.list::<Ipv6Net>("ipv6-prefix"),
-            fields.optional::<Subnet>("subnet-ipv4-cidr-block"),
-            fields.list::<Ipv6Net>("subnet-ipv6-cidr-blocks"),
-        )?;
-        Ok(EniMetadata {
-            mac,
-            primary,
-            eni_id,
-            subnet_id,
-            device_index,
-            card: card.unwrap_or_default(),
-            ipv4,
-            ipv4_prefixes,
-            ipv6,
-            ipv6_prefixes,
-            subnet,
-            subnet_ipv6: subnet_ipv6.first().copied(),
-        })
+    /// Reads values at the same time.
+    pub(super) async fn read(&self, reading: &mut Reading, paths: BTreeSet<String>) {
+        let mut under_way = JoinSet::new();
+        let mut tasks = BTreeMap::new();
+        for path in paths {
+            let (client, own) = (self.clone(), path.clone());
+            let task = under_way.spawn(async move { client.get(&own).await });
+            tasks.insert(task.id(), path);
+        }
+        while let Some(read) = under_way.join_next_with_id().await {
+            let (id, value) = match read {
+                Ok((id, value)) => (id, value),
+                Err(broken) => (broken.id(), Err(interrupted(tasks.get(&broken.id()), &broken))),
+            };
+            if let Some(path) = tasks.remove(&id) {
+                reading.put(path, value);
+            }
+        }
     }
 }
 
 /// A read that did not come to its end.
-fn interrupted(mac: Mac, why: &JoinError) -> SickEni {
+fn interrupted(path: Option<&String>, why: &JoinError) -> ImdsError {
     let failure = ImdsFailure::Transport(format!("the read was interrupted: {why}"));
-    SickEni { mac, eni_id: None, error: super::client::failed(&eni_path(mac, ""), failure) }
-}
-
-/// The values an ENI has, so that those it lacks are not asked for.
-struct Fields<'a> {
-    client: &'a Client,
-    mac: Mac,
-    listed: String,
-}
-
-impl Fields<'_> {
-    fn path(&self, field: &str) -> String {
-        eni_path(self.mac, field)
-    }
-
-    fn has(&self, field: &str) -> bool {
-        self.listed.split_whitespace().any(|entry| entry.trim_end_matches('/') == field)
-    }
-
-    async fn optional<T: crate::ec2::shapes::scalar::Scalar>(&self, field: &str) -> Result<Option<T>, ImdsError> {
-        if self.has(field) { self.client.optional(&self.path(field)).await } else { Ok(None) }
-    }
-
-    async fn list<T: crate::ec2::shapes::scalar::Scalar>(&self, field: &str) -> Result<Vec<T>, ImdsError> {
-        if self.has(field) { self.client.list(&self.path(field)).await } else { Ok(Vec::new()) }
-    }
+    super::client::failed(path.map_or("", String::as_str), failure)
 }

@@ -1,0 +1,250 @@
+//! Whose an ENI is, what is on it, and who says so: the agent on a paper node, EC2 and the metadata laid side by side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use vpc_agent::{Agent, Checkpoint, CloudCall, Config, EniKind, EniTruth, Notice, Outcome};
+use vpc_ipam::{EniRole, Retired, SlotState};
+use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, Millis, SecurityGroupId, Slot};
+use world::{CloudEni, World, config};
+
+const SECOND: Millis = Millis::seconds(1);
+const INSTANCE_TAG: &str = "node.k8s.amazonaws.com/instance_id";
+const NO: (&str, &str) = ("node.k8s.amazonaws.com/no_manage", "true");
+const YES: (&str, &str) = ("node.k8s.amazonaws.com/no_manage", "false");
+const SELF: (&str, &str) = (INSTANCE_TAG, "i-1");
+const OTHER: (&str, &str) = (INSTANCE_TAG, "i-2");
+
+fn tags(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
+    tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn id(device: u8) -> EniId {
+    format!("eni-x{device}").parse().unwrap()
+}
+
+/// An ENI somebody has attached.
+fn attached(device: u8, own: &[(&str, &str)]) -> CloudEni {
+    let truth = EniTruth {
+        id: id(device),
+        mac: Mac([2, 0, 0, 0, 9, device]),
+        primary: format!("10.20.9.{device}").parse().unwrap(),
+        slots: vec![Slot::Address(format!("10.20.9.10{device}").parse().unwrap())],
+        attachment: Some((format!("eni-attach-x{device}").parse().unwrap(), CardIndex(0), DeviceIndex(device))),
+        available: false,
+        kind: EniKind::Ordinary,
+        subnet: "subnet-1".parse().unwrap(),
+        groups: vec!["sg-theirs".parse().unwrap()],
+        tags: tags(own),
+        delete_on_termination: None,
+    };
+    CloudEni { truth, token: None, delete_on_termination: false }
+}
+
+fn start_with(config: Config, own: [&[(&str, &str)]; 3]) -> World {
+    let mut world = World::new(config);
+    let primary: EniId = "eni-primary".parse().unwrap();
+    world.enis.get_mut(&primary).unwrap().truth.tags = tags(own[0]);
+    for device in [1, 2] {
+        world.enis.insert(id(device), attached(device, own[usize::from(device)]));
+        world.plug(device);
+    }
+    world.disk = None;
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(10));
+    world
+}
+
+fn ours(agent: &Agent) -> Vec<String> {
+    agent.pool().enis().map(|eni| eni.facts.id.to_string()).collect()
+}
+
+#[test]
+fn tags_say_whose_an_eni_is() {
+    type Tags<'a> = &'a [(&'a str, &'a str)];
+    // Tags of the three ENIs; the others that are ours with MANAGE_UNTAGGED_ENI, and without.
+    let cases: [([Tags<'_>; 3], &[u8], &[u8]); 7] = [
+        ([&[], &[], &[]], &[1, 2], &[]),
+        ([&[NO], &[], &[]], &[1, 2], &[]),
+        ([&[], &[NO], &[NO]], &[], &[]),
+        ([&[], &[NO], &[YES]], &[2], &[2]),
+        ([&[], &[NO], &[SELF]], &[2], &[2]),
+        ([&[], &[OTHER], &[SELF]], &[1, 2], &[2]),
+        ([&[], &[NO, SELF], &[YES, OTHER]], &[2], &[2]),
+    ];
+    for (own, with, without) in cases {
+        for (manage_untagged, expected) in [(true, with), (false, without)] {
+            let world = start_with(Config { manage_untagged, ..config(0, 3) }, own);
+            let mut expected: Vec<String> = expected.iter().map(|device| id(*device).to_string()).collect();
+            expected.insert(0, "eni-primary".to_owned());
+            let mut got = ours(&world.agent);
+            got.sort();
+            assert_eq!(got, expected, "{own:?}, MANAGE_UNTAGGED_ENI={manage_untagged}");
+        }
+    }
+}
+
+#[test]
+fn kinds_that_carry_no_pods_are_left_alone_and_an_efa_is_kept() {
+    for (kind, used, kept) in [
+        (EniKind::Trunk, false, false),
+        (EniKind::EfaOnly, false, false),
+        (EniKind::Other, false, false),
+        (EniKind::Efa, true, true),
+        (EniKind::Ordinary, true, false),
+    ] {
+        let mut world = World::new(config(0, 3));
+        let mut eni = attached(1, &[SELF]);
+        eni.truth.kind = kind;
+        world.enis.insert(id(1), eni);
+        world.plug(1);
+        world.restart(SECOND);
+        world.run_for(SECOND);
+        let known = world.agent.pool().eni(&id(1));
+        assert_eq!((known.is_some(), known.is_some_and(|eni| eni.keep)), (used, kept), "{kind:?}");
+    }
+}
+
+#[test]
+fn lacking_tags_are_put_on_all_enis_in_one_call_and_only_once() {
+    let wanted = tags(&[SELF, ("cluster.k8s.amazonaws.com/name", "c1")]);
+    let world = start_with(Config { tags: wanted.clone(), ..config(0, 3) }, [&[], &[SELF], &[NO]]);
+    let calls: Vec<&CloudCall> = world.calls.iter().filter(|call| matches!(call, CloudCall::Tag { .. })).collect();
+    let last = calls.last().unwrap();
+    let CloudCall::Tag { enis, tags } = last else { unreachable!() };
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert_eq!(*enis, ["eni-primary".parse().unwrap(), id(1)]);
+    assert_eq!(*tags, wanted, "the one lacks both, the other the second");
+    assert_eq!(world.enis[&id(2)].truth.tags, self::tags(&[NO]), "one that is not ours is not tagged");
+    let mut world = world;
+    let before = world.calls_of("Tag");
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(600));
+    assert_eq!(world.calls_of("Tag"), before, "none lacks any");
+}
+
+fn groups(names: &[&str]) -> Vec<SecurityGroupId> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+#[test]
+fn security_groups_of_enis_a_daemon_made_follow_the_primary_s() {
+    let mut world = start_with(config(3, 3), [&[], &[SELF], &[OTHER]]);
+    world.groups = groups(&["sg-b", "sg-a"]);
+    world.run_for(Millis::seconds(120));
+    assert_eq!(world.enis[&id(1)].truth.groups, groups(&["sg-a", "sg-b"]));
+    assert_eq!(world.enis[&id(2)].truth.groups, groups(&["sg-theirs"]), "another's groups are another's business");
+    assert_eq!(world.calls_of("Groups"), 1);
+    world.run_for(Millis::seconds(3600));
+    assert_eq!(world.calls_of("Groups"), 1, "nothing changed");
+}
+
+/// Untagged when it is attached, tagged `no_manage` half a minute later: never ours, and its groups never change.
+#[test]
+fn r22_a_foreign_interface_that_gets_its_tag_late_is_never_touched() {
+    let mut world = World::settled(config(0, 3));
+    world.groups = groups(&["sg-node"]);
+    world.enis.insert(id(1), attached(1, &[]));
+    world.plug(1);
+    world.tell(vpc_agent::Input::HostChanged);
+    world.run_for(Millis::seconds(30));
+    world.enis.get_mut(&id(1)).unwrap().truth.tags = tags(&[NO]);
+    world.run_for(Millis::seconds(3600));
+    assert_eq!(ours(&world.agent), ["eni-primary"]);
+    assert_eq!(world.enis[&id(1)].truth.groups, groups(&["sg-theirs"]));
+    assert_eq!(world.enis[&id(1)].truth.tags, tags(&[NO]));
+}
+
+#[test]
+fn one_that_stays_untagged_is_ours_after_a_minute() {
+    let mut world = World::settled(config(1, 2));
+    world.enis.insert(id(1), attached(1, &[]));
+    world.plug(1);
+    world.tell(vpc_agent::Input::HostChanged);
+    world.run_for(Millis::seconds(50));
+    assert_eq!(ours(&world.agent), ["eni-primary"], "it may get a tag yet");
+    world.run_for(Millis::seconds(40));
+    assert!(world.agent.pool().eni(&id(1)).is_some_and(|eni| eni.facts.device == DeviceIndex(1)), "{:?}", world.calls);
+}
+
+#[test]
+fn an_eni_that_is_marked_no_manage_keeps_its_pods_and_is_never_given_back() {
+    let mut world = World::settled(config(0, 3));
+    for i in 0..10 {
+        world.start_pod(&format!("p{i}"));
+    }
+    let on = |world: &World, name: &str| world.agent.pool().of(&world::key(name)).map(|held| held.allocation.address);
+    let address = on(&world, "p9").unwrap();
+    let second = world.enis.values().find(|eni| eni.truth.slots.iter().any(|slot| slot.contains(address))).unwrap();
+    let second = second.truth.id.clone();
+    world.enis.get_mut(&second).unwrap().truth.tags = tags(&[NO]);
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(10));
+    assert_eq!(world.agent.pool().eni(&second).unwrap().role, EniRole::Retired(Retired::NotOurs));
+    assert_eq!(on(&world, "p9"), Some(address));
+    world.stop_pod("p9");
+    world.run_for(Millis::seconds(900));
+    assert!(world.enis[&second].truth.attachment.is_some(), "it is not ours to give back");
+}
+
+#[test]
+fn a_position_that_ec2_took_away_goes_only_when_no_pod_is_on_it() {
+    let mut world = World::settled(config(1, 1));
+    let pod = world.start_pod("a").allocation.address;
+    let primary: EniId = "eni-primary".parse().unwrap();
+    let free = world.enis[&primary].truth.slots.iter().copied().find(|slot| !slot.contains(pod)).unwrap();
+    let used = Slot::Address(pod);
+    world.run_for(Millis::seconds(120));
+    world.enis.get_mut(&primary).unwrap().truth.slots.retain(|slot| *slot != free && *slot != used);
+    world.run_for(Millis::seconds(61));
+    let state = |world: &World, slot| world.agent.pool().eni(&primary).unwrap().slots.get(&slot).copied();
+    assert_eq!(state(&world, free), Some(SlotState::Missing), "{:#?}", world.notices);
+    assert_eq!(state(&world, used), Some(SlotState::Missing));
+    world.run_for(Millis::seconds(900));
+    assert_eq!(state(&world, free), None, "twice not there, and nobody's");
+    assert_eq!(state(&world, used), Some(SlotState::Missing), "a pod lives on it");
+    assert!(world.agent.pool().of(&world::key("a")).is_some());
+    let before = world.disk.clone().unwrap();
+    assert!(before.leases.iter().any(|lease| lease.address == pod));
+}
+
+#[test]
+fn one_odd_reading_of_the_metadata_costs_one_question_and_changes_nothing() {
+    let mut world = World::settled(config(1, 1));
+    let pod = world.start_pod("a").allocation.address;
+    world.run_for(Millis::seconds(120));
+    let before: Checkpoint = world.agent.checkpoint();
+    let asked = world.calls_of("Node");
+    world.unshown = world.enis.values().flat_map(|eni| eni.truth.slots.clone()).collect();
+    world.run_for(Millis::seconds(65));
+    assert_eq!(world.calls_of("Node"), asked + 1);
+    assert_eq!(world.agent.checkpoint(), before);
+    let said = world.notices.iter().filter(|notice| matches!(notice, Notice::Disagreement { .. })).count();
+    assert_eq!(said, 1, "{:#?}", world.notices);
+    world.run_for(Millis::seconds(3600));
+    assert!(world.calls_of("Node") - asked <= 6, "ever more rarely: {}", world.calls_of("Node") - asked);
+    assert_eq!(world.agent.checkpoint(), before);
+    assert!(world.agent.pool().held().any(|held| held.allocation.address == pod));
+}
+
+/// A node without a checkpoint, with addresses the metadata list and EC2 does not: none of them is ever promised.
+#[test]
+fn r03_an_address_only_the_metadata_know_is_never_promised() {
+    let mut world = World::new(config(0, 1));
+    world.call_takes = Millis::seconds(3);
+    world.disk = None;
+    let ghost: Slot = Slot::Address("10.20.9.99".parse().unwrap());
+    world.ghosts.insert(ghost);
+    world.restart(SECOND);
+    let ticket = world.add("a");
+    world.run_for(Millis::seconds(20));
+    match &world.answers[&ticket].1 {
+        Outcome::Added(reply) => assert!(!ghost.contains(reply.allocation.address)),
+        other => panic!("{other:?}"),
+    }
+    world.run_for(Millis::seconds(600));
+    let primary: EniId = "eni-primary".parse().unwrap();
+    assert!(!world.agent.pool().eni(&primary).unwrap().slots.contains_key(&ghost));
+}
