@@ -1,6 +1,6 @@
 //! Which notices become events of Kubernetes. Most do not: an event is for what somebody has to do something about.
 
-use crate::{About, ClusterEvent, CloudFailure, FailureClass, Notice, Refusal};
+use crate::{About, CloudFailure, ClusterEvent, FailureClass, Notice, Refusal};
 
 /// The reference's document on what a node's role must allow.
 const PERMISSIONS: &str = "https://github.com/aws/amazon-vpc-cni-k8s/blob/master/docs/iam-policy.md";
