@@ -16,6 +16,7 @@ use crate::eni::Cloud;
 use crate::host::Host;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
 use crate::reconcile::Recon;
+use crate::rests::Rests;
 use crate::sandbox::Waiter;
 
 /// The state machine of one node.
@@ -48,6 +49,7 @@ pub struct Agent {
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
+    pub(crate) rests: Rests,
     pub(crate) terminating: bool,
     pub(crate) said_ready: bool,
     /// The calendar at `origin`.
@@ -113,6 +115,7 @@ impl Agent {
             suspects: BTreeSet::new(),
             by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
+            rests: Rests::default(),
             terminating: false,
             said_ready: false,
             wall: facts.wall,
@@ -155,7 +158,7 @@ impl Agent {
             Input::MetadataRead { op, result } => self.metadata_read(now, op, result),
             Input::Cluster(news) => self.hear_cluster(news),
             Input::Settings(config) => self.take_settings(*config),
-            Input::FlowsFlushed { .. } => {}
+            Input::FlowsFlushed { op, result } => self.flows_flushed(now, op, result),
             Input::Terminate => self.terminating = true,
             Input::Tick => {}
         }
@@ -167,12 +170,11 @@ impl Agent {
     #[must_use]
     pub fn next_deadline(&self) -> Option<(Time, Wake)> {
         let adds = self.waiters.iter().map(|waiter| (waiter.deadline, Wake::AddDeadline));
-        let rests = self.pool.next_rest_end().map(|at| (at, Wake::RestEnds));
         let disk = self.disk.paused_until.map(|at| (at, Wake::RetryDue));
         let age = self.pool.enis().filter(|eni| !eni.facts.is_primary() && eni.usage == EniUse::Ready);
         // Only the moment at which an ENI becomes old enough matters; after that, only events change the plan.
         let age = age.map(|eni| eni.since + self.config.target.min_eni_age).filter(|at| *at > self.cloud.planned_at);
-        adds.chain(rests)
+        adds.chain(self.rests.deadlines(&self.pool))
             .chain(disk)
             .chain(age.map(|at| (at, Wake::EniOldEnough)))
             .chain(self.cloud.deadlines())
@@ -284,7 +286,7 @@ impl Agent {
 
     /// What follows from the new state, in the order that helps pods first.
     fn settle(&mut self, now: Time) {
-        self.pool.end_rests(now);
+        self.end_rests(now);
         self.serve_waiters(now);
         self.expire_waiters(now);
         self.cloud_retries(now);
@@ -387,18 +389,8 @@ impl Agent {
         }
     }
 
-    fn recall_rests(&mut self, now: Time, rests: &[Rest]) {
-        for rest in rests {
-            let since = self.moment(now, rest.released);
-            let until = since + self.config.target.cool_down;
-            if until > now {
-                self.pool.restore_cooling(rest.address, since, until);
-            }
-        }
-    }
-
     /// A calendar time as a moment. One in the future (a clock was set back) counts as now: everything rests its full time.
-    fn moment(&self, now: Time, wall: WallTime) -> Time {
+    pub(crate) fn moment(&self, now: Time, wall: WallTime) -> Time {
         self.wall.since(wall).map_or(now, |age| now - age)
     }
 

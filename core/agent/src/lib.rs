@@ -25,6 +25,7 @@ mod pacer;
 mod places;
 mod reconcile;
 mod refusal;
+mod rests;
 mod sandbox;
 
 pub use agent::Agent;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
-use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey};
+use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey};
 
 use crate::{
     Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
@@ -265,6 +265,22 @@ pub enum Notice {
         /// Objects that were changed.
         subjects: Vec<String>,
     },
+    /// The kernel could not forget the tracked connections of addresses that have rested.
+    FlowsKept {
+        /// How many addresses.
+        addresses: usize,
+        /// What was said.
+        error: String,
+        /// When it is tried again.
+        retry_in: Millis,
+    },
+    /// Addresses are free although the kernel still tracks connections of their former pods.
+    FlowsRemain {
+        /// Which.
+        addresses: Vec<Ipv4Addr>,
+        /// After how long.
+        after: Millis,
+    },
     /// The checkpoint could not be written.
     CheckpointFailed {
         /// What was said.
@@ -321,7 +337,7 @@ impl Notice {
         match self {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
             Self::RoleChanged { .. } => Level::Info,
-            Self::MetadataUnread { .. } => Level::Warn,
+            Self::MetadataUnread { .. } | Self::FlowsKept { .. } | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
@@ -347,6 +363,18 @@ impl fmt::Display for Notice {
             Self::CloudFailed { what, failure, retry_in: None } => write!(f, "{what} failed: {failure}"),
             Self::HostFailed { error } => write!(f, "host network: {error}"),
             Self::HostRepaired { subjects } => write!(f, "host network set: {}", subjects.join(", ")),
+            Self::FlowsKept { addresses, error, retry_in } => write!(
+                f,
+                "tracked connections of {addresses} rested addresses could not be forgotten: {error}; tried again in {retry_in}"
+            ),
+            Self::FlowsRemain { addresses, after } => {
+                let addresses: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+                let addresses = addresses.join(", ");
+                write!(
+                    f,
+                    "{addresses}: free after {after} although connections of former pods are still tracked; their packets may reach the next pods"
+                )
+            }
             Self::CheckpointFailed { error } => write!(f, "the checkpoint could not be written: {error}"),
             Self::LeasePruned { key, address, why } => write!(f, "lease of {address} to {key} ended: {why}"),
             Self::Unbacked { key, address } => {
