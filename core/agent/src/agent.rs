@@ -12,8 +12,8 @@ use vpc_model::{
 use crate::checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
 use crate::cluster::{ClusterNews, NodeView};
 use crate::config::{Config, NodeFacts, SeenEni};
-use crate::eni::Cloud;
 use crate::host::Host;
+use crate::jobs::Cloud;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
 use crate::reconcile::Recon;
 use crate::rests::Rests;
@@ -38,6 +38,8 @@ pub struct Agent {
     pub(crate) node: Option<NodeView>,
     /// Pods bound to this node that want an address.
     pub(crate) bound: BTreeSet<PodRef>,
+    /// Those of them that have, or had, an address.
+    pub(crate) had: BTreeSet<PodRef>,
     /// The API server answers.
     pub(crate) api: bool,
     pub(crate) host: Host,
@@ -108,6 +110,7 @@ impl Agent {
             recon: Recon::default(),
             node: None,
             bound: BTreeSet::new(),
+            had: BTreeSet::new(),
             api: false,
             host: Host::new(),
             disk: Disk::default(),
@@ -132,6 +135,7 @@ impl Agent {
         agent.recall_rests(now, &checkpoint.rests);
         agent.metadata_were_read(now);
         agent.ask_about_node();
+        agent.ask_for_limits();
         agent.look_for_strays(now);
         agent.touch_disk();
         agent.settle(now);
@@ -234,7 +238,7 @@ impl Agent {
 
     /// What the node should hold, by the settings, by what EC2 has taught of the instance's limits, and by the node object.
     pub(crate) fn target(&self) -> Target {
-        let mut target = self.config.target;
+        let mut target = self.cloud.fetch.learned.applied_to(self.config.target);
         target.max_pods = self.node.as_ref().and_then(|node| node.max_pods).or(target.max_pods);
         target
     }
@@ -243,8 +247,10 @@ impl Agent {
     /// being given back.
     fn recorded(&self, eni: &PoolEni) -> Vec<Slot> {
         let counts = |slot: Slot, state: SlotState| match state {
-            SlotState::Held => true,
-            SlotState::Unconfirmed | SlotState::Missing | SlotState::Leaving => self.pool.on_slot(slot).0 > 0,
+            SlotState::Held if eni.usage != EniUse::Leaving => true,
+            SlotState::Held | SlotState::Unconfirmed | SlotState::Missing | SlotState::Leaving => {
+                self.pool.on_slot(slot).0 > 0
+            }
         };
         eni.slots.iter().filter(|(slot, state)| counts(**slot, **state)).map(|(slot, _)| *slot).collect()
     }
@@ -252,7 +258,7 @@ impl Agent {
     fn hear_cluster(&mut self, news: ClusterNews) {
         match news {
             ClusterNews::Node(view) => self.node = Some(view),
-            ClusterNews::Pods(pods) => self.bound = pods.into_iter().collect(),
+            ClusterNews::Pods(pods) => self.pods_are(pods),
             ClusterNews::Reachable(yes) => self.api = yes,
             ClusterNews::EniConfigs(_) => {}
         }
@@ -289,10 +295,11 @@ impl Agent {
         self.end_rests(now);
         self.serve_waiters(now);
         self.expire_waiters(now);
-        self.cloud_retries(now);
+        self.end_overdue_calls(now);
         self.plan_pool(now);
         self.release_steps(now);
         self.host_pass(now);
+        self.send_calls(now);
         self.read_metadata(now);
         self.write_checkpoint(now);
         self.say_ready();

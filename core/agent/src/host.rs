@@ -95,6 +95,11 @@ impl Host {
         self.clearing.get(eni).copied().unwrap_or(false)
     }
 
+    /// Whether the last look showed a rule or route of a pod's address in one of the positions.
+    pub(crate) fn uses_any_of(&self, slots: &[Slot]) -> bool {
+        self.pods_seen.iter().any(|address| slots.iter().any(|slot| slot.contains(*address)))
+    }
+
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         let wake = if self.missing.is_empty() { Wake::Audit } else { Wake::LookForLink };
         self.next_look.filter(|_| self.is_idle()).map(|at| (at, wake)).into_iter()
@@ -187,7 +192,7 @@ impl Agent {
     /// Whether the host was seen to route a pod's address that is on the ENI.
     pub(crate) fn host_uses(&self, eni: &EniId) -> bool {
         let slots: Vec<Slot> = self.pool.eni(eni).map(|eni| eni.positions().collect()).unwrap_or_default();
-        self.host.pods_seen.iter().any(|address| slots.iter().any(|slot| slot.contains(*address)))
+        self.host.uses_any_of(&slots)
     }
 
     fn host_is_right(
@@ -206,7 +211,7 @@ impl Agent {
         for eni in without {
             self.host.clearing.insert(eni.clone(), true);
         }
-        self.host.clearing.retain(|eni, _| self.cloud.leaving.contains_key(eni));
+        self.host.clearing.retain(|eni, _| self.cloud.back.leaving.contains_key(eni));
         let up: Vec<(EniId, Mac)> = self
             .pool
             .enis()

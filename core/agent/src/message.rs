@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
-use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey};
+use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot};
 
 use crate::{
     Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
@@ -234,6 +234,33 @@ pub enum Notice {
         /// Which.
         eni: EniId,
     },
+    /// Positions of an ENI were given back.
+    SlotsReleased {
+        /// Of which ENI.
+        eni: EniId,
+        /// Which.
+        slots: Vec<Slot>,
+    },
+    /// Positions stay although they were to be given back.
+    SlotsKept {
+        /// Of which ENI.
+        eni: EniId,
+        /// How many.
+        count: usize,
+        /// Why.
+        why: String,
+    },
+    /// EC2 has said what an instance of this type may hold.
+    LimitsLearned {
+        /// ENIs.
+        max_enis: u32,
+        /// Secondary positions of each.
+        slots_per_eni: u32,
+        /// Prefixes can be had.
+        prefixes: bool,
+    },
+    /// Prefixes are wanted and the instance type can have none: it gets secondary addresses.
+    NoPrefixes,
     /// An ENI stays although it was to be given back.
     EniKept {
         /// Which.
@@ -336,7 +363,9 @@ impl Notice {
     pub fn level(&self) -> Level {
         match self {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
-            Self::RoleChanged { .. } => Level::Info,
+            Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
+            Self::SlotsKept { .. } => Level::Info,
+            Self::NoPrefixes => Level::Warn,
             Self::MetadataUnread { .. } | Self::FlowsKept { .. } | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
@@ -355,6 +384,19 @@ impl fmt::Display for Notice {
             Self::Grown { eni, count } => write!(f, "{count} addresses came to {eni}"),
             Self::EniReady { eni, mac } => write!(f, "{eni} ({mac}) can carry pods"),
             Self::EniReleased { eni } => write!(f, "{eni} was given back"),
+            Self::SlotsReleased { eni, slots } => {
+                let names: Vec<String> = slots.iter().map(ToString::to_string).collect();
+                write!(f, "given back from {eni}: {}", names.join(", "))
+            }
+            Self::SlotsKept { eni, count, why } => write!(f, "{count} positions of {eni} stay: {why}"),
+            Self::LimitsLearned { max_enis, slots_per_eni, prefixes } => {
+                let prefixes = if *prefixes { "prefixes too" } else { "no prefixes" };
+                write!(f, "EC2 says: {max_enis} ENIs with {slots_per_eni} secondary addresses each, {prefixes}")
+            }
+            Self::NoPrefixes => {
+                f.write_str("ENABLE_PREFIX_DELEGATION is set, but this instance type can have no prefixes (it is not of the Nitro ")?;
+                f.write_str("generation): it gets secondary addresses; use another type for prefixes")
+            }
             Self::StrayFound { eni } => write!(f, "{eni} was made for this node and never attached; it is deleted"),
             Self::EniKept { eni, why } => write!(f, "{eni} stays: {why}"),
             Self::CloudFailed { what, failure, retry_in: Some(ms) } => {
@@ -415,4 +457,8 @@ pub enum Wake {
     EniOldEnough,
     /// The host is compared with what it should be.
     Audit,
+    /// Surplus may be given back.
+    SurplusDue,
+    /// A call nobody answers counts as lost.
+    CallOverdue,
 }

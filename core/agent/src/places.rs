@@ -125,20 +125,20 @@ impl Places {
     /// The settings have changed.
     pub fn settings(&mut self, placing: Placing) {
         self.placing = placing;
-        self.look_at_eni_config();
+        self.look();
         self.look_at_tags();
     }
 
     /// The node object is this now.
     pub fn node(&mut self, node: NodeView) {
         self.node = Some(node);
-        self.look_at_eni_config();
+        self.look();
     }
 
     /// All ENIConfigs are these now.
     pub fn eni_configs(&mut self, configs: Vec<EniConfig>) {
         self.eni_configs = Some(configs);
-        self.look_at_eni_config();
+        self.look();
     }
 
     /// The primary ENI's security groups are these now.
@@ -189,7 +189,7 @@ impl Places {
         }
         self.list = Some(List { at: now, subnets, also });
         self.list_failed = None;
-        self.look_at_eni_config();
+        self.look();
         self.look_at_tags();
     }
 
@@ -202,7 +202,7 @@ impl Places {
         }
         let until = now + pause_after(failure.class, streak);
         self.list_failed = Some(ListFailed { until, class: failure.class, streak });
-        self.look_at_eni_config();
+        self.look();
     }
 
     /// Where a new ENI that should come with `unit`s is made now.
@@ -287,6 +287,32 @@ impl Places {
     /// What people should hear since the last time.
     pub fn take_news(&mut self) -> Vec<PlaceNews> {
         std::mem::take(&mut self.news)
+    }
+
+    /// Says what keeps new ENIs from being made, or that nothing does any more; remembers the last right ENIConfig.
+    fn look(&mut self) {
+        let place = match self.placing.custom {
+            Some(_) => self.wanted().map(Some),
+            None => self.allowed().map(|_| None),
+        };
+        match place {
+            Ok(wanted) => {
+                if self.wrong.take().is_some() {
+                    let config = wanted.as_ref().map(|wanted| (wanted.name.clone(), wanted.subnet.clone()));
+                    self.news.push(PlaceNews::Right { config });
+                }
+                if let Some(wanted) = wanted.filter(|wanted| self.subnet(&wanted.subnet).is_some()) {
+                    self.is_good(wanted);
+                }
+            }
+            // Not known yet is not wrong.
+            Err(NoPlace::NodeUnread | NoPlace::EniConfigsUnread | NoPlace::Listing) => {}
+            Err(wrong) if self.wrong.as_ref() == Some(&wrong) => {}
+            Err(wrong) => {
+                self.news.push(PlaceNews::Wrong(wrong.clone()));
+                self.wrong = Some(wrong);
+            }
+        }
     }
 
     fn lists_at_start(&self) -> bool {

@@ -183,7 +183,7 @@ impl Agent {
 
     /// EC2 has said what an ENI of the pool is; `None` = it knows no such ENI, or does not list it here.
     pub(crate) fn refreshed(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
-        if self.cloud.leaving.contains_key(eni) {
+        if self.cloud.back.leaving.contains_key(eni) {
             // Who gives it back asks by himself.
             return;
         }
@@ -584,7 +584,7 @@ impl Agent {
     }
 
     /// The rules of the tags.
-    fn is_ours(&self, truth: &EniTruth) -> bool {
+    pub(crate) fn is_ours(&self, truth: &EniTruth) -> bool {
         let tag = |key: &str| truth.tags.get(key).map(String::as_str);
         let ours = match (tag(NO_MANAGE_TAG), tag(INSTANCE_TAG)) {
             (Some(value), _) => value != "true",

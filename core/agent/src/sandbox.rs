@@ -90,6 +90,7 @@ impl Agent {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
                 Taken::Fresh(allocation) => {
                     self.podless.remove(&allocation.address);
+                    self.pod_has_address(&waiter.request.pod);
                     let generation = self.touch_disk();
                     self.disk.unrecorded.insert(waiter.request.key.clone(), generation);
                     self.promise(waiter.ticket, &waiter.request.key, allocation);
@@ -169,8 +170,8 @@ impl Agent {
         if let Some(error) = self.host.error() {
             return Refusal::Host { error: error.to_owned() };
         }
-        if let Some((failure, until)) = self.cloud.failure(now) {
-            return Refusal::Cloud { failure: failure.clone(), retry_in: until.since(now), waited };
+        if let Some(pause) = self.cloud.fetch.failure(now) {
+            return Refusal::Cloud { failure: pause.failure.clone(), retry_in: pause.until.since(now), waited };
         }
         let coming = self.cloud.coming() + stats.setting_up;
         if coming > 0 || !self.host.is_set() {
@@ -178,7 +179,7 @@ impl Agent {
         }
         Refusal::Full {
             enis: stats.enis,
-            max_enis: self.config.target.max_enis,
+            max_enis: self.target().max_enis,
             total: stats.total,
             held: stats.held,
             cooling: stats.cooling,

@@ -193,14 +193,12 @@ impl NoPlace {
 /// Something people should hear of places. Its words are its `Display`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlaceNews {
-    /// No ENI can be made any more: the node's ENIConfig is gone or wrong. The ENIs there are go on.
+    /// No ENI can be made: the node's ENIConfig is gone or wrong, or tags forbid it. The ENIs there are go on.
     Wrong(NoPlace),
-    /// The node's ENIConfig is right again.
+    /// ENIs can be made again.
     Right {
-        /// Its name.
-        config: String,
-        /// Its subnet.
-        subnet: SubnetId,
+        /// With custom networking: name and subnet of the ENIConfig.
+        config: Option<(String, SubnetId)>,
     },
     /// The node's ENIConfig names no security groups: the primary ENI's are used.
     PrimaryGroups {
@@ -258,7 +256,8 @@ impl PlaceNews {
             Self::Wrong(cause) => {
                 return cause.event().map(|event| ClusterEvent { note: self.to_string(), ..event });
             }
-            Self::Right { .. } => ("EniConfigRight", "ec2:CreateNetworkInterface"),
+            Self::Right { config: Some(_) } => ("EniConfigRight", "ec2:CreateNetworkInterface"),
+            Self::Right { config: None } => ("SubnetUsable", "ec2:CreateNetworkInterface"),
             Self::PrimaryGroups { .. } => ("EniConfigWithoutGroups", "ec2:CreateNetworkInterface"),
             Self::NotListed { .. } => ("SubnetsNotListed", "ec2:DescribeSubnets"),
             Self::Exhausted { .. } => ("SubnetExhausted", "ec2:AssignPrivateIpAddresses"),
@@ -274,7 +273,10 @@ impl fmt::Display for PlaceNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wrong(cause) => write!(f, "no new ENIs: {cause}; the ENIs there are go on as they are"),
-            Self::Right { config, subnet } => write!(f, "ENIConfig {config} is right: new ENIs are made in {subnet}"),
+            Self::Right { config: Some((name, subnet)) } => {
+                write!(f, "ENIConfig {name} is right: new ENIs are made in {subnet}")
+            }
+            Self::Right { config: None } => f.write_str("the tags of the subnets allow new ENIs again"),
             Self::PrimaryGroups { config } => {
                 write!(f, "ENIConfig {config} names no security groups: the primary ENI's are used")
             }

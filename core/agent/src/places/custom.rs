@@ -96,31 +96,6 @@ impl Places {
         }
     }
 
-    /// Says what is wrong with the node's ENIConfig, or that it is right again; remembers the last right one.
-    pub(super) fn look_at_eni_config(&mut self) {
-        if self.placing.custom.is_none() {
-            self.wrong = None;
-            return;
-        }
-        match self.wanted() {
-            Ok(wanted) => {
-                if self.wrong.take().is_some() {
-                    self.news.push(PlaceNews::Right { config: wanted.name.clone(), subnet: wanted.subnet.clone() });
-                }
-                if self.subnet(&wanted.subnet).is_some() {
-                    self.is_good(wanted);
-                }
-            }
-            // Not known yet is not wrong.
-            Err(NoPlace::NodeUnread | NoPlace::EniConfigsUnread | NoPlace::Listing) => {}
-            Err(wrong) if self.wrong.as_ref() == Some(&wrong) => {}
-            Err(wrong) => {
-                self.news.push(PlaceNews::Wrong(wrong.clone()));
-                self.wrong = Some(wrong);
-            }
-        }
-    }
-
     /// A subnet gave addresses: if the node's ENIConfig names it, that is right, though nobody could list it.
     pub(super) fn vouch(&mut self, subnet: &SubnetId) {
         if self.placing.custom.is_some()
@@ -143,7 +118,7 @@ impl Places {
         }
     }
 
-    fn is_good(&mut self, wanted: Wanted) {
+    pub(super) fn is_good(&mut self, wanted: Wanted) {
         let good = Good { name: wanted.name, subnet: wanted.subnet, own_groups: wanted.own_groups };
         if self.good.as_ref() != Some(&good) {
             if !good.own_groups {

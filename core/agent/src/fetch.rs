@@ -1,0 +1,364 @@
+//! Growth: addresses and prefixes for the ENIs there are, and more ENIs.
+//!
+//! ```text
+//!   Assign ----------------------------------------------------> positions join the pool
+//!   Create (with all it carries) -> Attach -> ENI joins the pool, its link is set up  + DeleteOnTermination
+//! ```
+//!
+//! Calls for different ENIs run side by side. What EC2 refuses teaches: a full ENI is described, and what is on it counts; where
+//! that leaves room that EC2 does not grant, the room was too large, and the next request is half as large until the true limit is
+//! found. A subnet without addresses, or without a free /28, is left alone for a while, and others are used.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, SlotState, Target, Unit};
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Slot, Subnet, Time};
+
+use crate::agent::Agent;
+use crate::cloud::{CloudCall, CloudFailure, EniTruth, FailureClass, Place};
+use crate::jobs::{Cloud, Job, pause_after};
+use crate::message::Notice;
+
+/// An ENI on its way to the node.
+#[derive(Clone, Debug)]
+pub(crate) struct Build {
+    token: String,
+    pub(crate) unit: Unit,
+    pub(crate) count: u32,
+    pub(crate) device: DeviceIndex,
+    place: Place,
+    /// Network of the place's subnet.
+    net: Subnet,
+    /// Set once it exists.
+    truth: Option<EniTruth>,
+}
+
+impl Build {
+    pub(crate) fn create_call(&self) -> CloudCall {
+        let (token, place) = (self.token.clone(), self.place.clone());
+        CloudCall::CreateEni { token, place, unit: self.unit, count: self.count }
+    }
+
+    /// The ENI, once it exists.
+    pub(crate) fn eni(&self) -> Option<EniId> {
+        self.truth.as_ref().map(|truth| truth.id.clone())
+    }
+}
+
+/// Why nothing is asked for now.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause {
+    pub(crate) until: Time,
+    pub(crate) failure: CloudFailure,
+    streak: u32,
+}
+
+/// What EC2's refusals, or its list of instance types, have taught of this instance's limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Learned {
+    pub(crate) max_enis: Option<u32>,
+    pub(crate) slots_per_eni: Option<u32>,
+    pub(crate) no_prefixes: bool,
+}
+
+impl Learned {
+    pub(crate) fn applied_to(self, mut target: Target) -> Target {
+        target.max_enis = self.max_enis.map_or(target.max_enis, |most| target.max_enis.min(most));
+        target.slots_per_eni = self.slots_per_eni.map_or(target.slots_per_eni, |most| target.slots_per_eni.min(most));
+        if self.no_prefixes {
+            target.unit = Unit::Address;
+        }
+        target
+    }
+
+    fn at_most_slots(&mut self, most: u32) {
+        self.slots_per_eni = Some(self.slots_per_eni.map_or(most, |known| known.min(most)));
+    }
+}
+
+/// What is on its way to the node, and what keeps more from coming.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fetch {
+    builds: BTreeMap<u64, Build>,
+    next_build: u64,
+    assign_pause: Option<Pause>,
+    create_pause: Option<Pause>,
+    /// The subnet, or the ENI, refused more than so many positions at once.
+    pub(crate) at_most: Option<u32>,
+    /// How many more positions EC2 refused to put on an ENI, until it has said what is on it.
+    too_many: BTreeMap<EniId, u32>,
+    pub(crate) learned: Learned,
+}
+
+impl Fetch {
+    pub(crate) fn build(&self, number: u64) -> Option<&Build> {
+        self.builds.get(&number)
+    }
+
+    pub(crate) fn builds(&self) -> impl Iterator<Item = &Build> {
+        self.builds.values()
+    }
+
+    pub(crate) fn may_assign(&self, now: Time) -> bool {
+        self.assign_pause.as_ref().is_none_or(|pause| pause.until <= now)
+    }
+
+    pub(crate) fn may_create(&self, now: Time) -> bool {
+        self.create_pause.as_ref().is_none_or(|pause| pause.until <= now)
+    }
+
+    /// Why nothing is asked for now, and until when.
+    pub(crate) fn failure(&self, now: Time) -> Option<&Pause> {
+        let pauses = [&self.create_pause, &self.assign_pause].into_iter().flatten();
+        pauses.filter(|pause| pause.until > now).max_by_key(|pause| pause.until)
+    }
+
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = Time> + '_ {
+        [&self.create_pause, &self.assign_pause].into_iter().flatten().map(|pause| pause.until)
+    }
+}
+
+impl Cloud {
+    /// Addresses asked for and not yet in the pool.
+    pub(crate) fn coming(&self) -> u32 {
+        let assigning: u32 = self.assigning().map(|(_, unit, count)| unit.size() * count).sum();
+        assigning + self.fetch.builds().map(|build| build.unit.size() * build.count).sum::<u32>()
+    }
+
+    /// Whether anything that brings addresses is under way.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.coming() > 0
+    }
+
+    pub(crate) fn assigning(&self) -> impl Iterator<Item = (&EniId, Unit, u32)> {
+        self.jobs().filter_map(|job| match job {
+            Job::Assign { eni, unit, count } => Some((eni, *unit, *count)),
+            _ => None,
+        })
+    }
+
+    /// ENIs of which is being asked what is on them: asking for more before would ask twice.
+    pub(crate) fn refreshing(&self) -> BTreeSet<EniId> {
+        self.jobs().filter_map(|job| if let Job::Refresh(eni) = job { Some(eni.clone()) } else { None }).collect()
+    }
+
+    /// An answer was lost a moment ago, and EC2 is being asked what it did: first hear that. Only once: new ENIs do not wait for a
+    /// question that keeps failing.
+    pub(crate) fn is_hearing(&self) -> bool {
+        let asked = self.jobs().any(|job| matches!(job, Job::Refresh(_)));
+        asked && !self.is_repeating(|job| matches!(job, Job::Refresh(_)))
+    }
+}
+
+impl Agent {
+    /// Asks EC2 what the node's ENIs are, and what is on them.
+    pub(crate) fn ask_about_node(&mut self) {
+        if self.config.cloud.may_ask() {
+            self.start_job(Job::DescribeNode, 0);
+        }
+    }
+
+    /// Asks EC2 once for the limits of the instance type, if they are not known.
+    pub(crate) fn ask_for_limits(&mut self) {
+        if !self.config.limits_known && self.config.cloud.may_ask() {
+            self.start_job(Job::Limits, 0);
+        }
+    }
+
+    pub(crate) fn limits_learned(&mut self, max_enis: u32, slots_per_eni: u32, prefixes: bool) {
+        self.cloud.fetch.learned =
+            Learned { max_enis: Some(max_enis), slots_per_eni: Some(slots_per_eni), no_prefixes: !prefixes };
+        self.say(Notice::LimitsLearned { max_enis, slots_per_eni, prefixes });
+        if !prefixes && self.config.target.unit == Unit::Prefix {
+            self.say(Notice::NoPrefixes);
+        }
+    }
+
+    /// Starts to put more on an ENI.
+    pub(crate) fn start_assign(&mut self, eni: EniId, unit: Unit, count: u32) {
+        let what = CloudCall::Assign { eni: eni.clone(), unit, count }.to_string();
+        self.say(Notice::Growing { what, waiting: self.waiters.len() });
+        self.start_job(Job::Assign { eni, unit, count }, 0);
+    }
+
+    /// Starts to make an ENI.
+    pub(crate) fn start_build(&mut self, unit: Unit, count: u32, place: Place, net: Subnet) {
+        let Some(device) = self.free_device() else { return };
+        self.cloud.fetch.next_build += 1;
+        let number = self.cloud.fetch.next_build;
+        let token = format!("{}-{:016x}-{number}", self.instance.as_str(), self.config.nonce);
+        let build = Build { token, unit, count, device, place, net, truth: None };
+        let what = format!("{} for position {device}", build.create_call());
+        self.say(Notice::Growing { what, waiting: self.waiters.len() });
+        self.cloud.fetch.builds.insert(number, build);
+        self.start_job(Job::Create(number), 0);
+    }
+
+    fn free_device(&self) -> Option<DeviceIndex> {
+        let taken = |device: &DeviceIndex| {
+            self.pool.enis().any(|eni| eni.facts.card.0 == 0 && eni.facts.device == *device)
+                || self.others.values().any(|other| other.device == *device)
+                || self.cloud.fetch.builds().any(|build| build.device == *device)
+        };
+        (1..=u8::MAX).map(DeviceIndex).find(|device| !taken(device))
+    }
+
+    /// Whether an ENI is on its way to the node.
+    pub(crate) fn is_building(&self, id: &EniId) -> bool {
+        self.cloud.fetch.builds().any(|build| build.truth.as_ref().is_some_and(|truth| truth.id == *id))
+    }
+
+    pub(crate) fn created(&mut self, number: u64, truth: EniTruth) {
+        self.cloud.fetch.create_pause = None;
+        if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
+            build.truth = Some(truth);
+            self.start_job(Job::Attach(number), 0);
+        }
+    }
+
+    pub(crate) fn attached(&mut self, now: Time, number: u64, attachment: AttachmentId) {
+        let Some(Build { device, net, truth: Some(truth), .. }) = self.cloud.fetch.builds.remove(&number) else {
+            return;
+        };
+        self.cloud.fetch.at_most = None;
+        self.made(now, &truth);
+        let (id, count) = (truth.id.clone(), truth.slots.len());
+        let facts = EniFacts {
+            id: truth.id,
+            mac: truth.mac,
+            card: CardIndex(0),
+            device,
+            subnet: net,
+            subnet_id: Some(truth.subnet),
+            primary: truth.primary,
+        };
+        let eni = PoolEni {
+            facts,
+            attachment: Some(attachment.clone()),
+            since: now,
+            usage: EniUse::SettingUp,
+            role: EniRole::Pods,
+            keep: false,
+            slots: truth.slots.into_iter().map(|slot| (slot, SlotState::Held)).collect(),
+        };
+        match self.pool.adopt(eni) {
+            Ok(()) => {
+                self.touch_disk();
+                self.host.is_dirty();
+                self.say(Notice::Grown { eni: id.clone(), count });
+                self.start_job(Job::DeleteOnTermination { eni: id, attachment }, 0);
+            }
+            Err(error) => self.say(Notice::Disagreement { what: format!("attached {id}: {error}") }),
+        }
+    }
+
+    pub(crate) fn attachment_found(&mut self, now: Time, number: u64, truth: Option<EniTruth>) {
+        match truth.and_then(|truth| truth.attachment) {
+            Some((attachment, _, device)) => {
+                if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
+                    build.device = device;
+                }
+                self.attached(now, number, attachment);
+            }
+            None => self.start_job(Job::Attach(number), 1),
+        }
+    }
+
+    pub(crate) fn assigned(&mut self, now: Time, eni: &EniId, slots: &[Slot]) {
+        self.cloud.fetch.assign_pause = None;
+        self.cloud.fetch.at_most = None;
+        self.cloud.back.given_again(eni, slots);
+        self.admit(now, eni, slots);
+    }
+
+    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, _unit: Unit, count: u32, failure: CloudFailure) {
+        match failure.class {
+            FailureClass::SubnetExhausted | FailureClass::Fragmented if count > 1 => {
+                self.cloud.fetch.at_most = Some(count / 2);
+            }
+            // EC2 says the ENI is full, or may have done what was asked: learn what is on it.
+            FailureClass::AddressLimit | FailureClass::Lost => {
+                if failure.class == FailureClass::AddressLimit {
+                    self.cloud.fetch.too_many.insert(eni.clone(), count);
+                }
+                self.start_job(Job::Refresh(eni), 0);
+            }
+            class => {
+                self.cloud.fetch.at_most = None;
+                let streak = self.cloud.fetch.assign_pause.as_ref().map_or(0, |pause| pause.streak) + 1;
+                let until = now + pause_after(class, streak);
+                if class == FailureClass::SubnetExhausted {
+                    // New ENIs would come from the same subnet.
+                    self.cloud.fetch.create_pause = Some(Pause { until, failure: failure.clone(), streak });
+                }
+                self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
+            }
+        }
+    }
+
+    /// EC2 has said what is on an ENI that it would not fill: if what is on it left room, the limit is lower than was thought.
+    pub(crate) fn learn_room(&mut self, eni: &EniId, truth: Option<&EniTruth>) {
+        let (Some(refused), Some(truth)) = (self.cloud.fetch.too_many.remove(eni), truth) else { return };
+        let there = u32::try_from(truth.slots.len()).unwrap_or(u32::MAX);
+        let most = there.saturating_add(refused).saturating_sub(1);
+        if most < self.target().slots_per_eni {
+            self.cloud.fetch.learned.at_most_slots(most);
+            self.cloud.fetch.at_most = (refused > 1).then_some(refused / 2);
+        }
+    }
+
+    pub(crate) fn create_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {
+        let class = failure.class;
+        if matches!(class, FailureClass::Lost | FailureClass::Unreachable | FailureClass::Throttled) {
+            // The same token can not make a second ENI.
+            self.pause_create(now, failure, tries);
+            return self.queue_job(now + pause_after(class, tries), Job::Create(number), tries);
+        }
+        let asked = self.cloud.fetch.builds.remove(&number).map_or(0, |build| build.count);
+        let scarce = matches!(class, FailureClass::SubnetExhausted | FailureClass::Fragmented);
+        if scarce && asked > 1 {
+            self.cloud.fetch.at_most = Some(asked / 2);
+        } else {
+            self.cloud.fetch.at_most = None;
+            self.pause_create(now, failure, tries);
+        }
+    }
+
+    pub(crate) fn attach_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {
+        let again = now + pause_after(failure.class, tries);
+        match failure.class {
+            FailureClass::Lost | FailureClass::WrongState => {
+                return self.queue_job(again, Job::FindAttachment(number), tries);
+            }
+            FailureClass::Unreachable | FailureClass::Throttled => {
+                return self.queue_job(again, Job::Attach(number), tries);
+            }
+            _ => {}
+        }
+        let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
+        match failure.class {
+            // It holds more than an ENI of this type may.
+            FailureClass::AddressLimit if build.count > 0 => {
+                self.cloud.fetch.learned.at_most_slots(build.count - 1);
+                self.cloud.fetch.at_most = (build.count > 1).then_some(build.count / 2);
+            }
+            FailureClass::EniLimit if !self.config.limits_known => {
+                let here = self.pool.enis().count() + self.others.len();
+                self.cloud.fetch.learned.max_enis = Some(u32::try_from(here).unwrap_or(u32::MAX));
+            }
+            _ => self.pause_create(now, failure, tries),
+        }
+        // Something else may be where it was to go.
+        self.ask_about_node();
+        if let Some(eni) = build.eni() {
+            self.start_job(Job::Discard(eni), 0);
+        }
+    }
+
+    fn pause_create(&mut self, now: Time, failure: CloudFailure, tries: u32) {
+        let before = self.cloud.fetch.create_pause.as_ref().map_or(0, |pause| pause.streak);
+        let streak = before.max(tries.saturating_sub(1)) + 1;
+        let until = now + pause_after(failure.class, streak);
+        self.cloud.fetch.create_pause = Some(Pause { until, failure, streak });
+    }
+}

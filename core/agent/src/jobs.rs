@@ -1,0 +1,361 @@
+//! The queue of calls to EC2: what is to be asked, what is under way, what is asked again and when.
+//!
+//! ```text
+//!   start_job --> queue --(due, by weight, as the pacer admits)--> Effect::Cloud --> answer --> fetch, giveback, reconcile
+//!                   ^                                                 |
+//!                   +------------- a growing pause <------ failure ---+
+//! ```
+//!
+//! Every call is followed by its answer, a repetition after a growing pause, or a notice that says why not. A lost answer is never
+//! taken for a failure: the call is repeated under the same token, or EC2 is asked what is true. A call nobody answers ends too:
+//! after [`CALL_LIMIT`] its answer counts as lost. Nothing is in the queue twice, and what is in it is bounded by what the node has:
+//! its ENIs, the ones it is making, and one each of the questions about all of it.
+
+use std::collections::BTreeMap;
+
+use vpc_ipam::Unit;
+use vpc_model::{AttachmentId, CardIndex, EniId, Millis, SecurityGroupId, Slot, SubnetId, Time};
+
+use crate::agent::Agent;
+use crate::cloud::{CloudAnswer, CloudCall, CloudFailure, FailureClass, OpId};
+use crate::fetch::Fetch;
+use crate::giveback::GiveBack;
+use crate::message::{Effect, Notice, Wake};
+
+/// A call that takes longer counts as lost: no client waits as long.
+const CALL_LIMIT: Millis = Millis::seconds(120);
+
+/// Background work beyond so many entries of the queue is dropped, and found again by the next look.
+const QUEUE_MOST: usize = 256;
+
+/// A call to make, under way, or to be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    Create(u64),
+    Attach(u64),
+    /// An attach whose answer was lost: what is true?
+    FindAttachment(u64),
+    DeleteOnTermination {
+        eni: EniId,
+        attachment: AttachmentId,
+    },
+    Assign {
+        eni: EniId,
+        unit: Unit,
+        count: u32,
+    },
+    /// What is on the ENI?
+    Refresh(EniId),
+    /// Does EC2 agree that the ENI has the positions that are to be given back?
+    CheckSlots(EniId),
+    Unassign {
+        eni: EniId,
+        slots: Vec<Slot>,
+    },
+    /// An unassign whose answer was lost: what is still there?
+    SeeUnassigned(EniId),
+    /// Does EC2 agree that the ENI is idle?
+    Verify(EniId),
+    Detach {
+        eni: EniId,
+        attachment: AttachmentId,
+    },
+    /// Has the detach finished?
+    AwaitDetached(EniId),
+    Delete(EniId),
+    /// An ENI that could not be attached is deleted again.
+    Discard(EniId),
+    SetGroups {
+        eni: EniId,
+        groups: Vec<SecurityGroupId>,
+    },
+    Tag {
+        enis: Vec<EniId>,
+        tags: BTreeMap<String, String>,
+    },
+    Subnets {
+        also: Vec<SubnetId>,
+    },
+    /// What are the instance's ENIs?
+    DescribeNode,
+    /// What did an earlier life leave behind?
+    FindStrays,
+    /// What did lost nodes of this cluster leave behind?
+    FindLeaked,
+    /// What may an instance of this type hold?
+    Limits,
+}
+
+/// How much a call matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    PodWaits,
+    Grow,
+    Shrink,
+    Background,
+}
+
+/// A job that waits for its time or for the pacer.
+#[derive(Clone, Debug)]
+struct Queued {
+    due: Time,
+    /// Earlier ones go first.
+    seq: u64,
+    job: Job,
+    /// Failures so far.
+    tries: u32,
+}
+
+/// A job whose call is under way.
+#[derive(Clone, Debug)]
+struct Call {
+    job: Job,
+    tries: u32,
+    asked: Time,
+}
+
+/// What is under way between the node and the cloud.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cloud {
+    calls: BTreeMap<OpId, Call>,
+    queue: Vec<Queued>,
+    pub(crate) fetch: Fetch,
+    pub(crate) back: GiveBack,
+    next_op: u64,
+    next_seq: u64,
+    /// When the pool was last compared with its target, and when that may give something else though nothing has changed.
+    pub(crate) planned_at: Time,
+    pub(crate) plan_again: Option<Time>,
+}
+
+impl Cloud {
+    pub(crate) fn next_op(&mut self) -> OpId {
+        self.next_op += 1;
+        OpId(self.next_op)
+    }
+
+    /// Every job, under way or queued.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.calls.values().map(|call| &call.job).chain(self.queue.iter().map(|queued| &queued.job))
+    }
+
+    /// Whether a job of this kind has failed and is to be repeated, or is being repeated.
+    pub(crate) fn is_repeating(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
+        self.calls.values().any(|call| call.tries > 0 && of_kind(&call.job))
+            || self.queue.iter().any(|queued| queued.tries > 0 && of_kind(&queued.job))
+    }
+
+    /// Whether EC2 was asked what the node's ENIs are, and could not say.
+    pub(crate) fn describing_failed(&self) -> bool {
+        self.is_repeating(|job| *job == Job::DescribeNode)
+    }
+
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
+        let due = self.queue.iter().map(|queued| queued.due).filter(|at| *at > self.planned_at);
+        let times = due.chain(self.fetch.deadlines()).chain(self.back.deadlines());
+        times
+            .filter(|at| *at > self.planned_at)
+            .map(|at| (at, Wake::RetryDue))
+            .chain(self.plan_again.filter(|at| *at > self.planned_at).map(|at| (at, Wake::SurplusDue)))
+            .chain(self.calls.values().map(|call| (call.asked + CALL_LIMIT, Wake::CallOverdue)))
+    }
+}
+
+impl Agent {
+    /// Has a job done as soon as its turn comes. One that is there already is not done twice.
+    pub(crate) fn start_job(&mut self, job: Job, tries: u32) {
+        self.queue_job(Time(0), job, tries);
+    }
+
+    /// Has a job done not before a moment.
+    pub(crate) fn queue_job(&mut self, due: Time, job: Job, tries: u32) {
+        if self.cloud.jobs().any(|other| *other == job) {
+            return;
+        }
+        let weight = self.weight_of(&job);
+        if weight == Weight::Background && self.cloud.queue.len() >= QUEUE_MOST {
+            return self.say(Notice::Disagreement {
+                what: format!("too much to ask of EC2 at once; {job:?} is left for later"),
+            });
+        }
+        self.cloud.next_seq += 1;
+        let seq = self.cloud.next_seq;
+        self.cloud.queue.push(Queued { due, seq, job, tries });
+    }
+
+    /// Takes jobs that have not been sent out of the queue.
+    pub(crate) fn drop_queued(&mut self, which: impl Fn(&Job) -> bool) {
+        self.cloud.queue.retain(|queued| !which(&queued.job));
+    }
+
+    /// Sends what is due and admitted, pods that wait first.
+    pub(crate) fn send_calls(&mut self, now: Time) {
+        let (mut due, later): (Vec<Queued>, Vec<Queued>) =
+            std::mem::take(&mut self.cloud.queue).into_iter().partition(|queued| queued.due <= now);
+        self.cloud.queue = later;
+        due.sort_by_key(|queued| (self.weight_of(&queued.job), queued.seq));
+        for queued in due {
+            // A job whose subject has gone meanwhile has nothing to ask.
+            let Some(call) = self.call_of(&queued.job) else { continue };
+            self.send_call(now, queued.job, queued.tries, call);
+        }
+    }
+
+    fn send_call(&mut self, now: Time, job: Job, tries: u32, call: CloudCall) {
+        let op = self.cloud.next_op();
+        self.cloud.calls.insert(op, Call { job, tries, asked: now });
+        self.out.push(Effect::Cloud { op, call });
+    }
+
+    pub(crate) fn cloud_done(&mut self, now: Time, op: OpId, result: Result<CloudAnswer, CloudFailure>) {
+        // An answer to a call nobody made (of an earlier life), or that is long taken for lost, says nothing.
+        let Some(Call { job, tries, .. }) = self.cloud.calls.remove(&op) else { return };
+        match result {
+            Ok(answer) => self.answered(now, job, answer),
+            Err(failure) => self.failed(now, job, tries + 1, failure),
+        }
+    }
+
+    /// Ends calls that nobody answers.
+    pub(crate) fn end_overdue_calls(&mut self, now: Time) {
+        let overdue = |call: &Call| call.asked + CALL_LIMIT <= now;
+        let over: Vec<OpId> = self.cloud.calls.iter().filter(|(_, call)| overdue(call)).map(|(op, _)| *op).collect();
+        for op in over {
+            let failure = CloudFailure {
+                class: FailureClass::Lost,
+                action: "EC2".to_owned(),
+                code: "NoAnswer".to_owned(),
+                message: format!("no answer within {CALL_LIMIT}"),
+            };
+            self.cloud_done(now, op, Err(failure));
+        }
+    }
+
+    /// How much a job matters now: what a pod waits for goes first.
+    fn weight_of(&self, job: &Job) -> Weight {
+        let fetching = if self.waiters.is_empty() { Weight::Grow } else { Weight::PodWaits };
+        match job {
+            Job::Create(_)
+            | Job::Attach(_)
+            | Job::FindAttachment(_)
+            | Job::Assign { .. }
+            | Job::Refresh(_)
+            | Job::Subnets { .. }
+            // At the start, nothing can be promised before it is answered.
+            | Job::DescribeNode => fetching,
+            // Until it is done, an ENI would outlive its instance.
+            Job::DeleteOnTermination { .. } => Weight::Grow,
+            Job::CheckSlots(_)
+            | Job::Unassign { .. }
+            | Job::SeeUnassigned(_)
+            | Job::Verify(_)
+            | Job::Detach { .. }
+            | Job::AwaitDetached(_)
+            | Job::Delete(_) => Weight::Shrink,
+            Job::Limits if !self.waiters.is_empty() => Weight::Grow,
+            Job::Discard(_)
+            | Job::SetGroups { .. }
+            | Job::Tag { .. }
+            | Job::FindStrays
+            | Job::FindLeaked
+            | Job::Limits => Weight::Background,
+        }
+    }
+
+    fn call_of(&self, job: &Job) -> Option<CloudCall> {
+        let built = |number: &u64| self.cloud.fetch.build(*number)?.eni();
+        Some(match job {
+            Job::Create(number) => self.cloud.fetch.build(*number)?.create_call(),
+            Job::Attach(number) => {
+                let device = self.cloud.fetch.build(*number)?.device;
+                CloudCall::AttachEni { eni: built(number)?, card: CardIndex(0), device }
+            }
+            Job::FindAttachment(number) => CloudCall::Describe { eni: built(number)? },
+            Job::DeleteOnTermination { eni, attachment } => {
+                CloudCall::DeleteOnTermination { eni: eni.clone(), attachment: attachment.clone() }
+            }
+            Job::Assign { eni, unit, count } => CloudCall::Assign { eni: eni.clone(), unit: *unit, count: *count },
+            Job::Refresh(eni)
+            | Job::CheckSlots(eni)
+            | Job::SeeUnassigned(eni)
+            | Job::Verify(eni)
+            | Job::AwaitDetached(eni) => CloudCall::Describe { eni: eni.clone() },
+            Job::Unassign { eni, slots } => CloudCall::Unassign { eni: eni.clone(), slots: slots.clone() },
+            Job::Detach { eni, attachment } => CloudCall::Detach { eni: eni.clone(), attachment: attachment.clone() },
+            Job::Delete(eni) | Job::Discard(eni) => CloudCall::Delete { eni: eni.clone() },
+            Job::SetGroups { eni, groups } => CloudCall::SetGroups { eni: eni.clone(), groups: groups.clone() },
+            Job::Tag { enis, tags } => CloudCall::Tag { enis: enis.clone(), tags: tags.clone() },
+            Job::Subnets { also } => CloudCall::Subnets { also: also.clone() },
+            Job::DescribeNode => CloudCall::DescribeNode,
+            Job::FindStrays => CloudCall::FindStrays,
+            Job::FindLeaked => CloudCall::FindLeaked,
+            Job::Limits => CloudCall::Limits,
+        })
+    }
+
+    fn answered(&mut self, now: Time, job: Job, answer: CloudAnswer) {
+        match (job, answer) {
+            (Job::Create(number), CloudAnswer::Created(truth)) => self.created(number, truth),
+            (Job::Attach(number), CloudAnswer::Attached(attachment)) => self.attached(now, number, attachment),
+            (Job::FindAttachment(number), CloudAnswer::Described(truth)) => self.attachment_found(now, number, truth),
+            (Job::Assign { eni, .. }, CloudAnswer::Assigned(slots)) => self.assigned(now, &eni, &slots),
+            (Job::Refresh(eni), CloudAnswer::Described(truth)) => {
+                self.learn_room(&eni, truth.as_ref());
+                self.refreshed(now, &eni, truth);
+            }
+            (Job::CheckSlots(eni), CloudAnswer::Described(truth)) => self.slots_checked(now, &eni, truth),
+            (Job::Unassign { eni, slots }, CloudAnswer::Done) => self.unassigned(now, &eni, &slots),
+            (Job::SeeUnassigned(eni), CloudAnswer::Described(truth)) => self.unassign_seen(now, &eni, truth),
+            (Job::DescribeNode, CloudAnswer::Node(truths)) => self.node_described(now, truths),
+            (Job::Verify(eni), CloudAnswer::Described(truth)) => self.verified(now, &eni, truth),
+            (Job::AwaitDetached(eni), CloudAnswer::Described(truth)) => self.detach_seen(now, eni, truth),
+            (Job::Detach { eni, .. }, CloudAnswer::Done) => self.start_job(Job::AwaitDetached(eni), 0),
+            (Job::Delete(eni), CloudAnswer::Done) => self.gone(&eni),
+            (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(enis),
+            (Job::Limits, CloudAnswer::Limits { max_enis, slots_per_eni, prefixes }) => {
+                self.limits_learned(max_enis, slots_per_eni, prefixes);
+            }
+            (
+                Job::Discard(_) | Job::DeleteOnTermination { .. } | Job::SetGroups { .. } | Job::Tag { .. },
+                CloudAnswer::Done,
+            ) => {}
+            (job, answer) => {
+                // The edge answers each call in kind; anything else is its mistake.
+                let what = format!("an answer that does not fit its call: {answer:?} to {job:?}");
+                self.say(Notice::Disagreement { what });
+            }
+        }
+    }
+
+    fn failed(&mut self, now: Time, job: Job, tries: u32, failure: CloudFailure) {
+        let call = self.call_of(&job);
+        let what = call.map(|call| call.to_string()).unwrap_or_default();
+        let pause = pause_after(failure.class, tries);
+        self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });
+        let again = now + pause;
+        match (job, failure.class) {
+            (Job::Assign { eni, unit, count }, _) => self.assign_failed(now, eni, unit, count, failure),
+            (Job::Create(number), _) => self.create_failed(now, number, tries, failure),
+            (Job::Attach(number), _) => self.attach_failed(now, number, tries, failure),
+            (Job::CheckSlots(eni), _) => self.keep_slots(now, &eni, "EC2 could not be asked about them"),
+            (Job::Unassign { eni, slots }, class) => self.unassign_failed(now, eni, slots, tries, class),
+            (Job::Verify(eni), _) => self.keep(now, &eni, "EC2 could not be asked about it"),
+            (Job::Detach { eni, attachment }, class) => self.detach_failed(now, eni, attachment, tries, class),
+            (Job::Delete(eni), FailureClass::NotFound) => self.gone(&eni),
+            (Job::Delete(eni), FailureClass::WrongState) => self.queue_job(again, Job::AwaitDetached(eni), tries),
+            (
+                Job::Discard(_) | Job::DeleteOnTermination { .. } | Job::SetGroups { .. } | Job::Tag { .. },
+                FailureClass::NotFound,
+            ) => {}
+            // These go on, at most every two minutes: a question that matters stays asked, and an ENI half gone, or one that would
+            // outlive its instance, is never forgotten.
+            (job, _) => self.queue_job(again, job, tries),
+        }
+    }
+}
+
+/// The class's pause, doubled for every failure in a row, at most [`FailureClass::LONGEST`].
+pub(crate) fn pause_after(class: FailureClass, failures: u32) -> Millis {
+    let doubled = class.pause().0.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    Millis(doubled.min(FailureClass::LONGEST.0))
+}
