@@ -14,6 +14,7 @@ use crate::cluster::{ClusterNews, NodeView};
 use crate::config::{Config, NodeFacts, SeenEni};
 use crate::host::Host;
 use crate::jobs::Cloud;
+use crate::leaked::Sweep;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
 use crate::reconcile::Recon;
 use crate::rests::Rests;
@@ -52,6 +53,8 @@ pub struct Agent {
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
     pub(crate) rests: Rests,
+    /// ENIs of lost nodes.
+    pub(crate) sweep: Sweep,
     pub(crate) terminating: bool,
     pub(crate) said_ready: bool,
     /// The calendar at `origin`.
@@ -119,6 +122,7 @@ impl Agent {
             by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
             rests: Rests::default(),
+            sweep: Sweep::new(&facts.instance, config.nonce),
             terminating: false,
             said_ready: false,
             wall: facts.wall,
@@ -183,6 +187,7 @@ impl Agent {
             .chain(age.map(|at| (at, Wake::EniOldEnough)))
             .chain(self.cloud.deadlines())
             .chain(self.recon.deadlines())
+            .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))
             .chain(self.host.deadlines())
             .chain(self.suspect_deadlines().filter(|_| self.host.is_idle()))
             .min()
@@ -299,6 +304,7 @@ impl Agent {
         self.plan_pool(now);
         self.release_steps(now);
         self.host_pass(now);
+        self.sweep_leaked(now);
         self.send_calls(now);
         self.read_metadata(now);
         self.write_checkpoint(now);
@@ -401,7 +407,7 @@ impl Agent {
         self.wall.since(wall).map_or(now, |age| now - age)
     }
 
-    fn calendar(&self, at: Time) -> WallTime {
+    pub(crate) fn calendar(&self, at: Time) -> WallTime {
         if at >= self.origin {
             self.wall + at.since(self.origin)
         } else {

@@ -22,6 +22,7 @@ mod fetch;
 mod giveback;
 mod host;
 mod jobs;
+mod leaked;
 mod message;
 mod pacer;
 mod places;

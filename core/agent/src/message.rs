@@ -268,6 +268,11 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// An ENI that a lost node of the cluster left behind is deleted.
+    LeakedDeleted {
+        /// Which.
+        eni: EniId,
+    },
     /// An ENI that was made for this node and never attached is deleted.
     StrayFound {
         /// Which.
@@ -368,6 +373,7 @@ impl Notice {
             Self::NoPrefixes => Level::Warn,
             Self::MetadataUnread { .. } | Self::FlowsKept { .. } | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
+            Self::LeakedDeleted { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
             }
@@ -396,6 +402,9 @@ impl fmt::Display for Notice {
             Self::NoPrefixes => {
                 f.write_str("ENABLE_PREFIX_DELEGATION is set, but this instance type can have no prefixes (it is not of the Nitro ")?;
                 f.write_str("generation): it gets secondary addresses; use another type for prefixes")
+            }
+            Self::LeakedDeleted { eni } => {
+                write!(f, "{eni}, which a lost node of the cluster left behind, was deleted")
             }
             Self::StrayFound { eni } => write!(f, "{eni} was made for this node and never attached; it is deleted"),
             Self::EniKept { eni, why } => write!(f, "{eni} stays: {why}"),
@@ -461,4 +470,6 @@ pub enum Wake {
     SurplusDue,
     /// A call nobody answers counts as lost.
     CallOverdue,
+    /// ENIs of lost nodes are looked for.
+    LeakSweep,
 }
