@@ -23,12 +23,14 @@ mod fetch;
 mod giveback;
 mod host;
 mod jobs;
+mod leaked;
 mod message;
 mod pacer;
 mod places;
 mod planning;
 mod reconcile;
 mod refusal;
+mod rests;
 mod sandbox;
 
 pub use agent::Agent;
