@@ -133,6 +133,7 @@ impl Agent {
             groups: facts.metadata.groups,
             config,
         };
+        agent.say_what_is_lacking();
         agent.take_in_metadata(now, facts.metadata.enis, &checkpoint.enis);
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
@@ -272,10 +273,19 @@ impl Agent {
     /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.
     fn take_settings(&mut self, config: Config) {
         let nonce = self.config.nonce;
-        self.config = Config { nonce, ..config };
+        let lacked = std::mem::replace(&mut self.config, Config { nonce, ..config }).without_prefixes;
+        if lacked != self.config.without_prefixes {
+            self.say_what_is_lacking();
+        }
         self.host.is_dirty();
         self.follow_groups();
         self.ask_about_node();
+    }
+
+    fn say_what_is_lacking(&mut self) {
+        if let Some(why) = self.config.without_prefixes.clone() {
+            self.say(Notice::WithoutPrefixes { why });
+        }
     }
 
     pub(crate) fn say(&mut self, notice: Notice) {

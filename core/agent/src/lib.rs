@@ -18,7 +18,6 @@ mod checkpoint;
 mod cloud;
 mod cluster;
 mod config;
-mod event;
 mod fetch;
 mod giveback;
 mod host;

@@ -341,6 +341,11 @@ pub enum Notice {
         /// For what.
         role: EniRole,
     },
+    /// Prefixes were asked for, and the pool holds single addresses.
+    WithoutPrefixes {
+        /// Why.
+        why: String,
+    },
     /// The metadata could not be read.
     MetadataUnread {
         /// What was said.
@@ -371,7 +376,10 @@ impl Notice {
             Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
             Self::SlotsKept { .. } => Level::Info,
             Self::NoPrefixes => Level::Warn,
-            Self::MetadataUnread { .. } | Self::FlowsKept { .. } | Self::FlowsRemain { .. } => Level::Warn,
+            Self::MetadataUnread { .. }
+            | Self::WithoutPrefixes { .. }
+            | Self::FlowsKept { .. }
+            | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::LeakedDeleted { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
@@ -441,6 +449,7 @@ impl fmt::Display for Notice {
                 };
                 write!(f, "{eni} takes no new pods: {why}; those it has stay")
             }
+            Self::WithoutPrefixes { why } => write!(f, "ENABLE_PREFIX_DELEGATION has no effect: {why}"),
             Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
             Self::Place(news) => news.fmt(f),

@@ -86,6 +86,7 @@ pub fn config(warm: u32, max_enis: u32) -> Config {
             release_every: Millis::seconds(30),
         },
         limits_known: true,
+        without_prefixes: None,
         host: HostSettings::default(),
         add_wait: Millis::seconds(15),
         nonce: 7,
