@@ -18,6 +18,7 @@ mod checkpoint;
 mod cloud;
 mod cluster;
 mod config;
+mod event;
 mod fetch;
 mod giveback;
 mod host;
