@@ -18,6 +18,7 @@ mod checkpoint;
 mod cloud;
 mod cluster;
 mod config;
+mod event;
 mod fetch;
 mod giveback;
 mod host;
@@ -29,6 +30,7 @@ mod places;
 mod planning;
 mod reconcile;
 mod refusal;
+mod rests;
 mod sandbox;
 
 pub use agent::Agent;
