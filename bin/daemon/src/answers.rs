@@ -170,13 +170,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_cause_numbers_and_way_out() {
-        let full = Refusal::Full {
-            enis: 3,
-            max_enis: 3,
-            total: 27,
-            held: 27,
-            waited: Millis::seconds(3),
-        };
+        let full = Refusal::Full { enis: 3, max_enis: 3, total: 27, held: 27, waited: Millis::seconds(3) };
         let status = add(Outcome::Refused(full), "").unwrap_err();
         let said = WireRefusal::from_status(&status).unwrap();
         assert_eq!(said.cause, Cause::AddressLimit);

@@ -187,7 +187,8 @@ impl Agent {
             Learned { max_enis: Some(max_enis), slots_per_eni: Some(slots_per_eni), no_prefixes: !prefixes };
         self.say(Notice::LimitsLearned { max_enis, slots_per_eni, prefixes });
         if !prefixes && self.config.target.unit == Unit::Prefix {
-            self.say(Notice::NoPrefixes);
+            let why = "EC2 says that this instance type takes no prefixes; it holds secondary addresses".to_owned();
+            self.say(Notice::WithoutPrefixes { why });
         }
     }
 

@@ -5,11 +5,9 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
-use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey, Slot};
+use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot};
 
-use crate::{
-    Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
-};
+use crate::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal, Update};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,8 +168,8 @@ pub enum Effect {
     WriteCheckpoint {
         /// Its number.
         generation: Generation,
-        /// What it holds.
-        checkpoint: Checkpoint,
+        /// What it says beyond the write before it.
+        update: Update,
     },
     /// Read the metadata of the node's ENIs; comes back as [`Input::MetadataRead`]. At most one reading is under way.
     ReadMetadata {
@@ -259,8 +257,6 @@ pub enum Notice {
         /// Prefixes can be had.
         prefixes: bool,
     },
-    /// Prefixes are wanted and the instance type can have none: it gets secondary addresses.
-    NoPrefixes,
     /// An ENI stays although it was to be given back.
     EniKept {
         /// Which.
@@ -297,6 +293,22 @@ pub enum Notice {
         /// Objects that were changed.
         subjects: Vec<String>,
     },
+    /// The kernel could not forget the tracked connections of addresses that have rested.
+    FlowsKept {
+        /// How many addresses.
+        addresses: usize,
+        /// What was said.
+        error: String,
+        /// When it is tried again.
+        retry_in: Millis,
+    },
+    /// Addresses are free although the kernel still tracks connections of their former pods.
+    FlowsRemain {
+        /// Which.
+        addresses: Vec<Ipv4Addr>,
+        /// After how long.
+        after: Millis,
+    },
     /// The checkpoint could not be written.
     CheckpointFailed {
         /// What was said.
@@ -325,6 +337,11 @@ pub enum Notice {
         /// For what.
         role: EniRole,
     },
+    /// Prefixes were asked for, and the pool holds single addresses.
+    WithoutPrefixes {
+        /// Why.
+        why: String,
+    },
     /// The metadata could not be read.
     MetadataUnread {
         /// What was said.
@@ -341,6 +358,8 @@ pub enum Notice {
     Refused {
         /// Whose.
         key: SandboxKey,
+        /// Its pod.
+        pod: PodRef,
         /// Why.
         refusal: Refusal,
     },
@@ -354,8 +373,10 @@ impl Notice {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
             Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
             Self::SlotsKept { .. } => Level::Info,
-            Self::NoPrefixes => Level::Warn,
-            Self::MetadataUnread { .. } => Level::Warn,
+            Self::MetadataUnread { .. }
+            | Self::WithoutPrefixes { .. }
+            | Self::FlowsKept { .. }
+            | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::LeakedDeleted { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
@@ -383,10 +404,6 @@ impl fmt::Display for Notice {
                 let prefixes = if *prefixes { "prefixes too" } else { "no prefixes" };
                 write!(f, "EC2 says: {max_enis} ENIs with {slots_per_eni} secondary addresses each, {prefixes}")
             }
-            Self::NoPrefixes => {
-                f.write_str("ENABLE_PREFIX_DELEGATION is set, but this instance type can have no prefixes (it is not of the Nitro ")?;
-                f.write_str("generation): it gets secondary addresses; use another type for prefixes")
-            }
             Self::LeakedDeleted { eni } => {
                 write!(f, "{eni}, which a lost node of the cluster left behind, was deleted")
             }
@@ -398,6 +415,18 @@ impl fmt::Display for Notice {
             Self::CloudFailed { what, failure, retry_in: None } => write!(f, "{what} failed: {failure}"),
             Self::HostFailed { error } => write!(f, "host network: {error}"),
             Self::HostRepaired { subjects } => write!(f, "host network set: {}", subjects.join(", ")),
+            Self::FlowsKept { addresses, error, retry_in } => write!(
+                f,
+                "tracked connections of {addresses} rested addresses could not be forgotten: {error}; tried again in {retry_in}"
+            ),
+            Self::FlowsRemain { addresses, after } => {
+                let addresses: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+                let addresses = addresses.join(", ");
+                write!(
+                    f,
+                    "{addresses}: free after {after} although connections of former pods are still tracked; their packets may reach the next pods"
+                )
+            }
             Self::CheckpointFailed { error } => write!(f, "the checkpoint could not be written: {error}"),
             Self::LeasePruned { key, address, why } => write!(f, "lease of {address} to {key} ended: {why}"),
             Self::Unbacked { key, address } => {
@@ -413,10 +442,11 @@ impl fmt::Display for Notice {
                 };
                 write!(f, "{eni} takes no new pods: {why}; those it has stay")
             }
+            Self::WithoutPrefixes { why } => write!(f, "ENABLE_PREFIX_DELEGATION has no effect: {why}"),
             Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
             Self::Place(news) => news.fmt(f),
-            Self::Refused { key, refusal } => write!(f, "no address for {key}: {refusal}"),
+            Self::Refused { key, refusal, .. } => write!(f, "no address for {key}: {refusal}"),
         }
     }
 }

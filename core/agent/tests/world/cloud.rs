@@ -1,159 +1,148 @@
-//! The cloud of the paper node: ENIs, subnets with single addresses and blocks, limits, and what EC2 answers.
+//! The paper cloud: subnets and ENIs as maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, SubnetTruth};
+use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, LeakedEni, SubnetTruth};
 use vpc_ipam::Unit;
-use vpc_model::{AttachmentId, EniId, Ipv4Net, Mac, Prefix28, Slot, Subnet, SubnetId};
+use vpc_model::{AttachmentId, EniId, Ipv4Net, Mac, Prefix28, Slot, Subnet, SubnetId, Time, WallTime};
 
-use super::{CloudEni, World, failure};
+use super::World;
 
-/// A subnet of the paper cloud.
+pub const INSTANCE_TAG: &str = "node.k8s.amazonaws.com/instance_id";
+pub const CREATED_AT_TAG: &str = "node.k8s.amazonaws.com/createdAt";
+
+/// An ENI as the paper cloud has it.
+#[derive(Clone, Debug)]
+pub struct CloudEni {
+    pub truth: EniTruth,
+    pub token: Option<String>,
+    pub delete_on_termination: bool,
+}
+
+/// A subnet as the paper cloud has it. Addresses come from its beginning, prefixes from its end; none comes twice.
 #[derive(Clone, Debug)]
 pub struct PaperSubnet {
     pub truth: SubnetTruth,
-    /// Addresses nobody has.
-    pub free: u32,
-    /// No free /28 is left, however many addresses are free.
+    /// It has no free /28.
     pub fragmented: bool,
-    used: BTreeSet<u32>,
-    /// Addresses are given round robin: one that came back is not the next to go.
-    cursor: u32,
+    addresses: u32,
+    prefixes: u32,
+}
+
+/// What the cloud does with the next call of a kind.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    Refuse(FailureClass, &'static str),
+    /// The call is carried out, its answer lost.
+    LoseAnswer,
 }
 
 impl PaperSubnet {
-    pub fn new(id: &str, net: &str, free: u32) -> Self {
-        let net = Subnet::try_from(net.parse::<Ipv4Net>().unwrap()).unwrap();
+    /// A subnet of the node's VPC and zone.
+    pub fn new(name: &str, net: &str, free: u32) -> Self {
         let truth = SubnetTruth {
-            id: id.parse().unwrap(),
+            id: format!("subnet-{name}").parse().unwrap(),
             vpc: "vpc-1".parse().unwrap(),
             zone: "us-west-2a".into(),
-            net,
+            net: Subnet::try_from(net.parse::<Ipv4Net>().unwrap()).unwrap(),
             free,
             tags: BTreeMap::new(),
         };
-        Self { truth, free, fragmented: false, used: BTreeSet::new(), cursor: 10 }
+        Self { truth, fragmented: false, addresses: 0, prefixes: 0 }
     }
 
     pub fn tagged(mut self, key: &str, value: &str) -> Self {
-        self.truth.tags.insert(key.to_owned(), value.to_owned());
+        self.truth.tags.insert(key.into(), value.into());
         self
     }
 
-    fn first(&self) -> u32 {
-        self.truth.net.net().network().to_bits()
-    }
-
-    fn size(&self) -> u32 {
-        1 << (32 - u32::from(self.truth.net.net().prefix_len()))
-    }
-
-    pub fn take(&mut self, address: Ipv4Addr) {
-        self.used.insert(address.to_bits());
-    }
-
-    fn addresses(&mut self, count: u32) -> Result<Vec<Ipv4Addr>, CloudFailure> {
-        if count > self.free {
+    fn take(&mut self, unit: Unit, count: u32) -> Result<Vec<Slot>, CloudFailure> {
+        if count * unit.size() > self.truth.free {
             let code = "InsufficientFreeAddressesInSubnet";
-            return Err(failure(FailureClass::SubnetExhausted, "AssignPrivateIpAddresses", code));
+            return Err(failure(FailureClass::SubnetExhausted, "any", code));
         }
-        let mut given = vec![];
-        while given.len() < count as usize {
-            self.cursor = if self.cursor + 1 >= self.size() - 1 { 10 } else { self.cursor + 1 };
-            let address = self.first() + self.cursor;
-            if self.used.insert(address) {
-                given.push(Ipv4Addr::from_bits(address));
+        if unit == Unit::Prefix && self.fragmented {
+            return Err(failure(FailureClass::Fragmented, "any", "InsufficientCidrBlocks"));
+        }
+        self.truth.free -= count * unit.size();
+        let net = self.truth.net.net();
+        Ok((0..count).map(|_| self.next(net, unit)).collect())
+    }
+
+    fn next(&mut self, net: Ipv4Net, unit: Unit) -> Slot {
+        match unit {
+            Unit::Address => {
+                self.addresses += 1;
+                Slot::Address(Ipv4Addr::from_bits(net.network().to_bits() + 9 + self.addresses))
             }
-        }
-        self.free -= count;
-        Ok(given)
-    }
-
-    fn prefixes(&mut self, count: u32) -> Result<Vec<Prefix28>, CloudFailure> {
-        let action = "AssignPrivateIpAddresses";
-        if count * 16 > self.free {
-            return Err(failure(FailureClass::SubnetExhausted, action, "InvalidParameterValue"));
-        }
-        let blocks = (1..self.size() / 16 - 1).rev().map(|block| self.first() + block * 16);
-        let whole: Vec<u32> = blocks.filter(|first| self.used.range(*first..first + 16).next().is_none()).collect();
-        if self.fragmented || whole.len() < count as usize {
-            return Err(failure(FailureClass::Fragmented, action, "InsufficientCidrBlocks"));
-        }
-        self.free -= count * 16;
-        let given: Vec<u32> = whole.into_iter().take(count as usize).collect();
-        for first in &given {
-            self.used.extend(*first..first + 16);
-        }
-        Ok(given.into_iter().map(|first| Prefix28::containing(Ipv4Addr::from_bits(first))).collect())
-    }
-
-    fn give_back(&mut self, slot: Slot) {
-        for address in slot.addresses() {
-            if self.used.remove(&address.to_bits()) {
-                self.free += 1;
+            Unit::Prefix => {
+                // The last block has the broadcast address in it; the node's own address is in the end of its subnet, too.
+                self.prefixes += 1;
+                let last = Ipv4Addr::from_bits(net.broadcast().to_bits() - 16 * (self.prefixes + 7));
+                Slot::Prefix(Prefix28::containing(last))
             }
         }
     }
 }
 
-impl World {
-    pub fn subnet(&mut self, id: &str) -> &mut PaperSubnet {
-        self.subnets.get_mut(&id.parse::<SubnetId>().unwrap()).unwrap()
-    }
+pub fn subnets(home_free: u32) -> BTreeMap<SubnetId, PaperSubnet> {
+    let home = PaperSubnet::new("1", "10.20.8.0/22", home_free);
+    BTreeMap::from([(home.truth.id.clone(), home)])
+}
 
+impl World {
+    /// Puts a subnet into the cloud.
     pub fn add_subnet(&mut self, subnet: PaperSubnet) {
         self.subnets.insert(subnet.truth.id.clone(), subnet);
     }
 
-    /// Pods whose address is among these and whose sandbox lives.
+    /// A subnet by the end of its id.
+    pub fn subnet(&mut self, name: &str) -> &mut PaperSubnet {
+        self.subnets.get_mut(&format!("subnet-{name}").parse().unwrap()).unwrap()
+    }
+
+    /// An ENI that some other node left behind.
+    pub fn leave_behind(&mut self, id: &str, created: Option<Time>, tags: &[(&str, &str)]) {
+        let mut truth = self.new_eni(id.parse().unwrap(), &"subnet-1".parse().unwrap(), Unit::Address, 0).unwrap();
+        truth.tags.insert(INSTANCE_TAG.into(), "i-lost".into());
+        truth.tags.extend(tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        if let Some(at) = created {
+            self.created.insert(truth.id.clone(), wall(at));
+        }
+        let eni = CloudEni { truth, token: None, delete_on_termination: false };
+        self.enis.insert(eni.truth.id.clone(), eni);
+    }
+
+    pub(super) fn cloud(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
+        let fault =
+            self.faults.iter().position(|(kind, _)| *kind == kind_of(call)).and_then(|at| self.faults.remove(at));
+        match fault {
+            Some((kind, Fault::Refuse(class, code))) => Err(failure(class, kind, code)),
+            Some((kind, Fault::LoseAnswer)) => {
+                let _ = self.answer(call);
+                Err(failure(FailureClass::Lost, kind, "timeout"))
+            }
+            None => self.answer(call),
+        }
+    }
+
+    /// Living pods whose address is among these.
     fn living_on(&self, slots: &[Slot]) -> Vec<String> {
         let on = |address: &Ipv4Addr| slots.iter().any(|slot| slot.contains(*address));
         self.living.iter().filter(|(_, address)| on(address)).map(|(name, _)| name.clone()).collect()
     }
 
-    fn slots(&mut self, subnet: &SubnetId, unit: Unit, count: u32) -> Result<Vec<Slot>, CloudFailure> {
-        let subnet = self.subnets.get_mut(subnet).unwrap();
-        Ok(match unit {
-            Unit::Address => subnet.addresses(count)?.into_iter().map(Slot::Address).collect(),
-            Unit::Prefix => subnet.prefixes(count)?.into_iter().map(Slot::Prefix).collect(),
-        })
-    }
-
-    pub(super) fn answer(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
+    fn answer(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
         let missing = || failure(FailureClass::NotFound, "any", "InvalidNetworkInterfaceID.NotFound");
         match call {
             CloudCall::CreateEni { token, place, unit, count } => {
                 if let Some(eni) = self.enis.values().find(|eni| eni.token.as_ref() == Some(token)) {
                     return Ok(CloudAnswer::Created(eni.truth.clone()));
                 }
-                if !self.subnets.contains_key(&place.subnet) {
-                    return Err(failure(FailureClass::NotFound, "CreateNetworkInterface", "InvalidSubnetID.NotFound"));
-                }
-                let slots = self.slots(&place.subnet, *unit, *count)?;
-                let primary = match self.slots(&place.subnet, Unit::Address, 1) {
-                    Ok(primary) => primary,
-                    Err(error) => {
-                        let subnet = self.subnets.get_mut(&place.subnet).unwrap();
-                        slots.into_iter().for_each(|slot| subnet.give_back(slot));
-                        return Err(error);
-                    }
-                };
-                let number = u8::try_from(self.enis.len()).unwrap();
-                let id: EniId = format!("eni-{}-{}", number, self.calls.len()).parse().unwrap();
-                let truth = EniTruth {
-                    id: id.clone(),
-                    mac: Mac([2, 0, 0, 0, 1, u8::try_from(self.calls.len() % 250).unwrap()]),
-                    primary: primary[0].net().network(),
-                    slots,
-                    attachment: None,
-                    available: true,
-                    kind: EniKind::Ordinary,
-                    subnet: place.subnet.clone(),
-                    groups: place.groups.clone(),
-                    tags: BTreeMap::from([("node.k8s.amazonaws.com/instance_id".to_owned(), "i-1".to_owned())]),
-                    delete_on_termination: None,
-                };
+                let id: EniId = format!("eni-{}-{}", self.enis.len(), self.calls.len()).parse().unwrap();
+                let mut truth = self.new_eni(id.clone(), &place.subnet, *unit, *count)?;
+                truth.groups.clone_from(&place.groups);
                 let eni = CloudEni { truth: truth.clone(), token: Some(token.clone()), delete_on_termination: false };
                 self.enis.insert(id, eni);
                 Ok(CloudAnswer::Created(truth))
@@ -163,22 +152,15 @@ impl World {
                 let attached = self.enis.values().filter_map(|other| other.truth.attachment.as_ref());
                 let (count, taken) = (attached.clone().count(), attached.clone().any(|tie| tie.2 == *device));
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
+                let refused = |class, code| Err(failure(class, "AttachNetworkInterface", code));
                 if eni.truth.attachment.is_some() {
-                    return Err(failure(
-                        FailureClass::WrongState,
-                        "AttachNetworkInterface",
-                        "InvalidNetworkInterface.InUse",
-                    ));
+                    return refused(FailureClass::WrongState, "InvalidNetworkInterface.InUse");
                 }
                 if count >= self.eni_limit {
-                    return Err(failure(FailureClass::EniLimit, "AttachNetworkInterface", "AttachmentLimitExceeded"));
+                    return refused(FailureClass::EniLimit, "AttachmentLimitExceeded");
                 }
                 if eni.truth.slots.len() > self.slot_limit {
-                    return Err(failure(
-                        FailureClass::AddressLimit,
-                        "AttachNetworkInterface",
-                        "PrivateIpAddressLimitExceeded",
-                    ));
+                    return refused(FailureClass::AddressLimit, "PrivateIpAddressLimitExceeded");
                 }
                 assert!(
                     !taken,
@@ -200,25 +182,23 @@ impl World {
             }
             CloudCall::Assign { eni, unit, count } => {
                 let truth = &self.enis.get(eni).ok_or_else(missing)?.truth;
-                let (held, subnet) = (truth.slots.len(), truth.subnet.clone());
-                if held + *count as usize > self.slot_limit {
-                    let code = "PrivateIpAddressLimitExceeded";
-                    return Err(failure(FailureClass::AddressLimit, "AssignPrivateIpAddresses", code));
+                if truth.slots.len() + *count as usize > self.slot_limit {
+                    return Err(failure(FailureClass::AddressLimit, "Assign", "PrivateIpAddressLimitExceeded"));
                 }
-                let slots = self.slots(&subnet, *unit, *count)?;
+                let slots = self.subnets.get_mut(&truth.subnet).unwrap().take(*unit, *count)?;
                 self.enis.get_mut(eni).unwrap().truth.slots.extend(&slots);
                 Ok(CloudAnswer::Assigned(slots))
             }
             CloudCall::Unassign { eni, slots } => {
                 let living = self.living_on(slots);
-                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
-                if !slots.iter().all(|slot| eni.truth.slots.contains(slot)) {
+                let truth = &mut self.enis.get_mut(eni).ok_or_else(missing)?.truth;
+                if !slots.iter().all(|slot| truth.slots.contains(slot)) {
                     return Err(failure(FailureClass::Other, "UnassignPrivateIpAddresses", "InvalidParameterValue"));
                 }
-                assert_eq!(living, Vec::<String>::new(), "addresses of living pods were given back: {slots:?}");
-                eni.truth.slots.retain(|slot| !slots.contains(slot));
-                let subnet = self.subnets.get_mut(&eni.truth.subnet).unwrap();
-                slots.iter().for_each(|slot| subnet.give_back(*slot));
+                assert_eq!(living, Vec::<String>::new(), "addresses of living pods are given back: {slots:?}");
+                truth.slots.retain(|slot| !slots.contains(slot));
+                let freed: u32 = slots.iter().map(|slot| slot.size()).sum();
+                self.subnets.get_mut(&truth.subnet).unwrap().truth.free += freed;
                 Ok(CloudAnswer::Done)
             }
             CloudCall::Describe { eni } => Ok(CloudAnswer::Described(self.enis.get(eni).map(|eni| eni.truth.clone()))),
@@ -233,18 +213,28 @@ impl World {
             CloudCall::Tag { enis, tags } => {
                 for eni in enis {
                     self.enis.get_mut(eni).ok_or_else(missing)?.truth.tags.extend(tags.clone());
+                    if tags.contains_key(CREATED_AT_TAG) {
+                        self.created.insert(eni.clone(), wall(self.now));
+                    }
                 }
                 Ok(CloudAnswer::Done)
             }
             CloudCall::Subnets { also } => {
-                let listed = self
-                    .subnets
-                    .values()
-                    .filter(|subnet| subnet.truth.zone == "us-west-2a" || also.contains(&subnet.truth.id));
-                let listed = listed.map(|subnet| SubnetTruth { free: subnet.free, ..subnet.truth.clone() });
-                Ok(CloudAnswer::Subnets(listed.collect()))
+                let wanted = |subnet: &&PaperSubnet| {
+                    let here = subnet.truth.vpc.as_str() == "vpc-1" && subnet.truth.zone == "us-west-2a";
+                    here || also.contains(&subnet.truth.id)
+                };
+                Ok(CloudAnswer::Subnets(self.subnets.values().filter(wanted).map(|s| s.truth.clone()).collect()))
             }
-            CloudCall::FindLeaked => Ok(CloudAnswer::Leaked(vec![])),
+            CloudCall::FindLeaked => {
+                let free = self.enis.values().map(|eni| &eni.truth);
+                let free = free.filter(|truth| truth.available && truth.tags.contains_key(INSTANCE_TAG));
+                let leaked = |truth: &EniTruth| LeakedEni {
+                    id: truth.id.clone(),
+                    created: self.created.get(&truth.id).copied(),
+                };
+                Ok(CloudAnswer::Leaked(free.map(leaked).collect()))
+            }
             CloudCall::Limits => match self.limits {
                 Some((max_enis, slots_per_eni, prefixes)) => {
                     Ok(CloudAnswer::Limits { max_enis, slots_per_eni, prefixes })
@@ -253,7 +243,7 @@ impl World {
             },
             CloudCall::Detach { eni, .. } => {
                 let slots = self.enis.get(eni).ok_or_else(missing)?.truth.slots.clone();
-                assert_eq!(self.living_on(&slots), Vec::<String>::new(), "an ENI of living pods was detached");
+                assert_eq!(self.living_on(&slots), Vec::<String>::new(), "an ENI of living pods is detached");
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
                 eni.truth.attachment = None;
                 eni.truth.available = true;
@@ -272,12 +262,62 @@ impl World {
             CloudCall::Delete { eni } => {
                 let gone = self.enis.remove(eni).ok_or_else(missing)?;
                 assert!(gone.truth.available, "deleted while attached");
-                if let Some(subnet) = self.subnets.get_mut(&gone.truth.subnet) {
-                    gone.truth.slots.iter().for_each(|slot| subnet.give_back(*slot));
-                    subnet.give_back(Slot::Address(gone.truth.primary));
-                }
+                let freed: u32 = 1 + gone.truth.slots.iter().map(|slot| slot.size()).sum::<u32>();
+                self.subnets.get_mut(&gone.truth.subnet).unwrap().truth.free += freed;
                 Ok(CloudAnswer::Done)
             }
         }
     }
+
+    fn new_eni(&mut self, id: EniId, subnet: &SubnetId, unit: Unit, count: u32) -> Result<EniTruth, CloudFailure> {
+        let unknown = || failure(FailureClass::NotFound, "Create", "InvalidSubnetID.NotFound");
+        let place = self.subnets.get_mut(subnet).ok_or_else(unknown)?;
+        let before = place.clone();
+        let slots = place.take(Unit::Address, 1).and_then(|own| Ok((own, place.take(unit, count)?)));
+        // All or nothing.
+        let (own, slots) = slots.inspect_err(|_| *place = before)?;
+        self.made += 1;
+        let [high, low] = self.made.to_be_bytes();
+        Ok(EniTruth {
+            id,
+            mac: Mac([2, 0, 0, 1, high, low]),
+            primary: own[0].address().unwrap(),
+            slots,
+            attachment: None,
+            available: true,
+            kind: EniKind::Ordinary,
+            subnet: subnet.clone(),
+            groups: vec![],
+            tags: BTreeMap::from([(INSTANCE_TAG.to_owned(), "i-1".to_owned())]),
+            delete_on_termination: None,
+        })
+    }
+}
+
+pub fn wall(at: Time) -> WallTime {
+    WallTime(i64::try_from(at.0).unwrap() * 1_000_000)
+}
+
+pub fn kind_of(call: &CloudCall) -> &'static str {
+    match call {
+        CloudCall::CreateEni { .. } => "Create",
+        CloudCall::AttachEni { .. } => "Attach",
+        CloudCall::DeleteOnTermination { .. } => "Modify",
+        CloudCall::Assign { .. } => "Assign",
+        CloudCall::Describe { .. } => "Describe",
+        CloudCall::Detach { .. } => "Detach",
+        CloudCall::Delete { .. } => "Delete",
+        CloudCall::FindStrays => "Strays",
+        CloudCall::DescribeNode => "Node",
+        CloudCall::Unassign { .. } => "Unassign",
+        CloudCall::SetGroups { .. } => "Groups",
+        CloudCall::Tag { .. } => "Tag",
+        CloudCall::Subnets { .. } => "Subnets",
+        CloudCall::FindLeaked => "Leaked",
+        CloudCall::Limits => "Limits",
+    }
+}
+
+pub(super) fn failure(class: FailureClass, action: &str, code: &str) -> CloudFailure {
+    CloudFailure { class, action: action.to_owned(), code: code.to_owned(), message: "as the test has it".to_owned() }
 }

@@ -7,35 +7,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use vpc_agent::{
-    AddReply, AddRequest, Agent, Checkpoint, CloudAnswer, CloudCall, CloudFailure, CloudUse, Config, DelReply, Effect,
-    EniKind, EniTruth, FailureClass, Input, Metadata, NodeFacts, Notice, Outcome, Placing, Refusal, SeenEni, Ticket,
+    AddReply, AddRequest, Agent, Checkpoint, CloudCall, CloudUse, Config, DelReply, Effect, EniKind, EniTruth, Input,
+    Metadata, NodeFacts, Notice, Outcome, Placing, Refusal, SeenEni, Ticket,
 };
 use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
 use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{
-    CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, SecurityGroupId, Slot, Subnet, SubnetId,
-    Time, VethPrefix, WallTime, host_veth,
+    CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, SandboxKey, SecurityGroupId, Slot, SubnetId, Time, VethPrefix,
+    WallTime, host_veth,
 };
 
-pub use cloud::PaperSubnet;
+#[allow(unused_imports)]
+pub use cloud::{CREATED_AT_TAG, CloudEni, Fault, INSTANCE_TAG, PaperSubnet, kind_of, wall};
 
 pub const T0: Time = Time(1_700_000_000_000);
-
-/// An ENI as the paper cloud has it.
-#[derive(Clone, Debug)]
-pub struct CloudEni {
-    pub truth: EniTruth,
-    pub token: Option<String>,
-    pub delete_on_termination: bool,
-}
-
-/// What the cloud does with the next call of a kind.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    Refuse(FailureClass, &'static str),
-    /// The call is carried out, its answer lost.
-    LoseAnswer,
-}
 
 pub struct World {
     pub now: Time,
@@ -55,6 +40,8 @@ pub struct World {
     /// Calls, changes of the host and checkpoints so far.
     pub effects: usize,
     pub dead: bool,
+    /// When ENIs were made, as their tags say.
+    pub created: BTreeMap<EniId, WallTime>,
     pub disk: Option<Checkpoint>,
     pub disk_broken: bool,
     pub config: Config,
@@ -67,6 +54,14 @@ pub struct World {
     pub link_takes: Millis,
     pub write_takes: Millis,
     pub restarts: u32,
+    /// What the kernel was told to forget, and when.
+    pub flushes: Vec<(Time, Vec<Ipv4Addr>)>,
+    /// The kernel does not forget.
+    pub flush_fails: bool,
+    /// `None`: it never answers.
+    pub flush_takes: Option<Millis>,
+    /// How far the calendar is off the true time, in milliseconds.
+    pub calendar_off: i64,
     /// Security groups of the primary ENI, as the metadata show them.
     pub groups: Vec<SecurityGroupId>,
     /// What the metadata do not show.
@@ -78,6 +73,8 @@ pub struct World {
     queue: Vec<(Time, u64, Input)>,
     seq: u64,
     next_ticket: u64,
+    /// ENIs made so far.
+    made: u16,
 }
 
 pub fn config(warm: u32, max_enis: u32) -> Config {
@@ -93,6 +90,7 @@ pub fn config(warm: u32, max_enis: u32) -> Config {
             release_every: Millis::seconds(30),
         },
         limits_known: true,
+        without_prefixes: None,
         host: HostSettings::default(),
         add_wait: Millis::seconds(15),
         nonce: 7,
@@ -113,16 +111,6 @@ pub fn key(pod: &str) -> SandboxKey {
 
 pub fn pod(name: &str) -> PodRef {
     PodRef { namespace: "default".into(), name: name.into() }
-}
-
-/// Subnets of the paper cloud by their number: the home one, and others.
-fn net(subnet: &SubnetId) -> Subnet {
-    let net = match subnet.as_str() {
-        "subnet-2" => "10.20.16.0/22",
-        "subnet-3" => "100.64.0.0/18",
-        _ => "10.20.8.0/22",
-    };
-    Subnet::try_from(net.parse::<Ipv4Net>().unwrap()).unwrap()
 }
 
 fn primary() -> EniTruth {
@@ -148,28 +136,31 @@ impl World {
 
     pub fn with(config: Config, free_addresses: u32) -> Self {
         let first = primary();
-        let mut home = PaperSubnet::new("subnet-1", "10.20.8.0/22", free_addresses);
-        home.take(first.primary);
         let eth0 = "eth0".parse().unwrap();
         let gateway = "10.20.8.1".parse().unwrap();
         let host = PaperHost::booted(&eth0, first.mac, "10.20.11.162/22".parse().unwrap(), gateway).unwrap();
         let id = first.id.clone();
         let primary = CloudEni { truth: first, token: None, delete_on_termination: true };
-        let (agent, effects) =
-            Agent::start(T0, config.clone(), facts(std::iter::once(&primary), T0), &Checkpoint::default());
+        let (agent, effects) = Agent::start(
+            T0,
+            config.clone(),
+            facts(&cloud::subnets(free_addresses), std::iter::once(&primary), T0),
+            &Checkpoint::default(),
+        );
         let mut world = Self {
             now: T0,
             agent,
             host,
             enis: BTreeMap::from([(id, primary)]),
-            subnets: BTreeMap::from([("subnet-1".parse().unwrap(), home)]),
+            subnets: cloud::subnets(free_addresses),
             eni_limit: 100,
-            slot_limit: 9,
+            slot_limit: config.target.slots_per_eni as usize,
             limits: None,
             living: BTreeMap::new(),
             dies_at: None,
             effects: 0,
             dead: false,
+            created: BTreeMap::new(),
             disk: None,
             disk_broken: false,
             config,
@@ -182,6 +173,10 @@ impl World {
             link_takes: Millis(900),
             write_takes: Millis(1),
             restarts: 0,
+            flushes: vec![],
+            flush_fails: false,
+            flush_takes: Some(Millis(1)),
+            calendar_off: 0,
             groups: vec![],
             unshown: BTreeSet::new(),
             ghosts: BTreeSet::new(),
@@ -189,6 +184,7 @@ impl World {
             queue: vec![],
             seq: 0,
             next_ticket: 0,
+            made: 0,
         };
         world.carry_out(effects);
         world
@@ -207,8 +203,9 @@ impl World {
         self.restarts += 1;
         self.queue.clear();
         (self.dead, self.dies_at) = (false, None);
-        let mut facts = facts(self.enis.values(), self.now);
+        let mut facts = facts(&self.subnets, self.enis.values(), self.now);
         facts.metadata = self.metadata();
+        facts.wall.0 += self.calendar_off * 1_000_000;
         let disk = self.disk.clone().unwrap_or_default();
         self.config.nonce += 1;
         let config = self.config.clone();
@@ -364,7 +361,7 @@ impl World {
 
     /// The metadata as they are now.
     pub fn metadata(&self) -> Metadata {
-        let mut metadata = facts(self.enis.values(), self.now).metadata;
+        let mut metadata = facts(&self.subnets, self.enis.values(), self.now).metadata;
         metadata.groups.clone_from(&self.groups);
         for eni in &mut metadata.enis {
             eni.slots.retain(|slot| !self.unshown.contains(slot));
@@ -408,7 +405,13 @@ impl World {
                     let metadata = self.metadata();
                     self.later(Millis(10), Input::MetadataRead { op, result: Ok(metadata) });
                 }
-                Effect::FlushFlows { op, .. } => self.later(Millis(1), Input::FlowsFlushed { op, result: Ok(()) }),
+                Effect::FlushFlows { op, addresses } => {
+                    let result = if self.flush_fails { Err("EPERM".to_owned()) } else { Ok(()) };
+                    self.flushes.push((self.now, addresses));
+                    if let Some(span) = self.flush_takes {
+                        self.later(span, Input::FlowsFlushed { op, result });
+                    }
+                }
                 Effect::ObserveHost { op } => {
                     let state = self.host.observe();
                     self.later(Millis(1), Input::HostObserved { op, result: Ok(state) });
@@ -417,11 +420,13 @@ impl World {
                     let result = ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|e| e.to_string());
                     self.later(Millis(1), Input::HostApplied { op, result });
                 }
-                Effect::WriteCheckpoint { generation, checkpoint } => {
+                Effect::WriteCheckpoint { generation, update } => {
                     let result = if self.disk_broken {
                         Err("no space left on device".to_owned())
                     } else {
-                        self.disk = Some(checkpoint);
+                        let disk = self.disk.get_or_insert_default();
+                        disk.update(update);
+                        assert_eq!(*disk, self.agent.checkpoint(), "what was written step by step is not the whole");
                         Ok(())
                     };
                     self.later(self.write_takes, Input::CheckpointWritten { generation, result });
@@ -433,22 +438,13 @@ impl World {
             }
         }
     }
-
-    fn cloud(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
-        let fault =
-            self.faults.iter().position(|(kind, _)| *kind == kind_of(call)).and_then(|at| self.faults.remove(at));
-        match fault {
-            Some((kind, Fault::Refuse(class, code))) => Err(failure(class, kind, code)),
-            Some((kind, Fault::LoseAnswer)) => {
-                let _ = self.answer(call);
-                Err(failure(FailureClass::Lost, kind, "timeout"))
-            }
-            None => self.answer(call),
-        }
-    }
 }
 
-fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
+fn facts<'a>(
+    subnets: &BTreeMap<SubnetId, PaperSubnet>,
+    enis: impl Iterator<Item = &'a CloudEni>,
+    now: Time,
+) -> NodeFacts {
     let observed = enis.filter_map(|eni| {
         let (_, card, device) = eni.truth.attachment.clone()?;
         let facts = EniFacts {
@@ -456,7 +452,7 @@ fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
             mac: eni.truth.mac,
             card,
             device,
-            subnet: net(&eni.truth.subnet),
+            subnet: subnets[&eni.truth.subnet].truth.net,
             subnet_id: Some(eni.truth.subnet.clone()),
             primary: eni.truth.primary,
         };
@@ -471,30 +467,6 @@ fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
         subnet: "subnet-1".parse().unwrap(),
         metadata: Metadata { enis, unreadable: vec![], groups: vec![] },
         vpc_cidrs: vec!["10.20.0.0/16".parse().unwrap(), "100.64.0.0/16".parse().unwrap()],
-        wall: WallTime(i64::try_from(now.0).unwrap() * 1_000_000),
+        wall: wall(now),
     }
-}
-
-pub fn kind_of(call: &CloudCall) -> &'static str {
-    match call {
-        CloudCall::CreateEni { .. } => "Create",
-        CloudCall::AttachEni { .. } => "Attach",
-        CloudCall::DeleteOnTermination { .. } => "Modify",
-        CloudCall::Assign { .. } => "Assign",
-        CloudCall::Describe { .. } => "Describe",
-        CloudCall::Detach { .. } => "Detach",
-        CloudCall::Delete { .. } => "Delete",
-        CloudCall::FindStrays => "Strays",
-        CloudCall::DescribeNode => "Node",
-        CloudCall::Unassign { .. } => "Unassign",
-        CloudCall::SetGroups { .. } => "Groups",
-        CloudCall::Tag { .. } => "Tag",
-        CloudCall::Subnets { .. } => "Subnets",
-        CloudCall::FindLeaked => "Leaked",
-        CloudCall::Limits => "Limits",
-    }
-}
-
-fn failure(class: FailureClass, action: &str, code: &str) -> CloudFailure {
-    CloudFailure { class, action: action.to_owned(), code: code.to_owned(), message: "as the test has it".to_owned() }
 }
