@@ -26,6 +26,7 @@ pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod node;
+pub mod refresh;
 pub mod server;
 pub mod settings;
 pub mod shell;
