@@ -18,21 +18,25 @@ mod checkpoint;
 mod cloud;
 mod cluster;
 mod config;
+mod disk;
+mod event;
 mod fetch;
 mod giveback;
 mod host;
 mod jobs;
+mod leaked;
 mod message;
 mod pacer;
 mod places;
 mod planning;
 mod reconcile;
 mod refusal;
+mod rests;
 mod sandbox;
 
 pub use agent::Agent;
 pub use audit::Fault;
-pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
+pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest, Update};
 pub use cloud::{
     CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, LeakedEni, OpId, Place, SubnetTruth,
 };
