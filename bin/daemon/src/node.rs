@@ -22,11 +22,13 @@ use vpc_model::Ipv4Net;
 use vpc_wire::rpc::server::{self as rpc, Health};
 
 use crate::clock::Clock;
+use crate::cluster::Kubernetes;
+use crate::disk::Hand;
 use crate::door::{Door, door};
 use crate::memory::Memory;
 use crate::server::{Backend, Configs, NodeIdentity};
 use crate::shell::{Edges, Shell};
-use crate::{disk, host, lock, tombstones};
+use crate::{host, lock, tombstones};
 
 /// Limit of one call to the cloud with all the client's own retries. Beyond it nobody knows whether it was carried out.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
@@ -67,6 +69,8 @@ pub struct Node<C, H> {
     pub socket: PathBuf,
     /// What the policy agent is told.
     pub identity: NodeIdentity,
+    /// The API server, if there is one.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 impl<C: Cloud, H: host::Hand> Node<C, H> {
@@ -82,16 +86,18 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
         asked_to_end: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         let clock = Clock::start();
-        let (agent, first) = Agent::start(clock.now(), self.config, self.facts, &self.memory.books);
         let (door, inbox) = door();
+        let cluster = self.kubernetes.map(|kubernetes| kubernetes.start(&self.config, door.clone()));
+        let (agent, first) = Agent::start(clock.now(), self.config, self.facts, &self.memory.books);
         let (tell_ready, is_ready) = mpsc::unbounded_channel();
         let cloud = Arc::new(self.cloud);
         let edges = Edges {
             cloud: start_cloud(cloud.clone(), door.clone()),
             metadata: start_metadata(cloud.clone(), door.clone()),
             host: host::start(self.host, door.clone()).context("the host's thread")?,
-            disk: disk::start(self.checkpoint, self.memory.writes, door.clone()).context("the checkpoint's thread")?,
+            disk: Hand::start(self.checkpoint, self.memory.writes, door.clone()).context("the checkpoint's thread")?,
             ready: tell_ready,
+            cluster,
         };
         tokio::spawn(refresh_cidrs(cloud, door.clone()));
         tokio::spawn(tombstones::watch(tombstones::folder(&self.socket), door.clone()));

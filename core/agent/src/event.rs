@@ -17,6 +17,7 @@ impl Notice {
             Self::CloudFailed { failure, .. } => of_failure(failure),
             Self::Place(news) => news.event(),
             Self::NoPrefixes => on_node("PrefixesUnavailable", "ec2:AssignPrivateIpAddresses"),
+            Self::WithoutPrefixes { .. } => on_node("PrefixesUnavailable", "HoldSingleAddresses"),
             Self::HostFailed { .. } => on_node("HostNetworkFailed", "ConfigureHost"),
             Self::CheckpointFailed { .. } => on_node("CheckpointFailed", "WriteCheckpoint"),
             Self::Refused { refusal: Refusal::Warming { .. } | Refusal::ShuttingDown | Refusal::Cancelled, .. } => None,
