@@ -14,8 +14,10 @@ use crate::cluster::{ClusterNews, NodeView};
 use crate::config::{Config, NodeFacts, SeenEni};
 use crate::host::Host;
 use crate::jobs::Cloud;
+use crate::leaked::Sweep;
 use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
 use crate::reconcile::Recon;
+use crate::rests::Rests;
 use crate::sandbox::Waiter;
 
 /// The state machine of one node.
@@ -50,6 +52,9 @@ pub struct Agent {
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
+    pub(crate) rests: Rests,
+    /// ENIs of lost nodes.
+    pub(crate) sweep: Sweep,
     pub(crate) terminating: bool,
     pub(crate) said_ready: bool,
     /// The calendar at `origin`.
@@ -116,6 +121,8 @@ impl Agent {
             suspects: BTreeSet::new(),
             by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
+            rests: Rests::default(),
+            sweep: Sweep::new(&facts.instance, config.nonce),
             terminating: false,
             said_ready: false,
             wall: facts.wall,
@@ -126,6 +133,7 @@ impl Agent {
             groups: facts.metadata.groups,
             config,
         };
+        agent.say_what_is_lacking();
         agent.take_in_metadata(now, facts.metadata.enis, &checkpoint.enis);
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
@@ -159,7 +167,7 @@ impl Agent {
             Input::MetadataRead { op, result } => self.metadata_read(now, op, result),
             Input::Cluster(news) => self.hear_cluster(news),
             Input::Settings(config) => self.take_settings(*config),
-            Input::FlowsFlushed { .. } => {}
+            Input::FlowsFlushed { op, result } => self.flows_flushed(now, op, result),
             Input::Terminate => self.terminating = true,
             Input::Tick => {}
         }
@@ -171,16 +179,16 @@ impl Agent {
     #[must_use]
     pub fn next_deadline(&self) -> Option<(Time, Wake)> {
         let adds = self.waiters.iter().map(|waiter| (waiter.deadline, Wake::AddDeadline));
-        let rests = self.pool.next_rest_end().map(|at| (at, Wake::RestEnds));
         let disk = self.disk.paused_until.map(|at| (at, Wake::RetryDue));
         let age = self.pool.enis().filter(|eni| !eni.facts.is_primary() && eni.usage == EniUse::Ready);
         // Only the moment at which an ENI becomes old enough matters; after that, only events change the plan.
         let age = age.map(|eni| eni.since + self.config.target.min_eni_age).filter(|at| *at > self.cloud.planned_at);
-        adds.chain(rests)
+        adds.chain(self.rests.deadlines(&self.pool))
             .chain(disk)
             .chain(age.map(|at| (at, Wake::EniOldEnough)))
             .chain(self.cloud.deadlines())
             .chain(self.recon.deadlines())
+            .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))
             .chain(self.host.deadlines())
             .chain(self.suspect_deadlines().filter(|_| self.host.is_idle()))
             .min()
@@ -265,10 +273,19 @@ impl Agent {
     /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.
     fn take_settings(&mut self, config: Config) {
         let nonce = self.config.nonce;
-        self.config = Config { nonce, ..config };
+        let lacked = std::mem::replace(&mut self.config, Config { nonce, ..config }).without_prefixes;
+        if lacked != self.config.without_prefixes {
+            self.say_what_is_lacking();
+        }
         self.host.is_dirty();
         self.follow_groups();
         self.ask_about_node();
+    }
+
+    fn say_what_is_lacking(&mut self) {
+        if let Some(why) = self.config.without_prefixes.clone() {
+            self.say(Notice::WithoutPrefixes { why });
+        }
     }
 
     pub(crate) fn say(&mut self, notice: Notice) {
@@ -290,13 +307,14 @@ impl Agent {
 
     /// What follows from the new state, in the order that helps pods first.
     fn settle(&mut self, now: Time) {
-        self.pool.end_rests(now);
+        self.end_rests(now);
         self.serve_waiters(now);
         self.expire_waiters(now);
         self.end_overdue_calls(now);
         self.plan_pool(now);
         self.release_steps(now);
         self.host_pass(now);
+        self.sweep_leaked(now);
         self.send_calls(now);
         self.read_metadata(now);
         self.write_checkpoint(now);
@@ -394,22 +412,12 @@ impl Agent {
         }
     }
 
-    fn recall_rests(&mut self, now: Time, rests: &[Rest]) {
-        for rest in rests {
-            let since = self.moment(now, rest.released);
-            let until = since + self.config.target.cool_down;
-            if until > now {
-                self.pool.restore_cooling(rest.address, since, until);
-            }
-        }
-    }
-
     /// A calendar time as a moment. One in the future (a clock was set back) counts as now: everything rests its full time.
-    fn moment(&self, now: Time, wall: WallTime) -> Time {
+    pub(crate) fn moment(&self, now: Time, wall: WallTime) -> Time {
         self.wall.since(wall).map_or(now, |age| now - age)
     }
 
-    fn calendar(&self, at: Time) -> WallTime {
+    pub(crate) fn calendar(&self, at: Time) -> WallTime {
         if at >= self.origin {
             self.wall + at.since(self.origin)
         } else {

@@ -20,6 +20,7 @@ use crate::agent::Agent;
 use crate::cloud::{CloudAnswer, CloudCall, CloudFailure, FailureClass, OpId};
 use crate::fetch::Fetch;
 use crate::giveback::GiveBack;
+use crate::leaked::CREATED_AT_TAG;
 use crate::message::{Effect, Notice, Wake};
 
 /// A call that takes longer counts as lost: no client waits as long.
@@ -82,6 +83,14 @@ pub(crate) enum Job {
     FindStrays,
     /// What did lost nodes of this cluster leave behind?
     FindLeaked,
+    /// Is an ENI that a lost node left still unused?
+    LookAtLeaked(EniId),
+    DeleteLeaked(EniId),
+    /// Gives ENIs that do not say when they were made a time.
+    DateLeaked {
+        enis: Vec<EniId>,
+        created: String,
+    },
     /// What may an instance of this type hold?
     Limits,
 }
@@ -258,6 +267,9 @@ impl Agent {
             | Job::Tag { .. }
             | Job::FindStrays
             | Job::FindLeaked
+            | Job::LookAtLeaked(_)
+            | Job::DeleteLeaked(_)
+            | Job::DateLeaked { .. }
             | Job::Limits => Weight::Background,
         }
     }
@@ -279,10 +291,15 @@ impl Agent {
             | Job::CheckSlots(eni)
             | Job::SeeUnassigned(eni)
             | Job::Verify(eni)
-            | Job::AwaitDetached(eni) => CloudCall::Describe { eni: eni.clone() },
+            | Job::AwaitDetached(eni)
+            | Job::LookAtLeaked(eni) => CloudCall::Describe { eni: eni.clone() },
             Job::Unassign { eni, slots } => CloudCall::Unassign { eni: eni.clone(), slots: slots.clone() },
             Job::Detach { eni, attachment } => CloudCall::Detach { eni: eni.clone(), attachment: attachment.clone() },
-            Job::Delete(eni) | Job::Discard(eni) => CloudCall::Delete { eni: eni.clone() },
+            Job::Delete(eni) | Job::Discard(eni) | Job::DeleteLeaked(eni) => CloudCall::Delete { eni: eni.clone() },
+            Job::DateLeaked { enis, created } => {
+                let tags = BTreeMap::from([(CREATED_AT_TAG.to_owned(), created.clone())]);
+                CloudCall::Tag { enis: enis.clone(), tags }
+            }
             Job::SetGroups { eni, groups } => CloudCall::SetGroups { eni: eni.clone(), groups: groups.clone() },
             Job::Tag { enis, tags } => CloudCall::Tag { enis: enis.clone(), tags: tags.clone() },
             Job::Subnets { also } => CloudCall::Subnets { also: also.clone() },
@@ -312,11 +329,18 @@ impl Agent {
             (Job::Detach { eni, .. }, CloudAnswer::Done) => self.start_job(Job::AwaitDetached(eni), 0),
             (Job::Delete(eni), CloudAnswer::Done) => self.gone(&eni),
             (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(enis),
+            (Job::FindLeaked, CloudAnswer::Leaked(enis)) => self.leaked_listed(now, enis),
+            (Job::LookAtLeaked(eni), CloudAnswer::Described(truth)) => self.leaked_seen(eni, truth.as_ref()),
+            (Job::DeleteLeaked(eni), CloudAnswer::Done) => self.say(Notice::LeakedDeleted { eni }),
             (Job::Limits, CloudAnswer::Limits { max_enis, slots_per_eni, prefixes }) => {
                 self.limits_learned(max_enis, slots_per_eni, prefixes);
             }
             (
-                Job::Discard(_) | Job::DeleteOnTermination { .. } | Job::SetGroups { .. } | Job::Tag { .. },
+                Job::Discard(_)
+                | Job::DeleteOnTermination { .. }
+                | Job::SetGroups { .. }
+                | Job::Tag { .. }
+                | Job::DateLeaked { .. },
                 CloudAnswer::Done,
             ) => {}
             (job, answer) => {
@@ -329,6 +353,9 @@ impl Agent {
 
     fn failed(&mut self, now: Time, job: Job, tries: u32, failure: CloudFailure) {
         let call = self.call_of(&job);
+        if self.leaked_failed(&job, &failure) {
+            return;
+        }
         let what = call.map(|call| call.to_string()).unwrap_or_default();
         let pause = pause_after(failure.class, tries);
         self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
-use vpc_model::{EniId, Ipv4Net, Mac, PodRef, SandboxKey, Slot};
+use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot};
 
 use crate::{
     Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
@@ -268,6 +268,11 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// An ENI that a lost node of the cluster left behind is deleted.
+    LeakedDeleted {
+        /// Which.
+        eni: EniId,
+    },
     /// An ENI that was made for this node and never attached is deleted.
     StrayFound {
         /// Which.
@@ -291,6 +296,22 @@ pub enum Notice {
     HostRepaired {
         /// Objects that were changed.
         subjects: Vec<String>,
+    },
+    /// The kernel could not forget the tracked connections of addresses that have rested.
+    FlowsKept {
+        /// How many addresses.
+        addresses: usize,
+        /// What was said.
+        error: String,
+        /// When it is tried again.
+        retry_in: Millis,
+    },
+    /// Addresses are free although the kernel still tracks connections of their former pods.
+    FlowsRemain {
+        /// Which.
+        addresses: Vec<Ipv4Addr>,
+        /// After how long.
+        after: Millis,
     },
     /// The checkpoint could not be written.
     CheckpointFailed {
@@ -319,6 +340,11 @@ pub enum Notice {
         eni: EniId,
         /// For what.
         role: EniRole,
+    },
+    /// Prefixes were asked for, and the pool holds single addresses.
+    WithoutPrefixes {
+        /// Why.
+        why: String,
     },
     /// The metadata could not be read.
     MetadataUnread {
@@ -350,8 +376,12 @@ impl Notice {
             Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
             Self::SlotsKept { .. } => Level::Info,
             Self::NoPrefixes => Level::Warn,
-            Self::MetadataUnread { .. } => Level::Warn,
+            Self::MetadataUnread { .. }
+            | Self::WithoutPrefixes { .. }
+            | Self::FlowsKept { .. }
+            | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
+            Self::LeakedDeleted { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
             }
@@ -381,6 +411,9 @@ impl fmt::Display for Notice {
                 f.write_str("ENABLE_PREFIX_DELEGATION is set, but this instance type can have no prefixes (it is not of the Nitro ")?;
                 f.write_str("generation): it gets secondary addresses; use another type for prefixes")
             }
+            Self::LeakedDeleted { eni } => {
+                write!(f, "{eni}, which a lost node of the cluster left behind, was deleted")
+            }
             Self::StrayFound { eni } => write!(f, "{eni} was made for this node and never attached; it is deleted"),
             Self::EniKept { eni, why } => write!(f, "{eni} stays: {why}"),
             Self::CloudFailed { what, failure, retry_in: Some(ms) } => {
@@ -389,6 +422,18 @@ impl fmt::Display for Notice {
             Self::CloudFailed { what, failure, retry_in: None } => write!(f, "{what} failed: {failure}"),
             Self::HostFailed { error } => write!(f, "host network: {error}"),
             Self::HostRepaired { subjects } => write!(f, "host network set: {}", subjects.join(", ")),
+            Self::FlowsKept { addresses, error, retry_in } => write!(
+                f,
+                "tracked connections of {addresses} rested addresses could not be forgotten: {error}; tried again in {retry_in}"
+            ),
+            Self::FlowsRemain { addresses, after } => {
+                let addresses: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+                let addresses = addresses.join(", ");
+                write!(
+                    f,
+                    "{addresses}: free after {after} although connections of former pods are still tracked; their packets may reach the next pods"
+                )
+            }
             Self::CheckpointFailed { error } => write!(f, "the checkpoint could not be written: {error}"),
             Self::LeasePruned { key, address, why } => write!(f, "lease of {address} to {key} ended: {why}"),
             Self::Unbacked { key, address } => {
@@ -404,6 +449,7 @@ impl fmt::Display for Notice {
                 };
                 write!(f, "{eni} takes no new pods: {why}; those it has stay")
             }
+            Self::WithoutPrefixes { why } => write!(f, "ENABLE_PREFIX_DELEGATION has no effect: {why}"),
             Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
             Self::Place(news) => news.fmt(f),
@@ -433,4 +479,6 @@ pub enum Wake {
     SurplusDue,
     /// A call nobody answers counts as lost.
     CallOverdue,
+    /// ENIs of lost nodes are looked for.
+    LeakSweep,
 }

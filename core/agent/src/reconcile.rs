@@ -22,7 +22,7 @@ use crate::config::{Metadata, SeenEni};
 use crate::message::{Effect, Notice, Wake};
 
 /// `true` takes an ENI away from us, anything else gives it to us.
-const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
+pub(crate) const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
 /// Names the instance whose daemon made an ENI.
 const INSTANCE_TAG: &str = "node.k8s.amazonaws.com/instance_id";
 

@@ -1,10 +1,36 @@
 //! From what the node holds to what it should hold.
+//!
+//! ```text
+//!   level.rs   what is free, what is short, what is too much         (arithmetic only)
+//!   grow.rs    Assign on the ENIs there are, then NewEni; Release of leftovers whose positions prefixes need
+//!   shrink.rs  ReleaseEni for what is idle, Release for surplus and leftovers
+//! ```
+//!
+//! The arithmetic is that of amazon-vpc-cni-k8s v1.23 on card 0. Ours differs on purpose:
+//!
+//! - Resting addresses are not free: they neither count as warm nor against the pods the node may run.
+//! - Pods that wait or are expected have taken their addresses already; what is on its way is there already. A waiting pod is
+//!   served whatever the targets and `max_pods` say.
+//! - As many requests leave at once as the shortage needs: one for each ENI, and several new ENIs.
+//! - Nothing is given back that would make the pool too low, so planning again after a plan was carried out gives nothing.
+//! - Order is fixed. What is given back comes from ENIs that can leave, with the fewest pods, in the highest place; an ENI that can
+//!   go as a whole goes as a whole.
+//! - Where the subnet has no free /28, a pool that grows in prefixes grows in single addresses for a while (see
+//!   [`SINGLES_AHEAD`]).
+
+mod grow;
+mod level;
+mod shrink;
 
 use std::collections::BTreeSet;
 
 use vpc_model::{EniId, Slot, Time};
 
-use crate::{EniUse, Pool, Target, Unit};
+use crate::stats::number;
+use crate::{EniUse, Pool, PoolEni, SlotState, Stats, Target, Unit};
+
+use level::Level;
+pub use level::SINGLES_AHEAD;
 
 /// One change to ask of the cloud. Complete: who carries it out has nothing left to decide about the pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,85 +121,112 @@ pub struct Plan {
 }
 
 /// Decides what to ask of the cloud. Pure; an empty answer means the node is as it should be, or can not get there now.
-///
-/// Growth (amazon-vpc-cni-k8s v1.23 with `WARM_ENI_TARGET`): too low when fewer addresses are free than the target's ENIs have;
-/// fill the ENIs there are, then add ENIs. Ours differs on purpose: resting addresses do not count as free; waiting pods count as
-/// taken already; as many requests leave at once as the shortage needs; an ENI is given back only if the pool would not be too
-/// low without it.
 #[must_use]
 pub fn plan(target: &Target, pool: &Pool, pending: &Pending, demand: Demand, now: Time) -> Plan {
-    let stats = pool.stats();
-    let assigning: u32 = pending.assigning.iter().map(|(_, unit, count)| count * unit.size()).sum();
-    let creating: u32 = pending.new_enis.iter().map(|(unit, count)| count * unit.size()).sum();
-    let coming: u32 = assigning + creating + stats.setting_up;
-    let free = i64::from(stats.ready) + i64::from(coming) - i64::from(demand.pods());
-    let floor = i64::from(target.floor());
-    let actions = if free < floor {
-        grow(target, pool, pending, Shortage { free, total: stats.total + coming - stats.setting_up })
-    } else if demand.waiting == 0 && pending.assigning.is_empty() && pending.new_enis.is_empty() {
-        // One ENI at a time, and never while something is still on its way.
-        release(target, pool, free, now).into_iter().collect()
-    } else {
-        Vec::new()
-    };
-    Plan { actions, short: 0, waiting_short: 0, again_at: None }
-}
-
-/// Free addresses (negative: pods wait) and all addresses, both with what is on its way.
-#[derive(Clone, Copy)]
-struct Shortage {
-    free: i64,
-    total: u32,
-}
-
-impl Shortage {
-    /// Whether to ask for more: for pods that wait always; ahead of demand only below the number of pods the node may run.
-    fn lasts(self, target: &Target) -> bool {
-        let room_for_more = target.max_pods.is_none_or(|max| self.total < max);
-        self.free < 0 || (self.free < i64::from(target.floor()) && room_for_more)
-    }
-
-    fn after(self, count: u32) -> Self {
-        Self { free: self.free + i64::from(count), total: self.total + count }
-    }
-}
-
-fn grow(target: &Target, pool: &Pool, pending: &Pending, mut short: Shortage) -> Vec<Action> {
+    let planner = Planner::new(target, pool, pending, demand, now);
     let mut actions = Vec::new();
-    let chunk = target.slots_per_eni.min(pending.at_most.unwrap_or(u32::MAX));
-    let mut enis: Vec<_> = pool.enis().filter(|eni| matches!(eni.usage, EniUse::Ready | EniUse::SettingUp)).collect();
-    enis.sort_by_key(|eni| (eni.facts.card, eni.facts.device));
-    for eni in enis {
-        let id = &eni.facts.id;
-        let busy = pending.assigning.iter().any(|(other, ..)| other == id) || pending.refused.contains(id);
-        let used = u32::try_from(eni.slots.len()).unwrap_or(u32::MAX);
-        let count = target.slots_per_eni.saturating_sub(used).min(chunk);
-        if !busy && count > 0 && short.lasts(target) {
-            actions.push(Action::Assign { eni: id.clone(), unit: target.unit, count });
-            short = short.after(count * target.unit.size());
-        }
+    let mut level = planner.level_with_coming();
+    if !pending.no_growth {
+        planner.grow(&mut level, &mut actions);
     }
-    let attached = u32::try_from(pool.enis().count() + pending.new_enis.len()).unwrap_or(u32::MAX);
-    let mut room = target.max_enis.saturating_sub(attached).saturating_sub(pending.foreign_enis);
-    while room > 0 && pending.new_eni.is_some() && target.slots_per_eni > 0 && short.lasts(target) {
-        actions.push(Action::NewEni { unit: target.unit, count: chunk });
-        short = short.after(chunk * target.unit.size());
-        room -= 1;
+    let mut again_at = None;
+    if !pending.no_release {
+        planner.give_back(&mut actions, &mut again_at);
     }
-    actions
+    Plan {
+        actions,
+        short: positive(level.short(target)),
+        waiting_short: positive(-level.free - planner.expected).min(demand.waiting),
+        again_at,
+    }
 }
 
-/// The idle ENI in the highest position, if the pool is not too low without it.
-fn release(target: &Target, pool: &Pool, free: i64, now: Time) -> Option<Action> {
-    let mut idle: Vec<_> = pool
-        .enis()
-        .filter(|eni| eni.usage == EniUse::Ready && !eni.facts.is_primary())
-        .filter(|eni| now.since(eni.since) >= target.min_eni_age)
-        .filter(|eni| pool.on(&eni.facts.id) == Some((0, 0)))
-        .collect();
-    idle.sort_by_key(|eni| (eni.facts.card, eni.facts.device));
-    let eni = idle.pop()?;
-    let addresses: u32 = eni.slots.keys().map(|slot| slot.size()).sum();
-    let enough = free - i64::from(addresses) >= i64::from(target.floor());
-    enough.then(|| Action::ReleaseEni { eni: eni.facts.id.clone() })
+/// The question, with what is counted once for all of the answer.
+struct Planner<'a> {
+    target: &'a Target,
+    pool: &'a Pool,
+    pending: &'a Pending,
+    now: Time,
+    stats: Stats,
+    waiting: i64,
+    /// Only so many as the node may still run.
+    expected: i64,
+}
+
+impl<'a> Planner<'a> {
+    fn new(target: &'a Target, pool: &'a Pool, pending: &'a Pending, demand: Demand, now: Time) -> Self {
+        let stats = pool.stats();
+        let still_allowed = target.max_pods.map(|max| max.saturating_sub(stats.pods).saturating_sub(demand.waiting));
+        let expected = i64::from(demand.expected.min(still_allowed.unwrap_or(u32::MAX)));
+        Self { target, pool, pending, now, stats, waiting: i64::from(demand.waiting), expected }
+    }
+
+    /// What the pool has now. Demand has its addresses already.
+    fn level(&self) -> Level {
+        let mut level = Level::of_pods(self.stats.pods);
+        for eni in self.usable() {
+            level = level + self.carried(eni, SlotState::Held);
+        }
+        level.demand(self.waiting + self.expected)
+    }
+
+    /// The same with what is on its way: asked for and not answered, or listed by the metadata and not yet confirmed.
+    fn level_with_coming(&self) -> Level {
+        let mut level = self.level();
+        for eni in self.usable() {
+            level = level + self.carried(eni, SlotState::Unconfirmed);
+        }
+        let asked = self.pending.assigning.iter().map(|(_, unit, count)| (*unit, *count));
+        for (unit, count) in asked.chain(self.pending.new_enis.iter().copied()) {
+            if unit == self.target.unit || unit == Unit::Address {
+                level.add(unit, count);
+            }
+        }
+        level
+    }
+
+    /// What an ENI's positions of one state count for. Positions of the other unit count only where no prefix can be had.
+    fn carried(&self, eni: &PoolEni, state: SlotState) -> Level {
+        let id = &eni.facts.id;
+        let mut level = Level::of(self.target.unit, self.pool.count(id, self.target.unit, state));
+        if self.only_singles(id) {
+            level = level + Level::of(Unit::Address, self.pool.count(id, Unit::Address, state));
+        }
+        level
+    }
+
+    /// Whether a pool of prefixes can only add single addresses to an ENI now.
+    fn only_singles(&self, id: &EniId) -> bool {
+        self.target.unit == Unit::Prefix && self.pending.single_only.contains(id)
+    }
+
+    fn usable(&self) -> impl Iterator<Item = &'a PoolEni> {
+        self.pool.enis().filter(|eni| eni.is_usable())
+    }
+
+    /// ENIs on the instance, ours and others', those on their way too.
+    fn attached(&self) -> u32 {
+        number(self.pool.enis().len() + self.pending.new_enis.len()).saturating_add(self.pending.foreign_enis)
+    }
+
+    fn leaving(&self) -> u32 {
+        number(self.pool.enis().filter(|eni| eni.usage == EniUse::Leaving).count())
+    }
+
+    /// Positions that an answer is awaited for.
+    fn assigning(&self, id: &EniId) -> u32 {
+        self.pending.assigning.iter().filter(|(eni, ..)| eni == id).map(|(.., count)| count).sum()
+    }
+
+    /// Positions of an ENI that nothing is on, highest first.
+    fn idle_slots(&self, id: &EniId, unit: Unit) -> Vec<Slot> {
+        let idle = self.pool.positions(id).filter(|at| at.state == SlotState::Held && at.is_empty());
+        let mut slots: Vec<Slot> = idle.map(|at| at.slot).filter(|slot| Unit::of(*slot) == unit).collect();
+        slots.reverse();
+        slots
+    }
+}
+
+fn positive(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
 }

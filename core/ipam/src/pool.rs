@@ -140,7 +140,7 @@ impl Pool {
         })
     }
 
-    /// Every resting address: (address, released at, rests until).
+    /// Every resting address, the one whose rest ends first before the others: (address, released at, rests until).
     pub fn cooling(&self) -> impl Iterator<Item = (Ipv4Addr, Time, Time)> {
         self.rests.iter().filter_map(|(_, address)| match self.uses.get(address)? {
             Use::Held(_) => None,
@@ -178,6 +178,15 @@ impl Pool {
     pub fn on(&self, id: &EniId) -> Option<(u32, u32)> {
         let sum = self.tallies.get(id)?.sum();
         Some((sum.held, sum.cooling))
+    }
+
+    /// Ends the rest of one address, if its time has come; says whether it did.
+    pub fn end_rest(&mut self, address: Ipv4Addr, now: Time) -> bool {
+        let over = matches!(self.uses.get(&address), Some(Use::Cooling { until, .. }) if *until <= now);
+        if over {
+            self.note(address, None);
+        }
+        over
     }
 
     /// When the next rest ends.

@@ -67,9 +67,54 @@ impl WallTime {
     }
 }
 
+impl WallTime {
+    /// The moment as `2026-02-03T04:05:06Z`, as tags carry it. One before 1970 is a clock that was not set, and is written as 1970.
+    #[must_use]
+    pub fn utc(self) -> String {
+        let seconds = u64::try_from(self.0).unwrap_or(0) / 1_000_000_000;
+        let (year, month, day) = civil(seconds / 86_400);
+        let rest = seconds % 86_400;
+        let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01, counted in eras of 400 years that begin on the first of March.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, date)
+}
+
 impl Add<Millis> for WallTime {
     type Output = Self;
     fn add(self, span: Millis) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.0).unwrap_or(i64::MAX).saturating_mul(1_000_000)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calendar_is_written_as_others_write_it() {
+        for (seconds, text) in [
+            (-1, "1970-01-01T00:00:00Z"),
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_770_091_506, "2026-02-03T04:05:06Z"),
+            (4_102_444_799, "2099-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(WallTime(seconds * 1_000_000_000).utc(), text);
+        }
     }
 }

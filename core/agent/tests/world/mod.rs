@@ -51,6 +51,14 @@ pub struct World {
     pub link_takes: Millis,
     pub write_takes: Millis,
     pub restarts: u32,
+    /// What the kernel was told to forget, and when.
+    pub flushes: Vec<(Time, Vec<Ipv4Addr>)>,
+    /// The kernel does not forget.
+    pub flush_fails: bool,
+    /// `None`: it never answers.
+    pub flush_takes: Option<Millis>,
+    /// How far the calendar is off the true time, in milliseconds.
+    pub calendar_off: i64,
     /// Security groups of the primary ENI, as the metadata show them.
     pub groups: Vec<SecurityGroupId>,
     /// What the metadata do not show.
@@ -78,6 +86,7 @@ pub fn config(warm: u32, max_enis: u32) -> Config {
             release_every: Millis::seconds(30),
         },
         limits_known: true,
+        without_prefixes: None,
         host: HostSettings::default(),
         add_wait: Millis::seconds(15),
         nonce: 7,
@@ -152,6 +161,10 @@ impl World {
             link_takes: Millis(900),
             write_takes: Millis(1),
             restarts: 0,
+            flushes: vec![],
+            flush_fails: false,
+            flush_takes: Some(Millis(1)),
+            calendar_off: 0,
             groups: vec![],
             unshown: BTreeSet::new(),
             ghosts: BTreeSet::new(),
@@ -179,6 +192,7 @@ impl World {
         self.queue.clear();
         let mut facts = facts(self.enis.values(), self.now);
         facts.metadata = self.metadata();
+        facts.wall.0 += self.calendar_off * 1_000_000;
         let disk = self.disk.clone().unwrap_or_default();
         self.config.nonce += 1;
         let config = self.config.clone();
@@ -361,7 +375,13 @@ impl World {
                     let metadata = self.metadata();
                     self.later(Millis(10), Input::MetadataRead { op, result: Ok(metadata) });
                 }
-                Effect::FlushFlows { op, .. } => self.later(Millis(1), Input::FlowsFlushed { op, result: Ok(()) }),
+                Effect::FlushFlows { op, addresses } => {
+                    let result = if self.flush_fails { Err("EPERM".to_owned()) } else { Ok(()) };
+                    self.flushes.push((self.now, addresses));
+                    if let Some(span) = self.flush_takes {
+                        self.later(span, Input::FlowsFlushed { op, result });
+                    }
+                }
                 Effect::ObserveHost { op } => {
                     let state = self.host.observe();
                     self.later(Millis(1), Input::HostObserved { op, result: Ok(state) });

@@ -1,0 +1,96 @@
+//! What to ask for.
+
+use crate::{Action, PoolEni, SlotState, Unit};
+
+use super::level::Level;
+use super::{Planner, positive};
+
+impl Planner<'_> {
+    /// Fills the ENIs there are, then adds ENIs. `level` becomes what it is when all that is asked for has come.
+    pub(super) fn grow(&self, level: &mut Level, actions: &mut Vec<Action>) {
+        // Runs ahead of `level` by what can follow on an ENI once its present call is answered or its leftovers are gone: no new
+        // ENI is made for that.
+        let mut hoped = *level;
+        for eni in self.growing() {
+            self.fill(eni, level, &mut hoped, actions);
+        }
+        self.add_enis(level, &mut hoped, actions);
+    }
+
+    /// ENIs by place; those that can take prefixes first, so that single addresses are the last resort.
+    fn growing(&self) -> Vec<&PoolEni> {
+        let mut enis: Vec<&PoolEni> =
+            self.usable().filter(|eni| !self.pending.refused.contains(&eni.facts.id)).collect();
+        enis.sort_by_key(|eni| (self.only_singles(&eni.facts.id), eni.facts.card, eni.facts.device));
+        enis
+    }
+
+    fn fill(&self, eni: &PoolEni, level: &mut Level, hoped: &mut Level, actions: &mut Vec<Action>) {
+        let id = &eni.facts.id;
+        let unit = if self.only_singles(id) { Unit::Address } else { self.target.unit };
+        let wanted = hoped.wanted(self.target, unit);
+        if wanted == 0 {
+            return;
+        }
+        let room = self.room(eni);
+        let now = if self.assigning(id) > 0 { 0 } else { wanted.min(room).min(self.at_most()) };
+        if now > 0 {
+            actions.push(Action::Assign { eni: id.clone(), unit, count: now });
+            level.add(unit, now);
+            hoped.add(unit, now);
+        }
+        hoped.add(unit, hoped.wanted(self.target, unit).min(room - now));
+        self.make_room(eni, unit, hoped, actions);
+    }
+
+    /// Gives free leftovers back whose positions are needed, and no more than are needed.
+    fn make_room(&self, eni: &PoolEni, unit: Unit, hoped: &mut Level, actions: &mut Vec<Action>) {
+        let id = &eni.facts.id;
+        let needed = hoped.needed(self.target, unit);
+        // Where only single addresses can be had, those are no leftovers, and prefixes are what is wanted.
+        if needed == 0 || unit != self.target.unit {
+            return;
+        }
+        let clearing = self.pool.count(id, unit.other(), SlotState::Leaving).positions.min(needed);
+        hoped.add(unit, clearing);
+        if self.pending.no_release {
+            return;
+        }
+        let mut slots = self.idle_slots(id, unit.other());
+        slots.truncate((needed - clearing) as usize);
+        if !slots.is_empty() {
+            hoped.add(unit, crate::stats::number(slots.len()));
+            actions.push(Action::Release { eni: id.clone(), slots });
+        }
+    }
+
+    fn add_enis(&self, level: &mut Level, hoped: &mut Level, actions: &mut Vec<Action>) {
+        let Some(possible) = self.pending.new_eni else { return };
+        // A pool of single addresses never takes prefixes.
+        let unit = if possible == Unit::Address { Unit::Address } else { self.target.unit };
+        for _ in self.attached()..self.target.max_enis {
+            let count = hoped.wanted(self.target, unit).min(self.target.slots_per_eni).min(self.at_most());
+            if count == 0 {
+                return;
+            }
+            actions.push(Action::NewEni { unit, count });
+            level.add(unit, count);
+            hoped.add(unit, count);
+        }
+    }
+
+    /// Positions that can be added to an ENI. One that EC2 does not list any more takes none.
+    fn room(&self, eni: &PoolEni) -> u32 {
+        let missing = [Unit::Address, Unit::Prefix]
+            .map(|unit| self.pool.count(&eni.facts.id, unit, SlotState::Missing).positions)
+            .iter()
+            .sum::<u32>();
+        let listed = crate::stats::number(eni.slots.len()) - missing;
+        let used = i64::from(listed) + i64::from(self.assigning(&eni.facts.id));
+        positive(i64::from(self.target.slots_per_eni) - used)
+    }
+
+    fn at_most(&self) -> u32 {
+        self.pending.at_most.unwrap_or(u32::MAX)
+    }
+}
