@@ -9,7 +9,7 @@ use serde_json::json;
 use super::stage::{Play, SceneError, Stage, address, in_pod, node, open_file, seen, within};
 use crate::Lab;
 use crate::control::{NodeStatus, Place};
-use crate::topology::TopologyFile;
+use crate::topology::{Ready, TopologyFile};
 
 const ZONES: [&str; 3] = ["a", "b", "c"];
 const NODES_NET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 20, 0, 0), 16);

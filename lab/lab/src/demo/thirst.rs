@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use vpc_aws::Ec2Settings;
 use vpc_aws::ec2::shapes::{CreateTags, Tag};
 use vpc_aws::ec2::{Client, Credentials, SharedCredentialsProvider};
-use vpc_aws::Ec2Settings;
 use vpc_model::SubnetId;
 
 use super::stage::{Play, SceneError, Stage, address, node, open_file, pod_name, within};
