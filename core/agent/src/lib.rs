@@ -18,6 +18,7 @@ mod checkpoint;
 mod cloud;
 mod cluster;
 mod config;
+mod disk;
 mod event;
 mod fetch;
 mod giveback;
@@ -35,7 +36,7 @@ mod sandbox;
 
 pub use agent::Agent;
 pub use audit::Fault;
-pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
+pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest, Update};
 pub use cloud::{
     CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, LeakedEni, OpId, Place, SubnetTruth,
 };

@@ -7,9 +7,7 @@ use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
 use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot};
 
-use crate::{
-    Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
-};
+use crate::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal, Update};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,8 +168,8 @@ pub enum Effect {
     WriteCheckpoint {
         /// Its number.
         generation: Generation,
-        /// What it holds.
-        checkpoint: Checkpoint,
+        /// What it says beyond the write before it.
+        update: Update,
     },
     /// Read the metadata of the node's ENIs; comes back as [`Input::MetadataRead`]. At most one reading is under way.
     ReadMetadata {
