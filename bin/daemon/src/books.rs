@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use vpc_agent::{Checkpoint, CheckpointEni, Lease, Rest};
+use vpc_agent::{Checkpoint, CheckpointEni, Lease, Rest, Update};
 use vpc_hostnet::{HostState, LinkAlias, LinkKind};
 use vpc_ipam::{Allocation, EniFacts};
 use vpc_model::{LinkName, PodRef, RouteTable, SandboxKey, Slot, Subnet, VethPrefix, WallTime};
@@ -34,6 +34,45 @@ pub fn to_file(books: &Checkpoint, generation: u64) -> file::Checkpoint {
             .map(|rest| file::Cooling { address: rest.address, released: rest.released })
             .collect(),
         generation,
+    }
+}
+
+/// The file's text, kept up to date with what each write changes.
+#[derive(Debug, Default)]
+pub struct Pages {
+    text: file::Text,
+    enis: Vec<CheckpointEni>,
+}
+
+impl Pages {
+    /// Writes an update down.
+    ///
+    /// # Errors
+    /// A value that JSON can not hold; none of the types used has one.
+    pub fn update(&mut self, update: Update) -> Result<(), serde_json::Error> {
+        match update {
+            Update::Whole(books) => {
+                self.text = file::Text::of(&to_file(&books, 0))?;
+                self.enis = books.enis;
+            }
+            Update::Changed { leases, rests, free } => {
+                for lease in leases {
+                    self.text.hold(&allocation(&lease, &self.enis))?;
+                }
+                for Rest { address, released } in rests {
+                    self.text.rest(&file::Cooling { address, released })?;
+                }
+                for address in free {
+                    self.text.free(address.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file's bytes, into `out`.
+    pub fn render(&self, generation: u64, out: &mut Vec<u8>) {
+        self.text.render(generation, out);
     }
 }
 
@@ -246,6 +285,28 @@ mod tests {
         assert_eq!(file.check(), Ok(()));
         assert_eq!(file.allocations[0].extra.eni, Some("eni-0a1".parse().unwrap()));
         assert_eq!(from_file(file), (books(), vec![]));
+    }
+
+    #[test]
+    fn pages_changed_address_by_address_are_the_whole() {
+        let mut whole = books();
+        let mut pages = Pages::default();
+        pages.update(Update::Whole(whole.clone())).unwrap();
+        let (pod_11, rest_12) = (whole.leases[0].clone(), whole.rests[0]);
+        let lease_12 = Lease { key: key("c2"), address: rest_12.address, ..pod_11.clone() };
+        let rest_11 = Rest { address: pod_11.address, released: WallTime(20) };
+        for update in [
+            Update::Changed { leases: vec![lease_12], rests: vec![rest_11], free: vec![] },
+            Update::Changed { leases: vec![], rests: vec![], free: vec![pod_11.address] },
+            Update::Changed { leases: vec![pod_11], rests: vec![], free: vec![rest_12.address] },
+        ] {
+            whole.update(update.clone());
+            pages.update(update).unwrap();
+            let mut bytes = Vec::new();
+            pages.render(4, &mut bytes);
+            assert_eq!(String::from_utf8(bytes), String::from_utf8(to_file(&whole, 4).to_bytes().unwrap()));
+        }
+        assert_eq!(whole.leases.len(), 1, "{whole:?}");
     }
 
     #[test]

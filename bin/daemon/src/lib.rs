@@ -15,6 +15,7 @@ pub mod answers;
 pub mod books;
 pub mod clock;
 pub mod cloud;
+pub mod config;
 pub mod conflist;
 pub mod disk;
 pub mod door;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::settings::table::{ALL, OnBad, Variable};
+use crate::settings::sections::{SECTIONS, Section, changes_in_place};
+use crate::settings::table::{OnBad, Parser, Variable};
 use crate::settings::{Checked, Origin, Verdict};
 
 /// What was found and what holds, line by line.
@@ -27,6 +28,7 @@ pub fn report(checked: &Checked) -> String {
         let origin = match row.origin {
             Origin::Default => "default",
             Origin::Environment => "set",
+            Origin::File => "set in the file",
             Origin::FellBack => "default, the value was not taken",
         };
         let value = if row.value.is_empty() { "-" } else { &row.value };
@@ -35,19 +37,35 @@ pub fn report(checked: &Checked) -> String {
     text
 }
 
-/// The table of all variables as Markdown, for `docs/configuration.md`.
+/// The tables of all variables as Markdown, section by section.
 #[must_use]
 pub fn markdown() -> String {
-    let mut text =
-        String::from("| Variable | Default | Accepted | Otherwise | What it does |\n|---|---|---|---|---|\n");
-    for var in ALL {
+    let mut text = String::new();
+    for (at, section) in SECTIONS.iter().enumerate() {
+        if at > 0 {
+            text.push('\n');
+        }
+        text.push_str(&table(section));
+    }
+    text
+}
+
+/// One section's table, for `docs/configuration.md`.
+#[must_use]
+pub fn table(section: &Section) -> String {
+    let mut text = String::from(
+        "| Variable | Default | Accepted | Parser | A bad value | Changes | What it does |\n|---|---|---|---|---|---|---|\n",
+    );
+    for var in section.variables {
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {:?} | {} | {} | {} |",
             var.name,
             default(var),
-            var.accepted,
+            accepted(var),
+            var.parser,
             otherwise(var),
+            if changes_in_place(var.name) { "in place" } else { "restart" },
             var.about
         );
     }
@@ -58,10 +76,16 @@ fn default(var: &Variable) -> String {
     if var.default.is_empty() { "not set".to_owned() } else { format!("`{}`", var.default) }
 }
 
+fn accepted(var: &Variable) -> &'static str {
+    if matches!(var.parser, Parser::B1 | Parser::B2) { "boolean" } else { var.accepted }
+}
+
 fn otherwise(var: &Variable) -> &'static str {
-    match var.on_bad {
-        OnBad::Exit => "does not start",
-        OnBad::Default => "default, with an error line",
+    match (var.on_bad, var.parser) {
+        (OnBad::Exit, _) => "refused",
+        (OnBad::Default, Parser::L1) => "item left out",
+        (OnBad::Default, _) => "default",
+        (OnBad::Taken, _) => "taken as it is",
     }
 }
 
@@ -69,6 +93,7 @@ fn otherwise(var: &Variable) -> &'static str {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::settings::sections::all;
     use crate::settings::{Env, check};
 
     #[test]
@@ -80,16 +105,40 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("refused: POD_MTU=`1`: expected an integer from 576"), "{text}");
-        for var in ALL {
+        for var in all() {
             assert!(text.lines().any(|line| line.starts_with(&format!("{} ", var.name))), "{}", var.name);
         }
     }
 
-    #[test]
-    fn the_documentation_s_table_has_five_cells_in_every_row() {
-        for line in markdown().lines() {
-            assert_eq!(line.matches(" | ").count(), if line.starts_with("|---") { 0 } else { 4 }, "{line}");
+    /// The page with each table as the program has it.
+    fn with_tables(page: &str) -> String {
+        let mut text = page.to_owned();
+        for section in SECTIONS {
+            let mark = format!("<!-- table: {} -->\n", section.name);
+            let (before, rest) = text.split_once(&mark).expect(&mark);
+            let (_, after) = rest.split_once("<!-- end -->").expect("the end of a table");
+            text = format!("{before}{mark}{}<!-- end -->{after}", table(section));
         }
-        assert_eq!(markdown().lines().count(), ALL.len() + 2);
+        text
+    }
+
+    #[test]
+    fn the_documentation_has_the_program_s_tables() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let expected = with_tables(&page);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &expected).unwrap();
+            return;
+        }
+        assert!(page == expected, "docs/configuration.md is out of date: run this test with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn the_documentation_s_tables_have_seven_cells_in_every_row() {
+        for line in markdown().lines().filter(|line| !line.is_empty()) {
+            assert_eq!(line.matches(" | ").count(), if line.starts_with("|---") { 0 } else { 6 }, "{line}");
+        }
+        assert_eq!(markdown().lines().filter(|line| line.starts_with("| `")).count(), all().count());
     }
 }

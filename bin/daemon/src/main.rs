@@ -30,7 +30,15 @@ fn main() -> ExitCode {
     if arguments.list_settings {
         return print(&listing::markdown(), ExitCode::SUCCESS);
     }
-    let checked = settings::check(&environment());
+    let env = environment();
+    let file = match settings::file::of(&env) {
+        Ok(file) => file,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    let checked = settings::check_with(&env, &file);
     if arguments.check_config {
         let verdict = if checked.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         return print(&listing::report(&checked), verdict);
@@ -47,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: Settings, socket: PathBuf) -> ExitCode {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = settings.node_name, "aws-k8s-agent starts");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = settings.kubernetes.node_name, "aws-k8s-agent starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(run(settings, socket));
@@ -78,13 +86,9 @@ fn environment() -> Env {
 fn tell_findings(checked: &settings::Checked) {
     let log_is_stderr = checked.settings.log.to == LogTo::Stderr;
     for finding in &checked.findings {
-        if finding.is_bad() {
-            tracing::error!("setting {finding}");
-            if !log_is_stderr {
-                complain(&finding.to_string());
-            }
-        } else {
-            tracing::warn!("setting {finding}");
+        finding.log();
+        if finding.is_bad() && !log_is_stderr {
+            complain(&finding.to_string());
         }
     }
 }

@@ -22,11 +22,12 @@ use vpc_model::Ipv4Net;
 use vpc_wire::rpc::server::{self as rpc, Health};
 
 use crate::clock::Clock;
+use crate::disk::Hand;
 use crate::door::{Door, door};
 use crate::memory::Memory;
 use crate::server::{Backend, Configs, NodeIdentity};
 use crate::shell::{Edges, Shell};
-use crate::{disk, host, lock, tombstones};
+use crate::{host, lock, tombstones};
 
 /// Limit of one call to the cloud with all the client's own retries. Beyond it nobody knows whether it was carried out.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
@@ -90,7 +91,7 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
             cloud: start_cloud(cloud.clone(), door.clone()),
             metadata: start_metadata(cloud.clone(), door.clone()),
             host: host::start(self.host, door.clone()).context("the host's thread")?,
-            disk: disk::start(self.checkpoint, self.memory.writes, door.clone()).context("the checkpoint's thread")?,
+            disk: Hand::start(self.checkpoint, self.memory.writes, door.clone()).context("the checkpoint's thread")?,
             ready: tell_ready,
         };
         tokio::spawn(refresh_cidrs(cloud, door.clone()));

@@ -1,5 +1,5 @@
-//! The task that owns the agent. It never waits for the cloud, the kernel or the disk: effects run elsewhere and come back as the
-//! next input.
+//! The task that owns the agent. It never waits for the cloud, the kernel or a disk: effects run elsewhere and come back as the
+//! next input. (A checkpoint that is kept in memory is written on the way, between what has come and what comes next.)
 //!
 //! ```text
 //!   door --Event--> Shell --Input--> Agent --Effect--> Edges: cloud, host, disk, runtime, callers
@@ -14,10 +14,11 @@ use std::pin::Pin;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
-use vpc_agent::{Agent, Checkpoint, CloudCall, Effect, Generation, Input, Level, Notice, OpId, Outcome, Ticket, Wake};
+use vpc_agent::{Agent, CloudCall, Effect, Generation, Input, Level, Notice, OpId, Outcome, Ticket, Update, Wake};
 use vpc_hostnet::HostOp;
 
 use crate::clock::Clock;
+use crate::disk::{Hand, Lost};
 use crate::door::Event;
 
 /// How long an ending daemon waits for what is under way. The manifest gives it 10 s; what remains is for closing the socket.
@@ -25,7 +26,7 @@ pub const LAST_WORDS: Duration = Duration::from_secs(7);
 
 /// Where the hands are: each takes a piece of work and reports through the door. Unbounded because the agent bounds them: it has
 /// one look or change of the host under way, one checkpoint, and calls for at most the ENIs of one instance.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Edges {
     /// Calls to EC2.
     pub cloud: mpsc::UnboundedSender<(OpId, CloudCall)>,
@@ -34,7 +35,7 @@ pub struct Edges {
     /// Looks at and changes of the host.
     pub host: std::sync::mpsc::Sender<HostWork>,
     /// Checkpoints.
-    pub disk: std::sync::mpsc::Sender<(Generation, Checkpoint)>,
+    pub disk: Hand,
     /// The node can serve: a sign for the runtime.
     pub ready: mpsc::UnboundedSender<()>,
 }
@@ -57,6 +58,8 @@ pub struct Shell {
     inbox: mpsc::Receiver<Event>,
     edges: Edges,
     answers: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    /// A checkpoint to be written once everything that has come is taken in.
+    to_write: Option<(Generation, Update)>,
     /// Work handed out whose result has not come back.
     under_way: usize,
     ending: Option<Instant>,
@@ -83,12 +86,14 @@ impl Shell {
             inbox,
             edges,
             answers: HashMap::new(),
+            to_write: None,
             under_way: 0,
             ending: None,
             worker_lost: false,
             next_tick: Instant::now(),
         };
         shell.carry_out(first);
+        shell.write();
         shell
     }
 
@@ -123,16 +128,40 @@ impl Shell {
                 self.think(Input::Terminate);
             }
             event = self.inbox.recv() => match event {
-                Some(Event::Asked { ticket, input, answer }) => {
-                    self.answers.insert(ticket, answer);
-                    self.think(input);
+                Some(event) => {
+                    self.take(event);
+                    // What came at the same moment shares a checkpoint.
+                    while let Ok(event) = self.inbox.try_recv() {
+                        self.take(event);
+                    }
                 }
-                Some(Event::Told(input)) => self.hear(input),
                 // The server, the edges and we hold the door; without any of them nothing can happen any more.
                 None => self.ending = Some(Instant::now()),
             },
             () = at(wake) => self.tick(deadline.map(|(_, wake)| wake)),
             () = at(ending) => {}
+        }
+        self.write();
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Asked { ticket, input, answer } => {
+                self.answers.insert(ticket, answer);
+                self.think(input);
+            }
+            Event::Told(input) => self.hear(input),
+        }
+    }
+
+    /// Hands the checkpoint over. If it is written at once, the agent hears so, and may have another.
+    fn write(&mut self) {
+        while let Some((generation, update)) = self.to_write.take() {
+            match self.edges.disk.write(generation, update) {
+                Ok(Some(result)) => self.think(Input::CheckpointWritten { generation, result }),
+                Ok(None) => self.under_way += 1,
+                Err(Lost) => self.lose_worker(),
+            }
         }
     }
 
@@ -191,17 +220,22 @@ impl Shell {
                 Effect::FlushFlows { op, addresses } => self.edges.host.send(HostWork::Flush(op, addresses)).is_ok(),
                 Effect::ObserveHost { op } => self.edges.host.send(HostWork::Observe(op)).is_ok(),
                 Effect::ApplyHost { op, ops } => self.edges.host.send(HostWork::Apply(op, ops)).is_ok(),
-                Effect::WriteCheckpoint { generation, checkpoint } => {
-                    self.edges.disk.send((generation, checkpoint)).is_ok()
+                Effect::WriteCheckpoint { generation, update } => {
+                    self.to_write = Some((generation, update));
+                    continue;
                 }
             };
             if taken {
                 self.under_way += 1;
             } else {
-                self.worker_lost = true;
-                self.ending = Some(Instant::now());
+                self.lose_worker();
             }
         }
+    }
+
+    fn lose_worker(&mut self) {
+        self.worker_lost = true;
+        self.ending = Some(Instant::now());
     }
 
     fn is_done(&self) -> bool {

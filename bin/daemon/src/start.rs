@@ -11,35 +11,20 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
-use vpc_agent::{CloudUse, Config, Placing};
 use vpc_aws::ec2::{Client, default_chain};
-use vpc_aws::hand::{Place, facts::node_facts, tags};
+use vpc_aws::hand::{Place, facts::node_facts};
 use vpc_aws::imds;
 use vpc_hostnet::HostOp;
-use vpc_ipam::{Target, Unit, WarmTarget};
 use vpc_linux::LinuxHost;
-use vpc_model::{Millis, instance_limits};
 
 use crate::cloud::Ec2Hand;
+use crate::config::{Machine, config};
 use crate::lock::Sole;
 use crate::memory::{Memory, recall};
 use crate::node::Node;
 use crate::server::NodeIdentity;
-use crate::settings::{AwsSettings, ConflistSettings, Settings};
+use crate::settings::{AwsSettings, ConflistSettings, Finding, Settings};
 use crate::{clock, conflist, linux};
-
-/// How often the host is compared with what it should be, without a reason. The reference looks every 60 s.
-const AUDIT_PERIOD: Millis = Millis::seconds(60);
-
-/// Least age of an ENI that is given back, as the reference has it.
-const LEAST_ENI_AGE: Millis = Millis::seconds(60);
-
-/// Least time between two rounds of giving surplus back, as the reference has it.
-const RELEASE_EVERY: Millis = Millis::seconds(30);
-
-/// ENIs and positions of a type that is newer than this program: upper bounds (no type has more on one card), until EC2's own
-/// figures or its refusals teach the true ones.
-const UNKNOWN_LIMITS: (u32, u32) = (16, 63);
 
 /// How long the metadata are asked for, and how often.
 const IMDS_PATIENCE: Duration = Duration::from_secs(30);
@@ -96,10 +81,9 @@ async fn put_together(
     host: LinuxHost,
 ) -> anyhow::Result<Node<Ec2Hand, LinuxHost>> {
     let imds = imds::Client::new(settings.aws.imds.clone(), None);
-    let metadata = patiently("the instance metadata", || imds.node()).await?;
+    let (metadata, walk) = patiently("the instance metadata", || imds.instance()).await?;
     refuse_v6_egress(&settings, &imds).await?;
     let client = client(&settings.aws, &metadata.region).await?;
-    let walk = patiently("the metadata of the ENIs", || whole_walk(&imds)).await?;
     tracing::info!(
         instance = %metadata.instance_id,
         instance_type = metadata.instance_type,
@@ -111,19 +95,9 @@ async fn put_together(
     for sick in &walk.sick {
         tracing::warn!("ENI {}: {}", sick.mac, sick.error);
     }
-    let limits = instance_limits(&metadata.instance_type);
-    let (max_enis, slots_per_eni) = limits.map_or(UNKNOWN_LIMITS, |limits| (limits.max_enis, limits.slots_per_eni()));
-    let tags = tags(&metadata.instance_id, settings.tags.cluster.as_deref(), &settings.tags.more);
-    let target = Target {
-        unit: Unit::Address,
-        warm: WarmTarget::Enis(settings.pool.warm_enis),
-        max_enis: settings.pool.max_enis.map_or(max_enis, |most| most.min(max_enis)),
-        slots_per_eni,
-        max_pods: None,
-        cool_down: settings.pool.cooldown,
-        min_eni_age: LEAST_ENI_AGE,
-        release_every: RELEASE_EVERY,
-    };
+    let machine = Machine::new(metadata.instance_id.clone(), &metadata.instance_type, clock::wall().0.unsigned_abs());
+    let (config, findings) = config(&settings, &machine);
+    findings.iter().for_each(Finding::log);
     let place = Place {
         instance: metadata.instance_id.clone(),
         mac: metadata.mac,
@@ -131,7 +105,7 @@ async fn put_together(
         zone: metadata.availability_zone,
         instance_type: metadata.instance_type,
         cluster: settings.tags.cluster.clone(),
-        tags: tags.clone(),
+        tags: config.tags.clone(),
     };
     let identity = NodeIdentity {
         address: metadata.local_ipv4,
@@ -142,21 +116,7 @@ async fn put_together(
     Ok(Node {
         cloud: Ec2Hand::new(client, imds, place),
         host,
-        config: Config {
-            target,
-            limits_known: limits.is_some(),
-            host: settings.host,
-            add_wait: settings.pool.add_wait,
-            nonce: clock::wall().0.unsigned_abs(),
-            audit_every: AUDIT_PERIOD,
-            cloud: CloudUse::Full,
-            placing: Placing { custom: None, discovery: false, cluster: settings.tags.cluster },
-            manage_untagged: settings.pool.manage_untagged,
-            tags,
-            leaked_cleanup: false,
-            manage_non_schedulable: false,
-            look_ahead: false,
-        },
+        config,
         facts,
         memory,
         checkpoint: settings.checkpoint,
@@ -188,15 +148,6 @@ fn may_pass(failure: &imds::ImdsFailure) -> bool {
         imds::ImdsFailure::Timeout | imds::ImdsFailure::Transport(_) | imds::ImdsFailure::Status(_) => true,
         imds::ImdsFailure::NotFound | imds::ImdsFailure::NoSession { .. } => true,
         imds::ImdsFailure::Disabled | imds::ImdsFailure::BadValue { .. } => false,
-    }
-}
-
-/// The walk, with the primary ENI in it.
-async fn whole_walk(imds: &imds::Client) -> Result<imds::Walk, imds::ImdsError> {
-    let mut walk = imds.walk().await?;
-    match walk.sick.iter().position(|sick| sick.mac == walk.primary) {
-        Some(at) => Err(walk.sick.swap_remove(at).error),
-        None => Ok(walk),
     }
 }
 

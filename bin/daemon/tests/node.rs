@@ -237,6 +237,7 @@ fn node(world: &World, held: u32) -> Node<PaperCloud, OnPaper> {
         config: Config {
             target,
             limits_known: true,
+            without_prefixes: None,
             host: HostSettings::default(),
             add_wait: world.wait,
             nonce: 1,
@@ -508,6 +509,7 @@ fn a_del_that_found_no_daemon_is_carried_out_when_it_is_back() {
 fn a_checkpoint_older_than_the_pods_gives_no_running_pod_s_address_away() {
     let world = World::new();
     let first = world.start(0);
+    first.wait_until(|_| world.checkpoint().exists());
     let old = std::fs::read(world.checkpoint()).unwrap();
     let a = world.add("a").unwrap();
     wire(&world, "a", a);

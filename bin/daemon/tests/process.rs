@@ -68,6 +68,7 @@ fn every_refused_setting_is_named_at_once_and_nothing_is_started() {
     let env = [
         ("ENABLE_IPv4", "true"),
         ("ENABLE_PREFIX_DELEGATION", "true"),
+        ("ENABLE_POD_ENI", "true"),
         ("VPC_CNI_HOST_LAYOUT", "flat"),
         ("AWS_VPC_ENI_MTU", "12000"),
         ("AWS_VPC_K8S_CNI_LOG_FILE", log.to_str().unwrap()),
@@ -76,7 +77,8 @@ fn every_refused_setting_is_named_at_once_and_nothing_is_started() {
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     for want in [
-        "ENABLE_PREFIX_DELEGATION=`true`: prefix delegation is not in this release",
+        "ENABLE_PREFIX_DELEGATION=`true`: expected one of WARM_PREFIX_TARGET",
+        "ENABLE_POD_ENI=`true`: security groups for pods is not in this release",
         "VPC_CNI_HOST_LAYOUT=`flat`: expected `classic`",
         "AWS_VPC_ENI_MTU=`12000`: expected an integer from 576",
     ] {
@@ -161,5 +163,6 @@ fn the_table_for_the_documentation_names_every_setting() {
     let output = daemon(&["--list-settings"], &[]);
     assert!(output.status.success());
     let text = stdout(&output);
+    assert!(text.contains("| `VPC_CNI_EC2` | `full` |"), "{text}");
     assert!(text.starts_with("| Variable |") && text.contains("| `WARM_ENI_TARGET` | `1` |"), "{text}");
 }

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{EniUse, Held, Pool, PoolEni, SlotState, Target, Use};
+use vpc_ipam::{EniUse, Held, Pool, Target, Use};
 use vpc_model::{
-    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, Slot, SubnetId, Time,
-    WallTime,
+    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, SubnetId, Time, WallTime,
 };
 
-use crate::checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
+use crate::checkpoint::{Checkpoint, Lease};
 use crate::cluster::{ClusterNews, NodeView};
 use crate::config::{Config, NodeFacts, SeenEni};
+use crate::disk::Disk;
 use crate::host::Host;
 use crate::jobs::Cloud;
 use crate::leaked::Sweep;
-use crate::message::{Effect, Generation, Input, Notice, Outcome, Ticket, Wake};
+use crate::message::{Effect, Input, Notice, Outcome, Ticket, Wake};
 use crate::orphans::Orphans;
 use crate::reconcile::Recon;
 use crate::rests::Rests;
@@ -81,30 +81,6 @@ pub(crate) struct Other {
     pub(crate) since: Time,
 }
 
-/// What has to be on disk, and who waits for it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk {
-    /// Newest state of the books.
-    current: Generation,
-    /// Newest state on disk.
-    written: Generation,
-    /// The write under way.
-    writing: Option<Generation>,
-    /// Not to be tried before.
-    paused_until: Option<Time>,
-    /// Answers that hold once their generation is on disk.
-    pub(crate) replies: Vec<(Generation, Ticket, Outcome)>,
-    /// Assignments that were never on disk, by sandbox: only these may be taken back when a write fails or a caller goes away.
-    pub(crate) unrecorded: BTreeMap<SandboxKey, Generation>,
-}
-
-impl Disk {
-    /// What is on disk.
-    pub(crate) fn written(&self) -> Generation {
-        self.written
-    }
-}
-
 impl Agent {
     /// Begins with what settings, metadata, EC2 and the checkpoint say; hands out the first effects.
     #[must_use]
@@ -120,7 +96,7 @@ impl Agent {
             had: BTreeSet::new(),
             api: false,
             host: Host::new(),
-            disk: Disk::default(),
+            disk: Disk::new(),
             waiters: VecDeque::new(),
             suspects: BTreeSet::new(),
             by_link: BTreeMap::new(),
@@ -138,6 +114,7 @@ impl Agent {
             groups: facts.metadata.groups,
             config,
         };
+        agent.say_what_is_lacking();
         agent.take_in_metadata(now, facts.metadata.enis, &checkpoint.enis);
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
@@ -216,53 +193,11 @@ impl Agent {
         self.waiters.len()
     }
 
-    /// Everything that must survive a restart, as of now.
-    #[must_use]
-    pub fn checkpoint(&self) -> Checkpoint {
-        let lease = |held: &Held| Lease {
-            key: held.key.clone(),
-            pod: held.pod.clone(),
-            address: held.allocation.address,
-            allocation: Some(held.allocation),
-            since: self.calendar(held.since),
-            link: self.by_link.get(&held.key).cloned(),
-        };
-        Checkpoint {
-            leases: self.pool.held().map(lease).collect(),
-            rests: self
-                .pool
-                .cooling()
-                .map(|(address, since, _)| Rest { address, released: self.calendar(since) })
-                .collect(),
-            enis: self
-                .pool
-                .enis()
-                .map(|eni| CheckpointEni {
-                    facts: eni.facts.clone(),
-                    attachment: eni.attachment.clone(),
-                    slots: self.recorded(eni),
-                })
-                .collect(),
-        }
-    }
-
     /// What the node should hold, by the settings, by what EC2 has taught of the instance's limits, and by the node object.
     pub(crate) fn target(&self) -> Target {
         let mut target = self.cloud.fetch.learned.applied_to(self.config.target);
         target.max_pods = self.node.as_ref().and_then(|node| node.max_pods).or(target.max_pods);
         target
-    }
-
-    /// Positions that are promised again after a restart without asking anybody: what EC2 put there or a pod is on, and not what is
-    /// being given back.
-    fn recorded(&self, eni: &PoolEni) -> Vec<Slot> {
-        let counts = |slot: Slot, state: SlotState| match state {
-            SlotState::Held if eni.usage != EniUse::Leaving => true,
-            SlotState::Held | SlotState::Unconfirmed | SlotState::Missing | SlotState::Leaving => {
-                self.pool.on_slot(slot).0 > 0
-            }
-        };
-        eni.slots.iter().filter(|(slot, state)| counts(**slot, **state)).map(|(slot, _)| *slot).collect()
     }
 
     fn hear_cluster(&mut self, news: ClusterNews) {
@@ -277,10 +212,19 @@ impl Agent {
     /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.
     fn take_settings(&mut self, config: Config) {
         let nonce = self.config.nonce;
-        self.config = Config { nonce, ..config };
+        let lacked = std::mem::replace(&mut self.config, Config { nonce, ..config }).without_prefixes;
+        if lacked != self.config.without_prefixes {
+            self.say_what_is_lacking();
+        }
         self.host.is_dirty();
         self.follow_groups();
         self.ask_about_node();
+    }
+
+    fn say_what_is_lacking(&mut self) {
+        if let Some(why) = self.config.without_prefixes.clone() {
+            self.say(Notice::WithoutPrefixes { why });
+        }
     }
 
     pub(crate) fn say(&mut self, notice: Notice) {
@@ -289,15 +233,6 @@ impl Agent {
 
     pub(crate) fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
         self.out.push(Effect::Reply { ticket, outcome });
-    }
-
-    /// The books have changed: what follows is promised only when this is on disk.
-    pub(crate) fn touch_disk(&mut self) -> Generation {
-        // A generation that is being written has left already; the change belongs to the next.
-        if self.disk.writing == Some(self.disk.current) || self.disk.written == self.disk.current {
-            self.disk.current.0 += 1;
-        }
-        self.disk.current
     }
 
     /// What follows from the new state, in the order that helps pods first.
@@ -317,51 +252,17 @@ impl Agent {
     }
 
     fn say_ready(&mut self) {
+        if self.said_ready {
+            return;
+        }
         let something_to_serve = self.pool.stats().ready > 0 || self.pool.held().next().is_some();
         // With custom networking a node without a single address is a node whose ENIConfig is wrong: pods should go elsewhere.
         let custom = self.config.placing.custom.is_some();
         let heard = self.recon.heard_ec2() || !self.config.cloud.may_ask() || self.cloud.describing_failed();
         let nothing_to_wait_for = heard && !self.cloud.is_fetching() && !custom;
-        if !self.said_ready && self.host.is_set() && (something_to_serve || nothing_to_wait_for) {
+        if self.host.is_set() && (something_to_serve || nothing_to_wait_for) {
             self.said_ready = true;
             self.out.push(Effect::Ready);
-        }
-    }
-
-    fn write_checkpoint(&mut self, now: Time) {
-        let paused = self.disk.paused_until.is_some_and(|until| until > now);
-        if self.disk.writing.is_none() && self.disk.written < self.disk.current && !paused {
-            self.disk.paused_until = None;
-            self.disk.writing = Some(self.disk.current);
-            let checkpoint = self.checkpoint();
-            self.out.push(Effect::WriteCheckpoint { generation: self.disk.current, checkpoint });
-        }
-    }
-
-    fn checkpoint_written(&mut self, now: Time, generation: Generation, result: Result<(), String>) {
-        if self.disk.writing != Some(generation) {
-            return;
-        }
-        self.disk.writing = None;
-        let due = |entry: &(Generation, Ticket, Outcome)| entry.0 <= generation;
-        let (held, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.disk.replies).into_iter().partition(due);
-        self.disk.replies = later;
-        match result {
-            Ok(()) => {
-                self.disk.written = generation;
-                self.disk.unrecorded.retain(|_, since| *since > generation);
-                for (_, ticket, outcome) in held {
-                    self.reply(ticket, outcome);
-                }
-            }
-            Err(error) => {
-                self.disk.paused_until = Some(now + Self::DISK_PAUSE);
-                self.say(Notice::CheckpointFailed { error: error.clone() });
-                for (_, ticket, outcome) in held {
-                    self.unpromise(now, ticket, outcome, &error);
-                }
-                self.touch_disk();
-            }
         }
     }
 
@@ -375,8 +276,7 @@ impl Agent {
 
     fn recall_leases(&mut self, now: Time, leases: &[Lease]) {
         for lease in leases {
-            let on_eni = self.pool.enis().find(|eni| eni.positions().any(|slot| slot.contains(lease.address)));
-            let place = on_eni.map(|eni| vpc_ipam::Allocation {
+            let place = self.pool.locate(lease.address).map(|(eni, _)| vpc_ipam::Allocation {
                 address: lease.address,
                 device: eni.facts.device,
                 table: eni.facts.table(),

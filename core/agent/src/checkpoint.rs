@@ -1,5 +1,6 @@
 //! What survives a restart.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use vpc_ipam::{Allocation, EniFacts};
@@ -52,4 +53,42 @@ pub struct Checkpoint {
     pub rests: Vec<Rest>,
     /// ENIs and what is on them.
     pub enis: Vec<CheckpointEni>,
+}
+
+/// What a write of the checkpoint changes against the write before it, whether that one succeeded or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// This is all there is. So is the first one, and the one after a write that failed.
+    Whole(Checkpoint),
+    /// The ENIs are the same, and of the addresses only these are not. No address is in two of the lists.
+    Changed {
+        /// Promised now.
+        leases: Vec<Lease>,
+        /// Resting now.
+        rests: Vec<Rest>,
+        /// Neither.
+        free: Vec<Ipv4Addr>,
+    },
+}
+
+impl Checkpoint {
+    /// Carries an update out. Leases and rests stay in the order of their addresses.
+    pub fn update(&mut self, update: Update) {
+        let (leases, rests, free) = match update {
+            Update::Whole(whole) => {
+                *self = whole;
+                return;
+            }
+            Update::Changed { leases, rests, free } => (leases, rests, free),
+        };
+        let resting = rests.iter().map(|rest| rest.address);
+        let promised = leases.iter().map(|lease| lease.address);
+        let changed: BTreeSet<Ipv4Addr> = promised.chain(resting).chain(free).collect();
+        self.leases.retain(|lease| !changed.contains(&lease.address));
+        self.rests.retain(|rest| !changed.contains(&rest.address));
+        self.leases.extend(leases);
+        self.rests.extend(rests);
+        self.leases.sort_by_key(|lease| lease.address);
+        self.rests.sort_by_key(|rest| rest.address);
+    }
 }

@@ -13,6 +13,8 @@ pub struct Config {
     pub target: Target,
     /// Whether `target`'s limits are those of the instance type. If not they are upper bounds, and EC2's refusals teach the true ones.
     pub limits_known: bool,
+    /// Why the pool holds single addresses although prefixes were asked for: the instance's type takes none. Said to people.
+    pub without_prefixes: Option<String>,
     /// What the host should look like.
     pub host: HostSettings,
     /// How long an ADD may wait for an address (`VPC_CNI_ADD_WAIT`, default 15 s; the edge caps it at 45 s).

@@ -18,6 +18,8 @@ mod checkpoint;
 mod cloud;
 mod cluster;
 mod config;
+mod disk;
+mod event;
 mod fetch;
 mod giveback;
 mod host;
@@ -35,7 +37,7 @@ mod sandbox;
 
 pub use agent::Agent;
 pub use audit::Fault;
-pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest};
+pub use checkpoint::{Checkpoint, CheckpointEni, Lease, Rest, Update};
 pub use cloud::{
     CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, LeakedEni, OpId, Place, SubnetTruth,
 };

@@ -7,9 +7,7 @@ use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
 use vpc_model::{EniId, Ipv4Net, LinkName, Mac, Millis, PodRef, SandboxKey, Slot};
 
-use crate::{
-    Checkpoint, CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal,
-};
+use crate::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal, Update};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,8 +168,8 @@ pub enum Effect {
     WriteCheckpoint {
         /// Its number.
         generation: Generation,
-        /// What it holds.
-        checkpoint: Checkpoint,
+        /// What it says beyond the write before it.
+        update: Update,
     },
     /// Read the metadata of the node's ENIs; comes back as [`Input::MetadataRead`]. At most one reading is under way.
     ReadMetadata {
@@ -366,6 +364,11 @@ pub enum Notice {
         /// For what.
         role: EniRole,
     },
+    /// Prefixes were asked for, and the pool holds single addresses.
+    WithoutPrefixes {
+        /// Why.
+        why: String,
+    },
     /// The metadata could not be read.
     MetadataUnread {
         /// What was said.
@@ -396,7 +399,10 @@ impl Notice {
             Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
             Self::SlotsKept { .. } => Level::Info,
             Self::NoPrefixes => Level::Warn,
-            Self::MetadataUnread { .. } | Self::FlowsKept { .. } | Self::FlowsRemain { .. } => Level::Warn,
+            Self::MetadataUnread { .. }
+            | Self::WithoutPrefixes { .. }
+            | Self::FlowsKept { .. }
+            | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
             Self::TiesOfNobody { .. } => Level::Info,
             Self::LeaseAdopted { .. } | Self::LinkOfNobody { .. } => Level::Warn,
@@ -489,6 +495,7 @@ impl fmt::Display for Notice {
                 };
                 write!(f, "{eni} takes no new pods: {why}; those it has stay")
             }
+            Self::WithoutPrefixes { why } => write!(f, "ENABLE_PREFIX_DELEGATION has no effect: {why}"),
             Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
             Self::Place(news) => news.fmt(f),

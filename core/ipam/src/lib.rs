@@ -21,6 +21,6 @@ pub use count::Count;
 pub use eni::{EniFacts, EniRole, EniUse, PoolEni, Retired, SlotState};
 pub use lease::{Allocation, Held, Released, Taken, Use};
 pub use plan::{Action, Demand, Pending, Plan, SINGLES_AHEAD, plan};
-pub use pool::{Pool, PoolError, Position};
+pub use pool::{Changes, Pool, PoolError, Position};
 pub use stats::Stats;
 pub use target::{Target, Unit, WarmTarget};

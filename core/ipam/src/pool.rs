@@ -91,6 +91,17 @@ pub struct Pool {
     owners: BTreeMap<SandboxKey, Ipv4Addr>,
     /// Resting addresses by the end of their rest.
     rests: BTreeSet<(Time, Ipv4Addr)>,
+    changes: Changes,
+}
+
+/// What became different since it was last asked: what a record of the pool has to say anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// An ENI or a position came, went, or is used otherwise. So it also is when a pod comes to or leaves a position that is not
+    /// simply there: whether such a one is worth recording depends on its pods.
+    pub enis: bool,
+    /// Addresses that were given, taken back, or have rested.
+    pub addresses: BTreeSet<Ipv4Addr>,
 }
 
 /// Reading.
@@ -198,6 +209,11 @@ impl Pool {
 
 /// ENIs and their positions.
 impl Pool {
+    /// What became different since this was last called.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
     /// Takes an ENI into the pool with what is on it (its own address is none of its positions, and is left out).
     ///
     /// # Errors
@@ -211,6 +227,7 @@ impl Pool {
         for slot in eni.slots.keys() {
             self.refuse_taken(*slot, &id)?;
         }
+        self.changes.enis = true;
         self.tallies.insert(id.clone(), Tally::default());
         for (slot, state) in &eni.slots {
             self.enter(&id, *slot, *state);
@@ -351,6 +368,7 @@ impl Pool {
             self.books.remove(slot);
         }
         self.tallies.remove(id);
+        self.changes.enis = true;
         Ok(eni)
     }
 }
@@ -459,6 +477,7 @@ impl Pool {
     }
 
     fn eni_mut(&mut self, id: &EniId) -> Result<&mut PoolEni, PoolError> {
+        self.changes.enis = true;
         self.enis.get_mut(id).ok_or_else(|| PoolError::UnknownEni(id.clone()))
     }
 
@@ -486,6 +505,11 @@ impl Pool {
         if let Some(until) = until {
             self.rests.insert((until, address));
         }
+        self.changes.addresses.insert(address);
+        let usual = |(eni, slot): (&PoolEni, Slot)| {
+            eni.usage != EniUse::Leaving && eni.slots.get(&slot) == Some(&SlotState::Held)
+        };
+        self.changes.enis |= !self.locate(address).is_none_or(usual);
         for slot in slots_of(address) {
             let bit = bit(slot, address);
             self.revise(slot, |book| {
@@ -497,6 +521,7 @@ impl Pool {
     }
 
     fn enter(&mut self, id: &EniId, slot: Slot, state: SlotState) {
+        self.changes.enis = true;
         let (held, cooling) = self.masks(slot);
         let book = Book { eni: id.clone(), state, held, cooling };
         if let Some(tally) = self.tallies.get_mut(id) {
@@ -509,6 +534,7 @@ impl Pool {
     }
 
     fn strike(&mut self, slot: Slot) {
+        self.changes.enis = true;
         if let Some(book) = self.books.remove(&slot)
             && let Some(tally) = self.tallies.get_mut(&book.eni)
         {

@@ -36,7 +36,7 @@ pub struct Environment {
     pub service_host: String,
     /// `KUBERNETES_SERVICE_PORT`.
     pub service_port: String,
-    /// `CLUSTER_ENDPOINT`: `https://host:port`, or without the scheme.
+    /// `CLUSTER_ENDPOINT`: `https://host:port`, or without the scheme; `http://` is taken, too.
     pub endpoint: String,
     /// The folder of the pod's service account.
     pub secrets: PathBuf,
@@ -98,15 +98,18 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// Path before every other path; empty or beginning with a slash.
     pub(crate) prefix: String,
+    /// Without TLS: a proxy on this machine, say.
+    pub(crate) plain: bool,
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, prefix } = self;
+        let Self { host, port, prefix, plain } = self;
+        let scheme = if *plain { "http" } else { "https" };
         if host.contains(':') {
-            write!(f, "https://[{host}]:{port}{prefix}")
+            write!(f, "{scheme}://[{host}]:{port}{prefix}")
         } else {
-            write!(f, "https://{host}:{port}{prefix}")
+            write!(f, "{scheme}://{host}:{port}{prefix}")
         }
     }
 }
@@ -117,7 +120,12 @@ impl Server {
         let wrong = || AccessError::Address { variable: variable.to_owned(), value: text.to_owned() };
         let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
         let uri: Uri = whole.trim().parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("https") || uri.query().is_some() {
+        let plain = match uri.scheme_str() {
+            Some("https") => false,
+            Some("http") => true,
+            _ => return Err(wrong()),
+        };
+        if uri.query().is_some() {
             return Err(wrong());
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
@@ -125,13 +133,20 @@ impl Server {
         let rest = uri.authority().and_then(|authority| authority.as_str().strip_prefix(host)).ok_or_else(wrong)?;
         let port = match rest.strip_prefix(':') {
             Some(port) => port.parse().map_err(|_| wrong())?,
-            None if rest.is_empty() => 443,
+            None if rest.is_empty() => {
+                if plain {
+                    80
+                } else {
+                    443
+                }
+            }
             None => return Err(wrong()),
         };
         Ok(Self {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             prefix: uri.path().trim_end_matches('/').to_owned(),
+            plain,
         })
     }
 }
@@ -290,7 +305,7 @@ fn in_cluster(environment: &Environment) -> Result<Access, AccessError> {
     let secrets = &environment.secrets;
     let server = if environment.service_host.is_empty() {
         // CLUSTER_ENDPOINT alone; it is put in place by the caller.
-        Server { host: String::new(), port: 443, prefix: String::new() }
+        Server { host: String::new(), port: 443, prefix: String::new(), plain: false }
     } else {
         let host = environment.service_host.as_str();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -357,6 +372,7 @@ mod tests {
             (" ", "https://10.100.0.1:443"),
             ("https://abc.eks.amazonaws.com", "https://abc.eks.amazonaws.com:443"),
             ("api.lab:6443", "https://api.lab:6443"),
+            ("http://127.0.0.1:8001", "http://127.0.0.1:8001"),
             ("https://proxy/clusters/one/", "https://proxy:443/clusters/one"),
         ] {
             let environment = Environment { endpoint: endpoint.into(), ..inside.clone() };
@@ -364,7 +380,7 @@ mod tests {
         }
         let alone = Environment { endpoint: "api.lab".into(), ..Environment::default() };
         assert_eq!(found(&alone).server(), "https://api.lab:443");
-        for rubbish in ["http://api.lab", "https://", "ftp://x", "a b", "https://api.lab?x=1", "host:port"] {
+        for rubbish in ["https://", "ftp://x", "a b", "https://api.lab?x=1", "host:port"] {
             let error =
                 Access::find(&Environment { endpoint: rubbish.into(), ..inside.clone() }).unwrap_err().to_string();
             assert!(error.contains("CLUSTER_ENDPOINT") && error.contains("expected `https://"), "{rubbish}: {error}");

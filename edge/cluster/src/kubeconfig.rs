@@ -166,7 +166,7 @@ users:
             ("tokenFile: token", "client-key-data: aGVsbG8=", "belong together"),
             ("aGVsbG8=", "aGVsbG8", "`certificate-authority-data` is not base64"),
             ("tls-server-name: kubernetes", "insecure-skip-tls-verify: true", "insecure-skip-tls-verify"),
-            ("https://abc", "http://abc", "https://host:port"),
+            ("https://abc", "ftp://abc", "https://host:port"),
             ("contexts:", "contexts: [", "not YAML"),
         ] {
             let text = GOOD.replace(from, to);

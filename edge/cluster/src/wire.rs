@@ -17,6 +17,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -236,24 +237,28 @@ impl Line {
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
         let server = &self.access.server;
         let shown = self.access.server();
-        let name = self.access.name()?;
+        let limit = self.pace.connect;
+        let stream = in_time(&shown, limit, TcpStream::connect((server.host.as_str(), server.port))).await?;
+        // What the kernel does not take only makes things slower.
+        let _ = stream.set_nodelay(true);
+        keep_alive(&stream);
+        if server.plain {
+            return in_time(&shown, limit, speak(stream)).await;
+        }
         let tls = TlsConnector::from(self.access.tls()?);
-        let connecting = async {
-            let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
-            stream.set_nodelay(true)?;
-            keep_alive(&stream);
-            let stream = tls.connect(name, stream).await?;
-            http1::Builder::new()
-                .max_buf_size(READ_BUFFER)
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(std::io::Error::other)
-        };
-        let (sender, connection) = in_time(&shown, self.pace.connect, connecting).await?;
-        // It ends with its sender and the body that is being read.
-        tokio::spawn(connection);
-        Ok(sender)
+        let stream = in_time(&shown, limit, tls.connect(self.access.name()?, stream)).await?;
+        in_time(&shown, limit, speak(stream)).await
     }
+}
+
+/// HTTP over a connection, which ends with its sender and the body that is being read.
+async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// The body of an answer.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use vpc_model::{CardIndex, DeviceIndex, Mac, PodRef, Prefix28, RouteTable, SandboxKey, WallTime};
 use vpc_wire::checkpoint::{
-    Allocation, AllocationExtra, Checkpoint, Cooling, Impossible, LoadError, ParseError, PoolEni, clean_leftovers,
-    keep_aside, load, store,
+    Allocation, AllocationExtra, Checkpoint, Cooling, Impossible, LoadError, ParseError, PoolEni, Text,
+    clean_leftovers, keep_aside, load, store, store_text,
 };
 
 fn allocation(container: &str, address: &str) -> Allocation {
@@ -217,6 +217,17 @@ fn a_stored_checkpoint_is_loaded_again_and_nothing_else_is_left() {
 }
 
 #[test]
+fn a_text_is_stored_as_the_checkpoint_it_is_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ipam.json");
+    let mut bytes = Vec::new();
+    Text::of(&full()).unwrap().render(full().generation, &mut bytes);
+    store_text(&path, &bytes).unwrap();
+    assert_eq!(load(&path).unwrap(), Some(full()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_failed_store_leaves_what_was_there() {
     let folder = Folder::new();
     // A folder with something in it can not be replaced by a file, not even by root.
@@ -366,6 +377,43 @@ proptest! {
             prop_assert_eq!(seen.allocation_timestamp, own.since.0);
             prop_assert_eq!((&seen.metadata.k8s_pod_namespace, &seen.metadata.k8s_pod_name), (&own.pod.namespace, &own.pod.name));
             prop_assert_eq!(seen.metadata.interfaces_count, i64::from(own.interfaces));
+        }
+    }
+
+    #[test]
+    fn a_text_changed_piece_by_piece_is_the_text_of_the_whole(
+        mut checkpoint in any_checkpoint(),
+        steps in proptest::collection::vec((0_u8..3, any_allocation(), 0_usize..8), 0..20),
+    ) {
+        prop_assume!(checkpoint.check().is_ok());
+        let mut text = Text::of(&checkpoint).unwrap();
+        for (step, mut allocation, which) in steps {
+            // Half of the steps concern an address that is there.
+            let known = checkpoint.allocations.iter().map(|held| held.address);
+            if let Some(address) = known.chain(checkpoint.cooling.iter().map(|c| c.address.into())).nth(which) {
+                allocation.address = address;
+            }
+            let address = allocation.address;
+            checkpoint.allocations.retain(|held| held.address != address);
+            checkpoint.cooling.retain(|cooling| IpAddr::V4(cooling.address) != address);
+            match (step, address) {
+                (0, _) => {
+                    text.hold(&allocation).unwrap();
+                    checkpoint.allocations.push(allocation);
+                }
+                (1, IpAddr::V4(address)) => {
+                    let cooling = Cooling { address, released: allocation.since };
+                    text.rest(&cooling).unwrap();
+                    checkpoint.cooling.push(cooling);
+                }
+                _ => text.free(address),
+            }
+            checkpoint.generation = checkpoint.generation.wrapping_add(1);
+            checkpoint.allocations.sort_by_key(|held| held.address);
+            checkpoint.cooling.sort_by_key(|cooling| cooling.address);
+            let mut bytes = b"what was there before".to_vec();
+            text.render(checkpoint.generation, &mut bytes);
+            prop_assert_eq!(String::from_utf8(bytes), String::from_utf8(checkpoint.to_bytes().unwrap()));
         }
     }
 

@@ -41,6 +41,15 @@ impl Finding {
         }
     }
 
+    /// Says it in the log, by its weight.
+    pub fn log(&self) {
+        if self.is_bad() {
+            tracing::error!("setting {self}");
+        } else {
+            tracing::warn!("setting {self}");
+        }
+    }
+
     /// Whether the daemon must not start.
     #[must_use]
     pub fn is_fatal(&self) -> bool {

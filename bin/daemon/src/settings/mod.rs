@@ -1,39 +1,45 @@
 //! The daemon's settings: environment variables in, one checked value out, and everything that is to be said about them.
 //!
 //! ```text
-//!   environment --Reader, by the table--> Settings + [Row]     (what holds)
-//!                                      +-> [Finding]           (what was not taken, and why)
+//!   environment, file --Reader, by the table--> Settings + [Row]     (what holds)
+//!                                            +-> [Finding]           (what was not taken, what contradicts what)
 //! ```
 //!
 //! Names, defaults and parsers are the reference's. A value outside the accepted set does what it does there, refuse or fall
 //! back to the default, with one difference: nothing falls back in silence.
 
+mod contradictions;
+pub mod file;
 pub mod finding;
+mod kubernetes;
 pub mod parse;
+mod pool;
 mod reader;
+pub mod sections;
 mod spelling;
 pub mod table;
+mod tags;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use vpc_aws::{Ec2Settings, ImdsSettings, SettingError};
 use vpc_hostnet::{HostLayout, HostSettings, SnatRandom};
-use vpc_model::{Millis, VethPrefix};
+use vpc_model::VethPrefix;
 
+pub use file::FileValues;
 pub use finding::{Finding, Verdict};
+pub use pool::LONGEST_ADD_WAIT;
 use reader::Reader;
 pub use reader::{Env, Origin, Row};
 use table as var;
-pub use values::{AwsSettings, ConflistSettings, EniTags, LogLevel, LogSettings, LogTo, PoolSettings, Settings};
-
-/// How long an ADD may wait at most, in seconds: the plugin gives up after 60 and needs time to wire and to undo.
-pub const LONGEST_ADD_WAIT: i64 = 45;
+pub use values::{
+    AwsSettings, ConflistSettings, EniTags, KubernetesSettings, LogLevel, LogSettings, LogTo, PoolSettings, Settings,
+};
 
 /// Settings with all that is to be said about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,33 +66,44 @@ impl Checked {
     }
 }
 
-/// Reads and checks all settings.
+/// Reads and checks all settings of an environment without a file.
 #[must_use]
 pub fn check(env: &Env) -> Checked {
-    let mut reader = Reader::new(env);
+    check_with(env, &FileValues::default())
+}
+
+/// Reads and checks all settings. Those of the file go before those of the environment.
+#[must_use]
+pub fn check_with(env: &Env, file: &FileValues) -> Checked {
+    let mut merged = env.clone();
+    merged.extend(file.values.clone());
+    let mut reader = Reader::new(&merged, file);
+    reader.findings.extend(file.findings.iter().cloned());
     refuse_features(&mut reader);
     check_family(&mut reader);
     let host = host(&mut reader);
     let settings = Settings {
-        node_name: reader.text(&var::MY_NODE_NAME),
-        pool: pool(&mut reader),
+        kubernetes: kubernetes::read(&mut reader),
+        pool: pool::read(&mut reader),
         conflist: conflist(&mut reader, &host),
         host,
         disable_tcp_early_demux: reader.boolean(&var::DISABLE_TCP_EARLY_DEMUX),
         log: log(&mut reader),
         checkpoint: reader.text(&var::BACKING_STORE).into(),
         aws: aws(&mut reader),
-        tags: EniTags { cluster: cluster(&mut reader), more: eni_tags(&mut reader) },
+        tags: tags::read(&mut reader),
         network_policy_mode: network_policy_mode(&mut reader),
+        file: Some(reader.text(&var::CONFIG_FILE)).filter(|path| !path.is_empty()).map(PathBuf::from),
     };
-    note_what_has_no_effect(&mut reader);
+    contradictions::find(&mut reader, &settings);
+    read_what_has_no_effect(&mut reader);
     spelling::find_misspelt(&mut reader);
-    reader.rows.sort_by_key(|row| var::ALL.iter().position(|v| v.name == row.name));
+    reader.rows.sort_by_key(|row| sections::all().position(|v| v.name == row.name));
     Checked { settings, findings: reader.findings, rows: reader.rows }
 }
 
 fn refuse_features(reader: &mut Reader<'_>) {
-    for (feature, what) in var::NOT_IN_THIS_RELEASE {
+    for (feature, what) in sections::NOT_IN_THIS_RELEASE {
         if reader.boolean(feature) {
             reader.find(
                 feature,
@@ -108,34 +125,6 @@ fn check_family(reader: &mut Reader<'_>) {
         let matter = format!("exactly one of ENABLE_IPv4 and ENABLE_IPv6 must be true, both are {v4}");
         reader.find(&var::ENABLE_IPV4, Verdict::Refused, matter);
     }
-}
-
-fn pool(reader: &mut Reader<'_>) -> PoolSettings {
-    let not_negative = |n: i64| n >= 0;
-    let warm_enis = reader.integer(&var::WARM_ENI_TARGET, not_negative);
-    let max_enis = reader.optional_integer(&var::MAX_ENI, |n| n >= 1);
-    let cooldown = reader.integer(&var::IP_COOLDOWN_PERIOD, not_negative);
-    PoolSettings {
-        warm_enis: small(warm_enis),
-        max_enis: max_enis.map(small),
-        cooldown: Millis::seconds(small(cooldown).into()),
-        add_wait: add_wait(reader),
-        manage_untagged: reader.boolean(&var::MANAGE_UNTAGGED_ENI),
-    }
-}
-
-fn add_wait(reader: &mut Reader<'_>) -> Millis {
-    let given = reader.integer(&var::ADD_WAIT, |n| n >= 0);
-    if given > LONGEST_ADD_WAIT {
-        let verdict = Verdict::FellBack { to: LONGEST_ADD_WAIT.to_string() };
-        reader.find(
-            &var::ADD_WAIT,
-            verdict,
-            format!("the plugin gives up after 60 s; expected {}", var::ADD_WAIT.accepted),
-        );
-        reader.amend(&LONGEST_ADD_WAIT.to_string(), Origin::FellBack);
-    }
-    Millis::seconds(given.clamp(0, LONGEST_ADD_WAIT).unsigned_abs())
 }
 
 const SNAT_WORDS: [(&str, SnatRandom); 3] =
@@ -300,29 +289,6 @@ fn or_refuse<T: Default>(reader: &mut Reader<'_>, read: Result<T, SettingError>)
     })
 }
 
-fn cluster(reader: &mut Reader<'_>) -> Option<String> {
-    Some(reader.text(&var::CLUSTER_NAME)).filter(|name| !name.is_empty())
-}
-
-/// A JSON object of texts. One value that is not a text discards them all; a key in AWS's own space is left out.
-fn eni_tags(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
-    let understand = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).ok();
-    let show = |tags: &BTreeMap<String, String>| serde_json::to_string(tags).unwrap_or_default();
-    let all = reader.take(&var::ADDITIONAL_ENI_TAGS, understand, show, BTreeMap::new());
-    let (reserved, tags): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        all.into_iter().partition(|(key, _)| key.contains("k8s.amazonaws.com"));
-    if reserved.is_empty() {
-        return tags;
-    }
-    let to = show(&tags);
-    for key in reserved.keys() {
-        let matter = format!("the key `{key}` is AWS's own; expected {}", var::ADDITIONAL_ENI_TAGS.accepted);
-        reader.find(&var::ADDITIONAL_ENI_TAGS, Verdict::FellBack { to: to.clone() }, matter);
-    }
-    reader.amend(&to, Origin::FellBack);
-    tags
-}
-
 /// Checked without regard to case, passed on as written. Empty is not the same as not set: it is refused.
 fn network_policy_mode(reader: &mut Reader<'_>) -> String {
     let known = |text: &str| ["none", "standard", "strict"].iter().any(|mode| text.eq_ignore_ascii_case(mode));
@@ -330,53 +296,11 @@ fn network_policy_mode(reader: &mut Reader<'_>) -> String {
     reader.take(&var::NETWORK_POLICY_MODE, understand, String::clone, String::new())
 }
 
-/// Reads the variables nothing in this release acts on, and says so where someone asked for more than the default.
-fn note_what_has_no_effect(reader: &mut Reader<'_>) {
-    let target = |n: i64| n >= 0;
-    let chosen = [
-        reader.integer(&var::WARM_IP_TARGET, target),
-        reader.integer(&var::MINIMUM_IP_TARGET, target),
-        reader.integer(&var::WARM_PREFIX_TARGET, target),
-    ];
-    for (variable, value) in [&var::WARM_IP_TARGET, &var::MINIMUM_IP_TARGET].into_iter().zip(chosen) {
-        if value > 0 {
-            let matter = "this target is not in this release, WARM_ENI_TARGET governs the pool";
-            reader.find(variable, Verdict::Ineffective, matter);
-        }
-    }
-    // The chart sets 1 on every node; without prefix delegation the reference does not look at it either.
-    if chosen[2] > 1 {
-        reader.find(&var::WARM_PREFIX_TARGET, Verdict::Note, "it counts only with prefix delegation");
-    }
-    check_prefix_targets(reader);
-    for variable in [
-        &var::MANAGE_NON_SCHEDULABLE,
-        &var::DISABLE_LEAKED_ENI_CLEANUP,
-        &var::DISABLE_METRICS,
-        &var::DISABLE_INTROSPECTION,
-    ] {
-        reader.boolean(variable);
-    }
+/// Reads the variables nothing in this release acts on: none of them asks for more than its default.
+fn read_what_has_no_effect(reader: &mut Reader<'_>) {
+    reader.boolean(&var::DISABLE_METRICS);
+    reader.boolean(&var::DISABLE_INTROSPECTION);
     reader.text(&var::INTROSPECTION_BIND_ADDRESS);
-    if reader.boolean(&var::ENABLE_SUBNET_DISCOVERY) && reader.raw(&var::ENABLE_SUBNET_DISCOVERY).is_some() {
-        reader.find(
-            &var::ENABLE_SUBNET_DISCOVERY,
-            Verdict::Note,
-            "not in this release: ENIs are made in the node's own subnet",
-        );
-    }
-}
-
-/// With prefix delegation one of three targets must be positive. The reference compares texts byte by byte (`abc` passes, ` 1`
-/// does not); whom it refuses, we refuse, and what it reads as 0 has been said by then.
-fn check_prefix_targets(reader: &mut Reader<'_>) {
-    let targets = [&var::WARM_PREFIX_TARGET, &var::WARM_IP_TARGET, &var::MINIMUM_IP_TARGET];
-    let delegation = reader.is_on(&var::ENABLE_PREFIX_DELEGATION);
-    if delegation && !targets.iter().any(|target| reader.raw(target).is_some_and(|text| text > "0")) {
-        let given: Vec<_> = targets.iter().map(|t| format!("{}=`{}`", t.name, reader.raw(t).unwrap_or(""))).collect();
-        let matter = format!("it needs one of these to be 1 or more: {}", given.join(", "));
-        reader.find(&var::ENABLE_PREFIX_DELEGATION, Verdict::Refused, matter);
-    }
 }
 
 /// A number of ENIs, bytes or seconds. More than a thousand million are as good as a thousand million.

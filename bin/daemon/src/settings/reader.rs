@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::file::FileValues;
 use super::finding::{Finding, Verdict};
 use super::parse;
 use super::table::{OnBad, Variable};
@@ -17,6 +18,8 @@ pub enum Origin {
     Default,
     /// The variable says so.
     Environment,
+    /// The file of settings says so.
+    File,
     /// The variable says something else, which was not taken.
     FellBack,
 }
@@ -35,19 +38,26 @@ pub struct Row {
 /// Reads variables of one environment. Every read leaves a [`Row`]; a value that was not taken leaves a [`Finding`] too.
 pub(super) struct Reader<'a> {
     env: &'a Env,
+    file: &'a FileValues,
     pub(super) findings: Vec<Finding>,
     pub(super) rows: Vec<Row>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(env: &'a Env) -> Self {
-        Self { env, findings: Vec::new(), rows: Vec::new() }
+    /// Reads `env`, which holds the values of `file` already.
+    pub(super) fn new(env: &'a Env, file: &'a FileValues) -> Self {
+        Self { env, file, findings: Vec::new(), rows: Vec::new() }
     }
 
     /// The text as set; `None` if it is not set, or empty where that counts as not set.
     pub(super) fn raw(&self, var: &Variable) -> Option<&'a str> {
         let text = self.env.get(var.name)?.as_str();
         if text.is_empty() && var.parser.empty_is_unset() { None } else { Some(text) }
+    }
+
+    /// Where a value that is set comes from.
+    fn origin(&self, var: &Variable) -> Origin {
+        if self.file.values.contains_key(var.name) { Origin::File } else { Origin::Environment }
     }
 
     /// Whether a boolean that was read before holds.
@@ -104,7 +114,7 @@ impl<'a> Reader<'a> {
     ) -> T {
         let raw = self.raw(var);
         let (value, origin) = match raw.map(&understand) {
-            Some(Some(value)) => (value, Origin::Environment),
+            Some(Some(value)) => (value, self.origin(var)),
             Some(None) => (understand(var.default).unwrap_or(last), Origin::FellBack),
             None => (understand(var.default).unwrap_or(last), Origin::Default),
         };
@@ -117,7 +127,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn text(&mut self, var: &'static Variable) -> String {
         let (text, origin) = match self.raw(var) {
-            Some(text) => (text, Origin::Environment),
+            Some(text) => (text, self.origin(var)),
             None => (var.default, Origin::Default),
         };
         self.row(var, text.to_owned(), origin);
@@ -144,7 +154,7 @@ impl<'a> Reader<'a> {
         }
         let origin = match (self.raw(var), list.skipped.is_empty()) {
             (None, _) => Origin::Default,
-            (Some(_), true) => Origin::Environment,
+            (Some(_), true) => self.origin(var),
             (Some(_), false) => Origin::FellBack,
         };
         self.row(var, show_networks(&list.taken), origin);
@@ -159,7 +169,7 @@ impl<'a> Reader<'a> {
     pub(super) fn bad(&mut self, var: &'static Variable, instead: &str) {
         let verdict = match var.on_bad {
             OnBad::Exit => Verdict::Refused,
-            OnBad::Default => Verdict::FellBack { to: instead.to_owned() },
+            OnBad::Default | OnBad::Taken => Verdict::FellBack { to: instead.to_owned() },
         };
         self.find(var, verdict, format!("expected {}", var.accepted));
     }

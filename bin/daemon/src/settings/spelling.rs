@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Verdict};
 use super::reader::Reader;
-use super::table;
+use super::sections::{NOT_LOOKED_AT, all};
 
 /// Letters that may be wrong. Two catch a swapped pair, a missing and a doubled letter; in a short name they would match
 /// strangers (`POD_CPU` and `POD_MTU`).
@@ -16,9 +16,8 @@ fn tolerance(name: &str) -> usize {
 
 /// Names every variable of the environment that is nearly one of ours and not one.
 pub(super) fn find_misspelt(reader: &mut Reader<'_>) {
-    let known: Vec<&str> = table::ALL.iter().map(|v| v.name).chain(table::NOT_LOOKED_AT.iter().copied()).collect();
-    for (name, value) in reader.environment().filter(|(name, _)| !known.contains(name)) {
-        if let Some(near) = known.iter().find(|known| distance(known, name) <= tolerance(name)) {
+    for (name, value) in reader.environment().filter(|(name, _)| !is_known(name)) {
+        if let Some(near) = nearest(name).filter(|near| distance(near, name) <= tolerance(name)) {
             reader.findings.push(Finding {
                 variable: name.to_owned(),
                 value: Some(value.to_owned()),
@@ -27,6 +26,19 @@ pub(super) fn find_misspelt(reader: &mut Reader<'_>) {
             });
         }
     }
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    all().map(|var| var.name).chain(NOT_LOOKED_AT.iter().copied())
+}
+
+fn is_known(name: &str) -> bool {
+    known().any(|known| known == name)
+}
+
+/// The known name that is nearest to this one.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    known().min_by_key(|known| distance(known, name))
 }
 
 /// How many letters must be changed, added or removed to get from one text to the other, without regard to case.

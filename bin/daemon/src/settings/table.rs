@@ -1,5 +1,6 @@
 //! Every variable the daemon knows, with what the documentation says about it. The reader in [`super`] takes its defaults,
-//! parsers and wording from here, so the table can not say one thing and the program do another.
+//! parsers and wording from here, so the table can not say one thing and the program do another. How they are grouped, and which
+//! of them change while the daemon runs, is in [`super::sections`].
 
 /// How a text becomes a value. The letters are those of `docs/configuration.md`; they differ in what the empty text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum OnBad {
     Exit,
     /// The default holds, and an error line says so.
     Default,
+    /// There is no bad value, or it is taken as it is, with an error line.
+    Taken,
 }
 
 /// One environment variable.
@@ -87,7 +90,7 @@ const fn text(
     accepted: &'static str,
     about: &'static str,
 ) -> Variable {
-    var(name, parser, OnBad::Default, default, accepted, about)
+    var(name, parser, OnBad::Taken, default, accepted, about)
 }
 
 use OnBad::{Default as Falls, Exit};
@@ -102,14 +105,26 @@ pub const ENABLE_IPV4: Variable = off(
 /// `ENABLE_IPv6`.
 pub const ENABLE_IPV6: Variable = off("ENABLE_IPv6", B1, "IPv6 node: not in this release");
 /// `WARM_ENI_TARGET`.
-pub const WARM_ENI_TARGET: Variable =
-    var("WARM_ENI_TARGET", I2, Falls, "1", "an integer of 0 or more", "whole ENIs' worth of addresses kept ready");
+pub const WARM_ENI_TARGET: Variable = var(
+    "WARM_ENI_TARGET",
+    I2,
+    Falls,
+    "1",
+    "an integer of 0 or more",
+    "whole ENIs' worth of addresses kept ready; not with prefix delegation",
+);
 /// `WARM_IP_TARGET`.
-pub const WARM_IP_TARGET: Variable =
-    var("WARM_IP_TARGET", I2, Falls, "0", "an integer of 0 or more", "addresses kept ready: not in this release");
+pub const WARM_IP_TARGET: Variable = var(
+    "WARM_IP_TARGET",
+    I2,
+    Falls,
+    "0",
+    "an integer of 0 or more",
+    "addresses kept ready; with `MINIMUM_IP_TARGET` it goes before the other two warm targets",
+);
 /// `MINIMUM_IP_TARGET`.
 pub const MINIMUM_IP_TARGET: Variable =
-    var("MINIMUM_IP_TARGET", I2, Falls, "0", "an integer of 0 or more", "addresses held at least: not in this release");
+    var("MINIMUM_IP_TARGET", I2, Falls, "0", "an integer of 0 or more", "addresses held at least, free or not");
 /// `WARM_PREFIX_TARGET`.
 pub const WARM_PREFIX_TARGET: Variable = var(
     "WARM_PREFIX_TARGET",
@@ -117,7 +132,7 @@ pub const WARM_PREFIX_TARGET: Variable = var(
     Falls,
     "0",
     "an integer of 0 or more",
-    "prefixes kept ready; only with prefix delegation",
+    "prefixes kept ready; only with prefix delegation, where it stands in for `WARM_ENI_TARGET`",
 );
 /// `MAX_ENI`.
 pub const MAX_ENI: Variable = var(
@@ -290,22 +305,28 @@ pub const DISABLE_TCP_EARLY_DEMUX: Variable =
 pub const MANAGE_UNTAGGED_ENI: Variable =
     on("MANAGE_UNTAGGED_ENI", B1, "ENIs that bear no tag of this instance are ours too; `false` leaves them to others");
 /// `CLUSTER_NAME`.
-pub const CLUSTER_NAME: Variable =
-    text("CLUSTER_NAME", S2, "", "a text", "tags our ENIs with the cluster's name and `eks:eni:owner`");
+pub const CLUSTER_NAME: Variable = var(
+    "CLUSTER_NAME",
+    S2,
+    Falls,
+    "",
+    "a text of at most 256 characters",
+    "tags our ENIs with the cluster's name and `eks:eni:owner`; decides about subnets that are tagged for clusters",
+);
 /// `ADDITIONAL_ENI_TAGS`.
 pub const ADDITIONAL_ENI_TAGS: Variable = var(
     "ADDITIONAL_ENI_TAGS",
     S2,
     Falls,
     "{}",
-    "a JSON object of texts whose keys do not contain `k8s.amazonaws.com`",
+    "a JSON object of texts that EC2 takes as tags, whose keys do not contain `k8s.amazonaws.com`",
     "further tags of the ENIs we make",
 );
 /// `ENABLE_SUBNET_DISCOVERY`.
 pub const ENABLE_SUBNET_DISCOVERY: Variable = on(
     "ENABLE_SUBNET_DISCOVERY",
     B2,
-    "choice of other subnets by tag: not in this release; ENIs are made in the node's subnet",
+    "ENIs are made in whichever subnet of the zone tagged `kubernetes.io/role/cni` has most free addresses; `false`: in the node's own",
 );
 /// `HTTP_TIMEOUT`.
 pub const HTTP_TIMEOUT: Variable =
@@ -319,7 +340,25 @@ pub const EC2_ENDPOINT: Variable = text(
     "where EC2 is, if not where the region says; `AWS_ENDPOINT_URL_EC2` goes first",
 );
 /// `MY_NODE_NAME`.
-pub const MY_NODE_NAME: Variable = text("MY_NODE_NAME", S2, "", "a node name", "this node's name in the cluster");
+pub const MY_NODE_NAME: Variable = text(
+    "MY_NODE_NAME",
+    S2,
+    "",
+    "a node's name",
+    "this node's name in the cluster; without it Kubernetes is not asked",
+);
+/// `MY_POD_NAME`.
+pub const MY_POD_NAME: Variable =
+    text("MY_POD_NAME", S2, "", "a pod's name", "the daemon's own pod in `kube-system`, which events are about");
+/// `CLUSTER_ENDPOINT`.
+pub const CLUSTER_ENDPOINT: Variable = var(
+    "CLUSTER_ENDPOINT",
+    S2,
+    Falls,
+    "",
+    "`https://host[:port]`, `http://host[:port]` or `host[:port]`",
+    "where the API server is, if not where the pod's environment says",
+);
 /// `VPC_CNI_VERSION`.
 pub const VPC_CNI_VERSION: Variable = text("VPC_CNI_VERSION", S1, "", "a text", "part of the user agent of EC2 calls");
 /// `DISABLE_METRICS`.
@@ -342,114 +381,86 @@ pub const HOST_LAYOUT: Variable =
 pub const PACKET_FILTER: Variable =
     var("VPC_CNI_PACKET_FILTER", S2, Exit, "nft", "`nft`", "what source NAT and marks are programmed with");
 /// `ENABLE_PREFIX_DELEGATION`.
-pub const ENABLE_PREFIX_DELEGATION: Variable =
-    off("ENABLE_PREFIX_DELEGATION", B1, "/28 prefixes in place of single addresses: not in this release");
+pub const ENABLE_PREFIX_DELEGATION: Variable = off(
+    "ENABLE_PREFIX_DELEGATION",
+    B1,
+    "/28 prefixes in place of single addresses; one of the three other targets must be 1 or more. A type that takes no prefixes gets single addresses",
+);
 /// `ENABLE_POD_ENI`.
 pub const ENABLE_POD_ENI: Variable = off("ENABLE_POD_ENI", B1, "security groups for pods: not in this release");
 /// `ENABLE_MULTI_NIC`.
 pub const ENABLE_MULTI_NIC: Variable = off("ENABLE_MULTI_NIC", B1, "several network cards: not in this release");
 /// `AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`.
-pub const CUSTOM_NETWORK_CFG: Variable =
-    off("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", B2, "custom networking (ENIConfig): not in this release");
+pub const CUSTOM_NETWORK_CFG: Variable = off(
+    "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
+    B2,
+    "custom networking: pods get addresses of the subnet that the node's ENIConfig names, none of the primary ENI",
+);
+/// `ENI_CONFIG_ANNOTATION_DEF`.
+pub const ENI_CONFIG_ANNOTATION: Variable = text(
+    "ENI_CONFIG_ANNOTATION_DEF",
+    S2,
+    ENI_CONFIG_KEY,
+    "the key of an annotation",
+    "the node's annotation that names its ENIConfig; it goes before the label",
+);
+/// `ENI_CONFIG_LABEL_DEF`.
+pub const ENI_CONFIG_LABEL: Variable = text(
+    "ENI_CONFIG_LABEL_DEF",
+    S2,
+    ENI_CONFIG_KEY,
+    "the key of a label",
+    "the node's label that names its ENIConfig; `topology.kubernetes.io/zone` gives one for each zone",
+);
 /// `ENABLE_IMDS_ONLY_MODE`.
-pub const ENABLE_IMDS_ONLY_MODE: Variable = off("ENABLE_IMDS_ONLY_MODE", B1, "a node without EC2: not in this release");
+pub const ENABLE_IMDS_ONLY_MODE: Variable = off(
+    "ENABLE_IMDS_ONLY_MODE",
+    B1,
+    "EC2 is never called, nor are credentials looked for: ENIs and addresses are what the metadata show",
+);
 /// `DISABLE_NETWORK_RESOURCE_PROVISIONING`.
-pub const DISABLE_PROVISIONING: Variable =
-    off("DISABLE_NETWORK_RESOURCE_PROVISIONING", B1, "never change ENIs or addresses: not in this release");
+pub const DISABLE_PROVISIONING: Variable = off(
+    "DISABLE_NETWORK_RESOURCE_PROVISIONING",
+    B1,
+    "EC2 may be asked, but ENIs and addresses are neither fetched nor changed nor given back",
+);
+/// `VPC_CNI_EC2`.
+pub const EC2_USE: Variable = var(
+    "VPC_CNI_EC2",
+    S2,
+    Exit,
+    "full",
+    "`full`, `no-release` or `off`",
+    "how far EC2 is used: all of it, nothing is given back, or not at all; the strictest of this and the two before holds",
+);
+/// `VPC_CNI_LOOKAHEAD`.
+pub const LOOKAHEAD: Variable = var(
+    "VPC_CNI_LOOKAHEAD",
+    B2,
+    Exit,
+    "true",
+    BOOL,
+    "pods bound to this node count as demand before their ADD comes; needs the API server and `MY_NODE_NAME`",
+);
+/// `VPC_CNI_CONFIG_FILE`.
+pub const CONFIG_FILE: Variable = text(
+    "VPC_CNI_CONFIG_FILE",
+    S2,
+    "",
+    "a path",
+    "a file of `NAME=value` lines that goes before the environment and is watched",
+);
 /// `ANNOTATE_POD_IP`.
 pub const ANNOTATE_POD_IP: Variable =
     off("ANNOTATE_POD_IP", B1, "the address as an annotation of the pod: not in this release");
 /// `AWS_MANAGE_ENIS_NON_SCHEDULABLE`.
-pub const MANAGE_NON_SCHEDULABLE: Variable = off(
-    "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
-    B2,
-    "grow and shrink on an unschedulable node; this release does so on every node",
-);
+pub const MANAGE_NON_SCHEDULABLE: Variable =
+    off("AWS_MANAGE_ENIS_NON_SCHEDULABLE", B2, "ENIs and addresses are fetched and given back on a cordoned node too");
 /// `DISABLE_LEAKED_ENI_CLEANUP`.
 pub const DISABLE_LEAKED_ENI_CLEANUP: Variable =
-    off("DISABLE_LEAKED_ENI_CLEANUP", B1, "no search for ENIs that lost their instance; this release has none yet");
+    off("DISABLE_LEAKED_ENI_CLEANUP", B1, "ENIs of the cluster that lost their instance are not looked for");
 
 const LEVELS: &str = "`debug`, `info`, `warn`, `error` or `fatal` (any case)";
 
-/// Features that are refused by name when they are switched on, with what they are.
-pub const NOT_IN_THIS_RELEASE: &[(&Variable, &str)] = &[
-    (&ENABLE_IPV6, "IPv6 nodes"),
-    (&ENABLE_PREFIX_DELEGATION, "prefix delegation"),
-    (&ENABLE_POD_ENI, "security groups for pods"),
-    (&ENABLE_MULTI_NIC, "multiple network cards"),
-    (&CUSTOM_NETWORK_CFG, "custom networking"),
-    (&ENABLE_IMDS_ONLY_MODE, "a node without EC2"),
-    (&DISABLE_PROVISIONING, "a node that never changes its ENIs"),
-    (&ANNOTATE_POD_IP, "annotating pods with their addresses"),
-];
-
-/// Variables of the reference that nothing in this release looks at. Known, so that they are not taken for misspelt ones.
-pub const NOT_LOOKED_AT: &[&str] = &[
-    "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
-    "AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE",
-    "CLUSTER_ENDPOINT",
-    "ENABLE_NFTABLES",
-    "ENABLE_V4_EGRESS",
-    "ENI_CONFIG_ANNOTATION_DEF",
-    "ENI_CONFIG_LABEL_DEF",
-    "MY_POD_NAME",
-    "VPC_ID",
-];
-
-/// All of them, in the order in which they are listed.
-pub const ALL: &[&Variable] = &[
-    &ENABLE_IPV4,
-    &ENABLE_IPV6,
-    &ENABLE_PREFIX_DELEGATION,
-    &ENABLE_POD_ENI,
-    &ENABLE_MULTI_NIC,
-    &CUSTOM_NETWORK_CFG,
-    &ENABLE_IMDS_ONLY_MODE,
-    &DISABLE_PROVISIONING,
-    &ANNOTATE_POD_IP,
-    &WARM_ENI_TARGET,
-    &WARM_IP_TARGET,
-    &MINIMUM_IP_TARGET,
-    &WARM_PREFIX_TARGET,
-    &MAX_ENI,
-    &IP_COOLDOWN_PERIOD,
-    &ADD_WAIT,
-    &BACKING_STORE,
-    &MANAGE_UNTAGGED_ENI,
-    &MANAGE_NON_SCHEDULABLE,
-    &DISABLE_LEAKED_ENI_CLEANUP,
-    &ENABLE_SUBNET_DISCOVERY,
-    &CLUSTER_NAME,
-    &ADDITIONAL_ENI_TAGS,
-    &HOST_LAYOUT,
-    &PACKET_FILTER,
-    &EXTERNAL_SNAT,
-    &EXCLUDE_SNAT_CIDRS,
-    &EXTERNAL_SERVICE_CIDRS,
-    &RANDOMIZE_SNAT,
-    &NODE_PORT_SUPPORT,
-    &CONNMARK,
-    &ENI_MTU,
-    &POD_MTU,
-    &VETH_PREFIX,
-    &DISABLE_TCP_EARLY_DEMUX,
-    &ENABLE_V6_EGRESS,
-    &ENABLE_BANDWIDTH_PLUGIN,
-    &DISABLE_POD_V6,
-    &SG_ENFORCING_MODE,
-    &NETWORK_POLICY_MODE,
-    &HOST_CNI_BIN_PATH,
-    &HOST_CNI_CONFDIR_PATH,
-    &PLUGIN_LOG_FILE,
-    &PLUGIN_LOG_LEVEL,
-    &EGRESS_V6_LOG_FILE,
-    &LOG_FILE,
-    &LOG_LEVEL,
-    &HTTP_TIMEOUT,
-    &EC2_ENDPOINT,
-    &MY_NODE_NAME,
-    &VPC_CNI_VERSION,
-    &DISABLE_METRICS,
-    &DISABLE_INTROSPECTION,
-    &INTROSPECTION_BIND_ADDRESS,
-];
+/// The key that names a node's ENIConfig, unless told otherwise.
+const ENI_CONFIG_KEY: &str = "k8s.amazonaws.com/eniConfig";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use vpc_agent::{CloudUse, EniConfigKeys};
 use vpc_aws::{Ec2Settings, ImdsSettings};
 use vpc_hostnet::HostSettings;
 use vpc_model::{Millis, VethPrefix};
@@ -10,8 +11,8 @@ use vpc_model::{Millis, VethPrefix};
 /// What the daemon runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// This node's name in the cluster; empty if not told.
-    pub node_name: String,
+    /// How this node is known to Kubernetes.
+    pub kubernetes: KubernetesSettings,
     /// What the pool aims at.
     pub pool: PoolSettings,
     /// What the host's network looks like.
@@ -30,6 +31,19 @@ pub struct Settings {
     pub tags: EniTags,
     /// What the network policy agent is told; empty = feature off.
     pub network_policy_mode: String,
+    /// The file of settings that is watched.
+    pub file: Option<PathBuf>,
+}
+
+/// How this node is known to Kubernetes, and where the API server is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubernetesSettings {
+    /// This node's name; empty if not told.
+    pub node_name: String,
+    /// The name of the daemon's own pod; empty if not told.
+    pub pod_name: String,
+    /// The API server, if it is not where the pod's environment says: `[http[s]://]host[:port]`.
+    pub endpoint: Option<String>,
 }
 
 /// What the pool aims at, and how it treats addresses.
@@ -37,14 +51,34 @@ pub struct Settings {
 pub struct PoolSettings {
     /// Whole ENIs' worth of addresses kept ready.
     pub warm_enis: u32,
+    /// Addresses kept ready; 0 = not asked for.
+    pub warm_addresses: u32,
+    /// Addresses held at least; 0 = not asked for.
+    pub minimum_addresses: u32,
+    /// Prefixes kept ready.
+    pub warm_prefixes: u32,
+    /// Prefixes are asked for in place of single addresses.
+    pub prefixes: bool,
     /// ENIs the node may have, if fewer than its type allows.
     pub max_enis: Option<u32>,
     /// How long an address rests after its pod is gone.
     pub cooldown: Millis,
     /// How long an ADD waits for an address.
     pub add_wait: Millis,
+    /// Pods bound to this node count before their ADD comes.
+    pub look_ahead: bool,
+    /// The pool is kept up on a cordoned node too.
+    pub manage_non_schedulable: bool,
     /// ENIs without a tag of this instance are ours too.
     pub manage_untagged: bool,
+    /// Custom networking, and what names the node's ENIConfig.
+    pub custom: Option<EniConfigKeys>,
+    /// Subnets are chosen by tag.
+    pub discovery: bool,
+    /// ENIs that lost their instance are looked for.
+    pub leaked_cleanup: bool,
+    /// How far EC2 may be used.
+    pub cloud: CloudUse,
 }
 
 /// What the conflist says and where it goes.

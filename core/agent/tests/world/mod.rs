@@ -1,44 +1,35 @@
 //! A node on paper: the real agent, a cloud made of maps, a host made of maps, a disk that is a variable, and made-up time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
+mod cloud;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use vpc_agent::{
-    AddReply, AddRequest, Agent, Checkpoint, CloudAnswer, CloudCall, CloudFailure, CloudUse, Config, DelReply, Effect,
-    EniKind, EniTruth, FailureClass, Input, Metadata, NodeFacts, Notice, Outcome, Placing, Refusal, SeenEni, Ticket,
+    AddReply, AddRequest, Agent, Checkpoint, CloudCall, CloudUse, Config, DelReply, Effect, EniKind, EniTruth, Input,
+    Metadata, NodeFacts, Notice, Outcome, Placing, Refusal, SeenEni, Ticket,
 };
 use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
 use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{
-    AttachmentId, CardIndex, DeviceIndex, EniId, Ipv4Net, Mac, Millis, PodRef, RouteTable, SandboxKey, SecurityGroupId,
-    Slot, Subnet, Time, VethPrefix, WallTime, host_veth,
+    CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, SecurityGroupId, Slot, SubnetId, Time,
+    VethPrefix, WallTime, host_veth,
 };
 
+#[allow(unused_imports)]
+pub use cloud::{CREATED_AT_TAG, CloudEni, Fault, INSTANCE_TAG, PaperSubnet, kind_of, wall};
+
 pub const T0: Time = Time(1_700_000_000_000);
-
-/// An ENI as the paper cloud has it.
-#[derive(Clone, Debug)]
-pub struct CloudEni {
-    pub truth: EniTruth,
-    pub token: Option<String>,
-    pub delete_on_termination: bool,
-}
-
-/// What the cloud does with the next call of a kind.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    Refuse(FailureClass, &'static str),
-    /// The call is carried out, its answer lost.
-    LoseAnswer,
-}
 
 pub struct World {
     pub now: Time,
     pub agent: Agent,
     pub host: PaperHost,
     pub enis: BTreeMap<EniId, CloudEni>,
-    pub free_addresses: u32,
+    pub subnets: BTreeMap<SubnetId, PaperSubnet>,
+    /// When ENIs were made, as their tags say.
+    pub created: BTreeMap<EniId, WallTime>,
     pub disk: Option<Checkpoint>,
     pub disk_broken: bool,
     pub config: Config,
@@ -72,7 +63,8 @@ pub struct World {
     queue: Vec<(Time, u64, Input)>,
     seq: u64,
     next_ticket: u64,
-    next_address: u32,
+    /// ENIs made so far.
+    made: u16,
 }
 
 pub fn config(warm: u32, max_enis: u32) -> Config {
@@ -88,6 +80,7 @@ pub fn config(warm: u32, max_enis: u32) -> Config {
             release_every: Millis::seconds(30),
         },
         limits_known: true,
+        without_prefixes: None,
         host: HostSettings::default(),
         add_wait: Millis::seconds(15),
         nonce: 7,
@@ -108,10 +101,6 @@ pub fn key(pod: &str) -> SandboxKey {
 
 pub fn pod(name: &str) -> PodRef {
     PodRef { namespace: "default".into(), name: name.into() }
-}
-
-fn subnet() -> Subnet {
-    Subnet::try_from("10.20.8.0/22".parse::<Ipv4Net>().unwrap()).unwrap()
 }
 
 fn primary() -> EniTruth {
@@ -142,14 +131,19 @@ impl World {
         let host = PaperHost::booted(&eth0, first.mac, "10.20.11.162/22".parse().unwrap(), gateway).unwrap();
         let id = first.id.clone();
         let primary = CloudEni { truth: first, token: None, delete_on_termination: true };
-        let (agent, effects) =
-            Agent::start(T0, config.clone(), facts(std::iter::once(&primary), T0), &Checkpoint::default());
+        let (agent, effects) = Agent::start(
+            T0,
+            config.clone(),
+            facts(&cloud::subnets(free_addresses), std::iter::once(&primary), T0),
+            &Checkpoint::default(),
+        );
         let mut world = Self {
             now: T0,
             agent,
             host,
             enis: BTreeMap::from([(id, primary)]),
-            free_addresses,
+            subnets: cloud::subnets(free_addresses),
+            created: BTreeMap::new(),
             disk: None,
             disk_broken: false,
             config,
@@ -174,7 +168,7 @@ impl World {
             queue: vec![],
             seq: 0,
             next_ticket: 0,
-            next_address: 0,
+            made: 0,
         };
         world.carry_out(effects);
         world
@@ -192,7 +186,7 @@ impl World {
         self.now = self.now + after;
         self.restarts += 1;
         self.queue.clear();
-        let mut facts = facts(self.enis.values(), self.now);
+        let mut facts = facts(&self.subnets, self.enis.values(), self.now);
         facts.metadata = self.metadata();
         facts.wall.0 += self.calendar_off * 1_000_000;
         let disk = self.disk.clone().unwrap_or_default();
@@ -349,7 +343,7 @@ impl World {
 
     /// The metadata as they are now.
     pub fn metadata(&self) -> Metadata {
-        let mut metadata = facts(self.enis.values(), self.now).metadata;
+        let mut metadata = facts(&self.subnets, self.enis.values(), self.now).metadata;
         metadata.groups.clone_from(&self.groups);
         for eni in &mut metadata.enis {
             eni.slots.retain(|slot| !self.unshown.contains(slot));
@@ -399,11 +393,13 @@ impl World {
                     let result = ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|e| e.to_string());
                     self.later(Millis(1), Input::HostApplied { op, result });
                 }
-                Effect::WriteCheckpoint { generation, checkpoint } => {
+                Effect::WriteCheckpoint { generation, update } => {
                     let result = if self.disk_broken {
                         Err("no space left on device".to_owned())
                     } else {
-                        self.disk = Some(checkpoint);
+                        let disk = self.disk.get_or_insert_default();
+                        disk.update(update);
+                        assert_eq!(*disk, self.agent.checkpoint(), "what was written step by step is not the whole");
                         Ok(())
                     };
                     self.later(self.write_takes, Input::CheckpointWritten { generation, result });
@@ -415,131 +411,13 @@ impl World {
             }
         }
     }
-
-    fn cloud(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
-        let fault =
-            self.faults.iter().position(|(kind, _)| *kind == kind_of(call)).and_then(|at| self.faults.remove(at));
-        match fault {
-            Some((kind, Fault::Refuse(class, code))) => Err(failure(class, kind, code)),
-            Some((kind, Fault::LoseAnswer)) => {
-                let _ = self.answer(call);
-                Err(failure(FailureClass::Lost, kind, "timeout"))
-            }
-            None => self.answer(call),
-        }
-    }
-
-    fn answer(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
-        let missing = || failure(FailureClass::NotFound, "any", "InvalidNetworkInterfaceID.NotFound");
-        match call {
-            CloudCall::CreateEni { token, count: addresses, .. } => {
-                if let Some(eni) = self.enis.values().find(|eni| eni.token.as_ref() == Some(token)) {
-                    return Ok(CloudAnswer::Created(eni.truth.clone()));
-                }
-                let slots = self.addresses(addresses + 1)?;
-                let number = u8::try_from(self.enis.len()).unwrap();
-                let id: EniId = format!("eni-{}-{}", number, self.calls.len()).parse().unwrap();
-                let truth = EniTruth {
-                    id: id.clone(),
-                    mac: Mac([2, 0, 0, 0, 1, u8::try_from(self.calls.len() % 250).unwrap()]),
-                    primary: slots[0],
-                    slots: slots[1..].iter().copied().map(Slot::Address).collect(),
-                    attachment: None,
-                    available: true,
-                    kind: EniKind::Ordinary,
-                    subnet: "subnet-1".parse().unwrap(),
-                    groups: vec![],
-                    tags: BTreeMap::new(),
-                    delete_on_termination: None,
-                };
-                let eni = CloudEni { truth: truth.clone(), token: Some(token.clone()), delete_on_termination: false };
-                self.enis.insert(id, eni);
-                Ok(CloudAnswer::Created(truth))
-            }
-            CloudCall::AttachEni { eni, card, device } => {
-                let due = self.now + self.call_takes + self.link_takes;
-                let taken =
-                    self.enis.values().any(|other| other.truth.attachment.as_ref().is_some_and(|a| a.2 == *device));
-                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
-                assert!(
-                    !taken,
-                    "position {device} is taken: {:#?}",
-                    &self.calls[self.calls.len().saturating_sub(14)..]
-                );
-                let attachment: AttachmentId = format!("eni-attach-{}", eni.truth.id.as_str()).parse().unwrap();
-                eni.truth.attachment = Some((attachment.clone(), *card, *device));
-                eni.truth.available = false;
-                self.links_due.push((due, eni.truth.mac, *device));
-                Ok(CloudAnswer::Attached(attachment))
-            }
-            CloudCall::DeleteOnTermination { eni, .. } => {
-                self.enis.get_mut(eni).ok_or_else(missing)?.delete_on_termination = true;
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::Assign { eni, count, .. } => {
-                let held = self.enis.get(eni).ok_or_else(missing)?.truth.slots.len();
-                if held + *count as usize > 9 {
-                    return Err(failure(FailureClass::AddressLimit, "Assign", "PrivateIpAddressLimitExceeded"));
-                }
-                let slots: Vec<Slot> = self.addresses(*count)?.into_iter().map(Slot::Address).collect();
-                self.enis.get_mut(eni).unwrap().truth.slots.extend(&slots);
-                Ok(CloudAnswer::Assigned(slots))
-            }
-            CloudCall::Describe { eni } => Ok(CloudAnswer::Described(self.enis.get(eni).map(|eni| eni.truth.clone()))),
-            CloudCall::DescribeNode => {
-                let here = self.enis.values().filter(|eni| eni.truth.attachment.is_some());
-                Ok(CloudAnswer::Node(here.map(|eni| eni.truth.clone()).collect()))
-            }
-            CloudCall::SetGroups { eni, groups } => {
-                self.enis.get_mut(eni).ok_or_else(missing)?.truth.groups.clone_from(groups);
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::Tag { enis, tags } => {
-                for eni in enis {
-                    self.enis.get_mut(eni).ok_or_else(missing)?.truth.tags.extend(tags.clone());
-                }
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::Unassign { .. } | CloudCall::Subnets { .. } | CloudCall::FindLeaked | CloudCall::Limits => {
-                panic!("{call} is not for this cloud")
-            }
-            CloudCall::Detach { eni, .. } => {
-                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
-                eni.truth.attachment = None;
-                eni.truth.available = true;
-                let mac = eni.truth.mac;
-                let link = self.host.observe().links.iter().find(|link| link.mac == mac).map(|link| link.name.clone());
-                if let Some(link) = link {
-                    self.host.detach(&link);
-                }
-                Ok(CloudAnswer::Done)
-            }
-            CloudCall::FindStrays => {
-                let strays = self.enis.values().filter(|eni| eni.token.is_some() && eni.truth.available);
-                Ok(CloudAnswer::Strays(strays.map(|eni| eni.truth.id.clone()).collect()))
-            }
-            CloudCall::Delete { eni } => {
-                let gone = self.enis.remove(eni).ok_or_else(missing)?;
-                assert!(gone.truth.available, "deleted while attached");
-                self.free_addresses += u32::try_from(gone.truth.slots.len() + 1).unwrap();
-                Ok(CloudAnswer::Done)
-            }
-        }
-    }
-
-    fn addresses(&mut self, count: u32) -> Result<Vec<Ipv4Addr>, CloudFailure> {
-        if count > self.free_addresses {
-            let code = "InsufficientFreeAddressesInSubnet";
-            return Err(failure(FailureClass::SubnetExhausted, "Assign", code));
-        }
-        self.free_addresses -= count;
-        let first = Ipv4Addr::new(10, 20, 8, 10).to_bits() + self.next_address;
-        self.next_address += count;
-        Ok((0..count).map(|i| Ipv4Addr::from_bits(first + i)).collect())
-    }
 }
 
-fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
+fn facts<'a>(
+    subnets: &BTreeMap<SubnetId, PaperSubnet>,
+    enis: impl Iterator<Item = &'a CloudEni>,
+    now: Time,
+) -> NodeFacts {
     let observed = enis.filter_map(|eni| {
         let (_, card, device) = eni.truth.attachment.clone()?;
         let facts = EniFacts {
@@ -547,7 +425,7 @@ fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
             mac: eni.truth.mac,
             card,
             device,
-            subnet: subnet(),
+            subnet: subnets[&eni.truth.subnet].truth.net,
             subnet_id: Some(eni.truth.subnet.clone()),
             primary: eni.truth.primary,
         };
@@ -562,30 +440,6 @@ fn facts<'a>(enis: impl Iterator<Item = &'a CloudEni>, now: Time) -> NodeFacts {
         subnet: "subnet-1".parse().unwrap(),
         metadata: Metadata { enis, unreadable: vec![], groups: vec![] },
         vpc_cidrs: vec!["10.20.0.0/16".parse().unwrap(), "100.64.0.0/16".parse().unwrap()],
-        wall: WallTime(i64::try_from(now.0).unwrap() * 1_000_000),
+        wall: wall(now),
     }
-}
-
-pub fn kind_of(call: &CloudCall) -> &'static str {
-    match call {
-        CloudCall::CreateEni { .. } => "Create",
-        CloudCall::AttachEni { .. } => "Attach",
-        CloudCall::DeleteOnTermination { .. } => "Modify",
-        CloudCall::Assign { .. } => "Assign",
-        CloudCall::Describe { .. } => "Describe",
-        CloudCall::Detach { .. } => "Detach",
-        CloudCall::Delete { .. } => "Delete",
-        CloudCall::FindStrays => "Strays",
-        CloudCall::DescribeNode => "Node",
-        CloudCall::Unassign { .. } => "Unassign",
-        CloudCall::SetGroups { .. } => "Groups",
-        CloudCall::Tag { .. } => "Tag",
-        CloudCall::Subnets { .. } => "Subnets",
-        CloudCall::FindLeaked => "Leaked",
-        CloudCall::Limits => "Limits",
-    }
-}
-
-fn failure(class: FailureClass, action: &str, code: &str) -> CloudFailure {
-    CloudFailure { class, action: action.to_owned(), code: code.to_owned(), message: "as the test has it".to_owned() }
 }

@@ -52,7 +52,7 @@ impl Book {
     /// An event happened.
     pub(super) fn add(&mut self, now: Time, wall: WallTime, event: ClusterEvent) {
         self.forget_old(now);
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.event == event) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| is_same(&entry.event, &event)) {
             entry.count = entry.count.saturating_add(1);
             (entry.last, entry.last_at) = (wall, now);
             return;
@@ -170,6 +170,27 @@ impl Book {
     }
 }
 
+/// The same happened again, though it took other times or concerned other numbers of pods.
+fn is_same(one: &ClusterEvent, other: &ClusterEvent) -> bool {
+    let head = |event: &ClusterEvent| (event.warning, event.reason);
+    head(one) == head(other)
+        && one.about == other.about
+        && one.action == other.action
+        && shape(&one.note).eq(shape(&other.note))
+}
+
+/// The words of a note; numbers that stand alone are all the same. Ids and addresses are words.
+fn shape(note: &str) -> impl Iterator<Item = &str> {
+    note.split_whitespace().map(|word| {
+        let bare = word.trim_matches(|c: char| c.is_ascii_punctuation());
+        if !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_digit() || b == b'.') && bare.parse::<f64>().is_ok() {
+            "#"
+        } else {
+            word
+        }
+    })
+}
+
 impl Entry {
     fn is_open(&self) -> bool {
         self.told < self.count && !self.refused
@@ -223,7 +244,7 @@ mod tests {
     #[test]
     fn a_flood_of_different_events_is_paced_and_bounded() {
         let mut book = Book::new(at(0));
-        (0..1000).for_each(|n| book.add(at(0), WALL, event(&n.to_string())));
+        (0..1000).for_each(|n| book.add(at(0), WALL, event(&format!("pod-{n}"))));
         let mut sent = 0;
         while let Some(entry) = book.take(at(0)) {
             book.told(at(0), &entry, object());
@@ -255,6 +276,17 @@ mod tests {
         assert!(book.take(at(720)).is_none() && book.is_quiet());
         book.add(at(5000), WALL, event("z"));
         assert_eq!(book.lost(), 0);
+    }
+
+    #[test]
+    fn numbers_make_no_other_event_and_names_do() {
+        let same = |one: &str, other: &str| is_same(&event(one), &event(other));
+        assert!(same("failed; tried again in 2.3 s (1 pods wait)", "failed; tried again in 17 s (12 pods wait)"));
+        assert!(!same("subnet-0123 is full", "subnet-0456 is full"));
+        assert!(!same("10.0.0.1 is taken", "10.0.0.2 is taken"));
+        assert!(!same("in 3 s", "in 3 s more"));
+        let other = ClusterEvent { reason: "Other", ..event("x") };
+        assert!(!is_same(&other, &event("x")));
     }
 
     #[test]

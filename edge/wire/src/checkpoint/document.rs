@@ -76,7 +76,7 @@ struct Document {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+pub(super) struct Entry {
     #[serde(default)]
     network_name: String,
     #[serde(default, rename = "containerID")]
@@ -115,7 +115,7 @@ struct Metadata {
 }
 
 #[derive(Serialize, Deserialize)]
-struct EniEntry {
+pub(super) struct EniEntry {
     id: EniId,
     mac: Mac,
     device: DeviceIndex,
@@ -132,7 +132,7 @@ struct EniEntry {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct CoolingEntry {
+pub(super) struct CoolingEntry {
     ipv4: Ipv4Addr,
     released_timestamp: WallTime,
 }
@@ -177,11 +177,7 @@ impl From<&Checkpoint> for Document {
             version: VERSION.to_owned(),
             allocations: checkpoint.allocations.iter().map(Entry::from).collect(),
             pool: checkpoint.pool.as_ref().map(|enis| enis.iter().map(EniEntry::from).collect()),
-            cooling: checkpoint
-                .cooling
-                .iter()
-                .map(|cooling| CoolingEntry { ipv4: cooling.address, released_timestamp: cooling.released })
-                .collect(),
+            cooling: checkpoint.cooling.iter().map(CoolingEntry::from).collect(),
             generation: checkpoint.generation,
         }
     }
@@ -258,6 +254,12 @@ impl TryFrom<Entry> for Allocation {
                 table: entry.table,
             },
         })
+    }
+}
+
+impl From<&Cooling> for CoolingEntry {
+    fn from(cooling: &Cooling) -> Self {
+        Self { ipv4: cooling.address, released_timestamp: cooling.released }
     }
 }
 

@@ -91,9 +91,13 @@ pub fn keep_aside(path: &Path) -> Result<PathBuf, KeepAsideError> {
 /// Replaces the checkpoint in one step: whoever reads, at whatever moment, after whatever crash, reads the old one or the new one.
 /// After `Ok` it is the new one. Mode 0600.
 pub fn store(path: &Path, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-    let bytes = checkpoint.to_bytes()?;
+    store_text(path, &checkpoint.to_bytes()?)
+}
+
+/// As [`store`], with the text as [`super::Text::render`] gives it.
+pub fn store_text(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     let (temporary, file) = make_temporary(path)?;
-    let written = write(file, &temporary, &bytes).and_then(|()| {
+    let written = write(file, &temporary, text).and_then(|()| {
         fs::rename(&temporary, path).map_err(|source| StoreError::Write {
             step: "replace",
             path: path.to_owned(),

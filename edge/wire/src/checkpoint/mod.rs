@@ -11,6 +11,7 @@
 mod document;
 mod file;
 mod go_json;
+mod text;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +20,8 @@ use ipnet::Ipv4Net;
 use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, SubnetId, WallTime};
 
 pub use document::ParseError;
-pub use file::{KeepAsideError, LoadError, StoreError, clean_leftovers, keep_aside, load, store};
+pub use file::{KeepAsideError, LoadError, StoreError, clean_leftovers, keep_aside, load, store, store_text};
+pub use text::Text;
 
 /// The only version there is, of the reference and of us.
 pub const VERSION: &str = "vpc-cni-ipam/1";

@@ -5,10 +5,14 @@
 //!   node-probe pods AT-ONCE ROUNDS   so many pods at a time come and go, called for as a container runtime does; times in JSON
 //!   node-probe bare AT-ONCE ROUNDS   the same without plugin and daemon: an empty process, a bare veth pair; times in JSON
 //!   node-probe conflist              waits until the conflist is there anew, and says when
+//!   node-probe rpc PODS ROUNDS       the daemon alone, at so many pods: times of AddNetwork and of a control, memory; in JSON
+//!   node-probe burst PODS keep|drop  so many AddNetwork at the same moment; times and failures in JSON
+//!   node-probe memory                the daemon's memory in JSON
 //!   node-probe nothing               nothing
 //! ```
 
 mod bare;
+mod rpc;
 mod runtime;
 
 use std::path::Path;
@@ -27,7 +31,13 @@ fn main() -> Result<()> {
         ["conflist"] => conflist(),
         ["pods", at_once, rounds] => runtime::pods(at_once.parse()?, rounds.parse()?),
         ["bare", at_once, rounds] => bare::pairs(at_once.parse()?, rounds.parse()?),
-        _ => bail!("node-probe observe | conflist | nothing | pods AT-ONCE ROUNDS | bare AT-ONCE ROUNDS"),
+        ["rpc", pods, rounds] => rpc::measure(pods.parse()?, rounds.parse()?),
+        ["burst", pods, after @ ("keep" | "drop")] => rpc::burst(pods.parse()?, *after == "keep"),
+        ["memory"] => rpc::print_memory(),
+        _ => bail!(
+            "node-probe observe | conflist | nothing | memory | pods AT-ONCE ROUNDS | bare AT-ONCE ROUNDS | rpc PODS ROUNDS \
+             | burst PODS keep|drop"
+        ),
     }
 }
 
