@@ -170,6 +170,20 @@ fn what_is_on_its_way_is_not_asked_for_again() {
     assert_eq!(actions(&target(1, 3, 9), &pool(&[(0, 0)]), &pending, Demand::default(), NOW), vec![]);
 }
 
+/// Pods of a burst that come one after the other: what fits on the ENI that the first of them caused waits for it.
+#[test]
+fn a_burst_does_not_get_an_eni_for_each_pod() {
+    let target = Target { warm: WarmTarget::Addresses { warm: 1, minimum: 0 }, ..target(1, 3, 9) };
+    let full = pool(&[(9, 9)]);
+    let ask = |on_its_way: u32, waiting| {
+        let pending = Pending { new_enis: vec![(Unit::Address, on_its_way)], ..idle() };
+        actions(&target, &full, &pending, Demand { waiting, expected: 0 }, NOW)
+    };
+    assert_eq!(ask(2, 5), vec![], "six addresses fit on it");
+    assert_eq!(ask(2, 8), vec![]);
+    assert_eq!(ask(2, 11), new_eni(3), "twelve do not: nine there, three on another");
+}
+
 #[test]
 fn a_subnet_that_refused_nine_is_asked_for_four() {
     let pending = Pending { at_most: Some(4), ..idle() };
