@@ -272,6 +272,17 @@ impl Agent {
         }
     }
 
+    /// An ENI that an earlier life made and did not live to tie to the instance would outlive it.
+    pub(crate) fn end_with_instance(&mut self, truth: &EniTruth) {
+        let ours = self.recon.is_made_by_us(&truth.id) && self.config.cloud.may_change();
+        if let Some((attachment, ..)) = truth.attachment.clone()
+            && ours
+            && truth.delete_on_termination == Some(false)
+        {
+            self.start_job(Job::DeleteOnTermination { eni: truth.id.clone(), attachment }, 0);
+        }
+    }
+
     pub(crate) fn attachment_found(&mut self, now: Time, number: u64, truth: Option<EniTruth>) {
         match truth.and_then(|truth| truth.attachment) {
             Some((attachment, _, device)) => {

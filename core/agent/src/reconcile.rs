@@ -88,6 +88,11 @@ impl Recon {
         self.next_reading.filter(|_| self.reading.is_none()).map(|at| (at, Wake::Audit)).into_iter()
     }
 
+    /// Whether a daemon made the ENI for this instance.
+    pub(crate) fn is_made_by_us(&self, eni: &EniId) -> bool {
+        self.made_by_us.contains(eni)
+    }
+
     fn is_fresh(&self, eni: &EniId, slot: Slot) -> bool {
         self.fresh.contains_key(&(eni.clone(), slot))
     }
@@ -378,6 +383,7 @@ impl Agent {
         {
             return self.say(Notice::Disagreement { what: error.to_string() });
         }
+        self.end_with_instance(truth);
         self.admit(now, id, &truth.slots);
         self.weigh(now, id, &positions, &truth.slots);
         if usage == EniUse::Doubtful {

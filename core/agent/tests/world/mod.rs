@@ -137,6 +137,11 @@ impl World {
     }
 
     pub fn with(config: Config, free_addresses: u32) -> Self {
+        Self::in_cloud(config, free_addresses, |_| {})
+    }
+
+    /// A node in a cloud that is so from its first call on.
+    pub fn in_cloud(config: Config, free_addresses: u32, so: impl FnOnce(&mut Self)) -> Self {
         let first = primary();
         let eth0 = "eth0".parse().unwrap();
         let gateway = "10.20.8.1".parse().unwrap();
@@ -189,6 +194,7 @@ impl World {
             next_ticket: 0,
             made: 0,
         };
+        so(&mut world);
         world.carry_out(effects);
         world
     }
