@@ -35,6 +35,23 @@ pub struct Settings {
     pub file: Option<PathBuf>,
 }
 
+impl Settings {
+    /// These settings with what may change while the daemon runs as others have it. Which that is, is in
+    /// [`super::sections::IN_PLACE`].
+    #[must_use]
+    pub fn with_changes_of(&self, new: &Self) -> Self {
+        let host = HostSettings {
+            external_snat: new.host.external_snat,
+            exclude_snat: new.host.exclude_snat.clone(),
+            external_services: new.host.external_services.clone(),
+            node_port: new.host.node_port,
+            ..self.host.clone()
+        };
+        let tags = EniTags { cluster: self.tags.cluster.clone(), more: new.tags.more.clone() };
+        Self { pool: new.pool.clone(), host, tags, ..self.clone() }
+    }
+}
+
 /// How this node is known to Kubernetes, and where the API server is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KubernetesSettings {
@@ -65,6 +82,12 @@ pub struct PoolSettings {
     pub cooldown: Millis,
     /// How long an ADD waits for an address.
     pub add_wait: Millis,
+    /// Least time between two rounds of giving surplus back.
+    pub release_every: Millis,
+    /// Least age of an ENI that is given back.
+    pub min_eni_age: Millis,
+    /// How often host and metadata are looked at without a reason.
+    pub audit_every: Millis,
     /// Pods bound to this node count before their ADD comes.
     pub look_ahead: bool,
     /// The pool is kept up on a cordoned node too.

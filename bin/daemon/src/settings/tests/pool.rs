@@ -50,6 +50,9 @@ const TABLE: &[Cells] = &[
     ("MAX_ENI", [Takes(""), Takes(""), Falls(""), Falls(""), Falls(""), Falls(""), Falls("")], ("2", "2")),
     ("IP_COOLDOWN_PERIOD", [Takes("30"), Exits, Exits, Exits, Exits, Takes("0"), Exits], ("60", "60")),
     ("VPC_CNI_ADD_WAIT", [Takes("15"), Takes("15"), Exits, Exits, Exits, Takes("0"), Exits], ("20", "20")),
+    ("VPC_CNI_RELEASE_INTERVAL", [Takes("30"), Takes("30"), Exits, Exits, Exits, Takes("0"), Exits], ("1", "1")),
+    ("VPC_CNI_MIN_ENI_AGE", [Takes("60"), Takes("60"), Exits, Exits, Exits, Takes("0"), Exits], ("1", "1")),
+    ("VPC_CNI_AUDIT_INTERVAL", [Takes("60"), Takes("60"), Exits, Exits, Exits, Exits, Exits], ("5", "5")),
     b2("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "false", ("true", "true")),
     b2("ENABLE_SUBNET_DISCOVERY", "true", ("f", "false")),
     b2("AWS_MANAGE_ENIS_NON_SCHEDULABLE", "false", ("T", "true")),
@@ -125,8 +128,10 @@ fn more_than_a_number_holds_is_as_good_as_a_thousand_million() {
     assert_eq!((pool.warm_enis, pool.max_enis), (1_000_000_000, Some(1_000_000_000)));
 }
 
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// Settings, the variable that is spoken of, and what is said of who wins.
-const CONTRADICTIONS: &[(&[(&str, &str)], &str, &str)] = &[
+const CONTRADICTIONS: &[(Pairs, &str, &str)] = &[
     (&[("WARM_IP_TARGET", "5"), ("WARM_ENI_TARGET", "1")], "WARM_ENI_TARGET", "WARM_IP_TARGET wins"),
     (&[("MINIMUM_IP_TARGET", "5"), ("WARM_ENI_TARGET", "2")], "WARM_ENI_TARGET", "MINIMUM_IP_TARGET wins"),
     (
