@@ -161,7 +161,9 @@ fn turned_on_over_a_node_with_pods_old_ones_live_on_and_new_ones_go_to_the_new_s
         world.run_for(SECOND);
         hear_all(&mut world);
         world.run_for(Millis::seconds(20));
-        assert!(is_pods(world.added(early).allocation.address), "by restart: {by_restart}");
+        let reply = world.added(early);
+        assert!(is_pods(reply.allocation.address), "by restart: {by_restart}");
+        world.wire("early", &reply);
         for i in 0..4 {
             let reply = world.start_pod(&format!("new{i}"));
             assert!(is_pods(reply.allocation.address), "by restart: {by_restart}");
