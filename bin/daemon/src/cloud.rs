@@ -54,8 +54,8 @@ impl Cloud for Ec2Hand {
     }
 
     async fn metadata(&self) -> Result<Metadata, String> {
-        let walk = self.imds.walk().await.map_err(|error| error.to_string())?;
-        let groups = self.imds.security_groups(self.mac).await.map_err(|error| error.to_string())?;
+        let read = tokio::try_join!(self.imds.walk(), self.imds.security_groups(self.mac));
+        let (walk, groups) = read.map_err(|error| error.to_string())?;
         facts::metadata(&walk, groups).map_err(|error| error.to_string())
     }
 

@@ -81,10 +81,9 @@ async fn put_together(
     host: LinuxHost,
 ) -> anyhow::Result<Node<Ec2Hand, LinuxHost>> {
     let imds = imds::Client::new(settings.aws.imds.clone(), None);
-    let metadata = patiently("the instance metadata", || imds.node()).await?;
+    let (metadata, walk) = patiently("the instance metadata", || imds.instance()).await?;
     refuse_v6_egress(&settings, &imds).await?;
     let client = client(&settings.aws, &metadata.region).await?;
-    let walk = patiently("the metadata of the ENIs", || whole_walk(&imds)).await?;
     tracing::info!(
         instance = %metadata.instance_id,
         instance_type = metadata.instance_type,
@@ -149,15 +148,6 @@ fn may_pass(failure: &imds::ImdsFailure) -> bool {
         imds::ImdsFailure::Timeout | imds::ImdsFailure::Transport(_) | imds::ImdsFailure::Status(_) => true,
         imds::ImdsFailure::NotFound | imds::ImdsFailure::NoSession { .. } => true,
         imds::ImdsFailure::Disabled | imds::ImdsFailure::BadValue { .. } => false,
-    }
-}
-
-/// The walk, with the primary ENI in it.
-async fn whole_walk(imds: &imds::Client) -> Result<imds::Walk, imds::ImdsError> {
-    let mut walk = imds.walk().await?;
-    match walk.sick.iter().position(|sick| sick.mac == walk.primary) {
-        Some(at) => Err(walk.sick.swap_remove(at).error),
-        None => Ok(walk),
     }
 }
 

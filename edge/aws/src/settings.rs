@@ -142,7 +142,7 @@ impl Default for ImdsSettings {
             attempt_timeout: Duration::from_millis(750),
             deadline: Duration::from_secs(5),
             max_attempts: 3,
-            concurrency: 8,
+            concurrency: 16,
         }
     }
 }

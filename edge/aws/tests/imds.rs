@@ -329,11 +329,68 @@ async fn reads_are_concurrent_within_their_bound() {
     client(&stub).walk().await.unwrap();
     let reads = u32::try_from(stub.arrived().len() - 1).unwrap();
     let serial = Duration::from_millis(100) * reads;
-    // Eight at a time; the chain list -> id -> fields -> values is four long.
-    assert!(started.elapsed() <= serial / 8 + Duration::from_millis(400), "{:?} of {serial:?}", started.elapsed());
+    // Sixteen at a time; the chain list -> fields -> values is three long.
+    assert!(started.elapsed() <= serial / 16 + Duration::from_millis(400), "{:?} of {serial:?}", started.elapsed());
 
     let settings = ImdsSettings { concurrency: 1, ..ImdsSettings::default() };
     let started = Instant::now();
     Client::with_http(settings, None, stub.transport()).walk().await.unwrap();
     assert_eq!(started.elapsed(), serial);
+}
+
+/// An instance with so many more ENIs, all like the second one but on the first card.
+fn tree_with(more: usize) -> BTreeMap<String, String> {
+    let mut tree = tree();
+    let base = |mac: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}");
+    let model: Vec<_> =
+        tree.iter().filter(|(path, _)| path.starts_with(&base(M0))).map(|(p, v)| (p.clone(), v.clone())).collect();
+    let macs: Vec<String> = (0..more).map(|at| format!("0a:00:00:00:01:{at:02x}")).collect();
+    for (at, mac) in macs.iter().enumerate() {
+        tree.extend(model.iter().map(|(path, value)| (path.replace(M0, mac), value.clone())));
+        tree.insert(format!("{}/interface-id", base(mac)), format!("eni-1{at:02x}"));
+        tree.insert(format!("{}/device-number", base(mac)), (at + 1).to_string());
+    }
+    tree.insert(base(""), format!("{M0}/\n{}", macs.join("/\n")));
+    tree
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_read_in_four_answers_after_another_and_nothing_twice() {
+    const EACH: Duration = Duration::from_millis(50);
+    for (more, requests, patience) in [(0, 17, 200), (1, 23, 200), (14, 101, 400)] {
+        let tree = tree_with(more);
+        let stub = Stub::new(move |request| {
+            let answer = match request.path.as_str() {
+                TOKEN_PATH => Step::answer(200, "t"),
+                path => value_of(&tree, path),
+            };
+            Step::Late(EACH, Box::new(answer))
+        });
+        let started = Instant::now();
+        let (node, walk) = client(&stub).instance().await.unwrap();
+        let (took, arrived) = (started.elapsed(), stub.arrived());
+        println!("{} ENIs: {} requests of {EACH:?} in {took:?}", walk.enis.len(), arrived.len());
+        assert_eq!((walk.enis.len(), walk.sick.len()), (more + 1, 0));
+        assert_eq!((node.mac, node.subnet_id), (walk.primary, walk.enis[0].subnet_id.clone()));
+        let paths: std::collections::BTreeSet<_> = arrived.iter().map(|request| &request.path).collect();
+        assert_eq!((arrived.len(), paths.len()), (requests, requests), "{paths:?}");
+        assert!(took <= Duration::from_millis(patience), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_without_its_primary_eni_is_an_error_and_one_with_a_sick_other_is_not() {
+    let path = |mac: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/device-number");
+    for (mac, whole) in [(M0, false), (M1, true)] {
+        let mut tree = tree();
+        tree.remove(&path(mac));
+        tree.remove("/latest/meta-data/placement/region");
+        match client(&imds(tree)).instance().await {
+            Ok((node, walk)) => {
+                assert_eq!((whole, walk.sick.len(), walk.enis.len()), (true, 1, 2), "{mac}");
+                assert_eq!(node.region, "eu-west-9", "from the identity document");
+            }
+            Err(error) => assert!(!whole && error.path == path(M0), "{mac}: {error}"),
+        }
+    }
 }

@@ -89,12 +89,15 @@ fn core_crates_bring_no_outside_with_them() {
 }
 
 /// The lab's cloud speaks in the types of `edge/aws`, which bring a runtime along; it uses none itself: a simulator runs the cloud
-/// with made-up time. (Its chances come from a seed it is given, so `rand` is fine.)
+/// with made-up time. (Its chances come from a seed it is given, so `rand` is fine.) So does that simulator.
 #[test]
 fn the_labs_cloud_is_a_model() {
-    let leans = leans(&metadata(), "lab-cloud");
-    let wrong: Vec<&str> = NOT_IN_CORE.iter().copied().filter(|bad| *bad != "rand" && leans.contains(*bad)).collect();
-    assert!(wrong.is_empty(), "lab-cloud leans on {wrong:?}");
+    for model in ["lab-cloud", "lab-sim"] {
+        let leans = leans(&metadata(), model);
+        let wrong: Vec<&str> =
+            NOT_IN_CORE.iter().copied().filter(|bad| *bad != "rand" && leans.contains(*bad)).collect();
+        assert!(wrong.is_empty(), "{model} leans on {wrong:?}");
+    }
 }
 
 #[test]

@@ -321,10 +321,7 @@ impl<'a> Call<'a> {
         let reply = send(&client.http, request, timeout, LARGEST_ANSWER).await.map_err(|failure| match failure {
             Failure::NotSent(why) => own(ErrorClass::Transport, Outcome::NotDone, why),
             Failure::Lost(why) => own(ErrorClass::Transport, Outcome::Unknown, why),
-            Failure::TimedOut => {
-                let message = format!("no answer in {:.1} s", timeout.as_secs_f64());
-                own(ErrorClass::Timeout, Outcome::Unknown, message)
-            }
+            Failure::TimedOut => Attempt::from(Ec2Error::timed_out(self.action, timeout)),
         })?;
         if reply.status == 200 {
             return read(&String::from_utf8_lossy(&reply.body))

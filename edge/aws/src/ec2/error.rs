@@ -160,6 +160,12 @@ impl Ec2Error {
         Self::own(action, ErrorClass::Transport, Outcome::Unknown, message)
     }
 
+    /// No answer came within `limit`: nobody knows whether the request was carried out.
+    #[must_use]
+    pub fn timed_out(action: &'static str, limit: Duration) -> Self {
+        Self::own(action, ErrorClass::Timeout, Outcome::Unknown, format!("no answer in {:.1} s", limit.as_secs_f64()))
+    }
+
     pub(crate) fn own(action: &'static str, class: ErrorClass, outcome: Outcome, message: impl Into<String>) -> Self {
         let code = match class {
             ErrorClass::Credentials => "CredentialsError",

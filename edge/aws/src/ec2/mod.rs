@@ -17,3 +17,4 @@ pub use endpoint::{EndpointError, endpoint};
 pub(crate) use error::resource;
 pub use error::{Advice, Ec2Error, ErrorClass, Outcome, Shortage};
 pub use pages::{Page, Paged, Pages};
+pub use retry::again_after;

@@ -4,11 +4,19 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::error::{Ec2Error, ErrorClass, Outcome, Repeat};
+use super::shapes::Query;
 
 /// The first wait, before the jitter; it doubles with each attempt.
 const BASE: Duration = Duration::from_millis(500);
 /// No wait is longer, except when EC2 asks for it.
 const CAP: Duration = Duration::from_secs(20);
+
+/// How long to wait before the request is sent again after its attempt `attempt` (from 1) failed; `None`: it is not. `random` lies in
+/// [0, 1). The client does the same; whoever carries requests without it (a simulator) asks here.
+#[must_use]
+pub fn again_after(request: &Query, error: &Ec2Error, attempt: u32, random: f64) -> Option<Duration> {
+    retryable(error, Repeat::of(request)).then(|| wait(attempt, random, error.retry_after))
+}
 
 /// Whether the failure of one attempt is worth another.
 pub(crate) fn retryable(error: &Ec2Error, repeat: Repeat) -> bool {

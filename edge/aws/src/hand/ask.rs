@@ -2,6 +2,7 @@
 //! neither HTTP nor the other forty.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::Ec2Error;
 use crate::ec2::shapes::{
@@ -104,6 +105,12 @@ impl Request {
     #[must_use]
     pub fn refused(&self, status: u16, answer: ErrorAnswer) -> Ec2Error {
         Ec2Error { resource: resource(&self.query()), ..Ec2Error::refused(self.name(), status, answer) }
+    }
+
+    /// No answer to this request within `limit`.
+    #[must_use]
+    pub fn timed_out(&self, limit: Duration) -> Ec2Error {
+        Ec2Error { resource: resource(&self.query()), ..Ec2Error::timed_out(self.name(), limit) }
     }
 
     /// The end of a connection that this request was sent over, before its answer.

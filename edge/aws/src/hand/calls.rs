@@ -18,7 +18,7 @@ use crate::ec2::shapes::{
 use crate::ec2::{Page, Pages};
 
 /// A call that waits for the answer to its last request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Work {
     stage: Stage,
     /// Of the last request.
@@ -26,7 +26,7 @@ pub struct Work {
 }
 
 /// What the next answer means.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Creating {
         token: String,

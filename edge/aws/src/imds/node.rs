@@ -7,6 +7,7 @@ use vpc_model::{InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
 
 use super::client::{Client, ImdsError, ImdsFailure};
 use super::reading::{Known, Reading};
+use super::walk::Walk;
 
 /// Where the region is.
 pub(super) const REGION: &str = "placement/region";
@@ -62,16 +63,50 @@ impl Client {
         loop {
             match reading.node() {
                 Known::Whole(Err(error)) if error.path.ends_with(REGION) => {
-                    let region = self.identity_document().await?.region;
-                    if region.is_empty() {
-                        return Err(error);
-                    }
-                    reading.put(REGION.to_owned(), Ok(Some(region)));
+                    self.region_of_document(&mut reading, error).await?
                 }
                 Known::Whole(node) => return node,
                 Known::Lacks(paths) => self.read(&mut reading, paths).await,
             }
         }
+    }
+
+    /// Reads all a node needs to know of itself and of its ENIs: session and three rounds, however many ENIs there are, as far as the
+    /// bound of the settings allows. No value is read twice.
+    ///
+    /// # Errors
+    /// The first value of the instance or of its primary ENI that could not be read. What is wrong with another ENI is in
+    /// [`Walk::sick`].
+    pub async fn instance(&self) -> Result<(NodeMetadata, Walk), ImdsError> {
+        let mut reading = Reading::default();
+        loop {
+            match (reading.node(), reading.walk()) {
+                (Known::Whole(Err(error)), _) if error.path.ends_with(REGION) => {
+                    self.region_of_document(&mut reading, error).await?;
+                }
+                (Known::Whole(Err(error)), _) | (_, Known::Whole(Err(error))) => return Err(error),
+                (Known::Whole(Ok(node)), Known::Whole(Ok(mut walk))) => {
+                    return match walk.sick.iter().position(|sick| sick.mac == walk.primary) {
+                        Some(at) => Err(walk.sick.swap_remove(at).error),
+                        None => Ok((node, walk)),
+                    };
+                }
+                (node, walk) => {
+                    let lacking = node.lacking().into_iter().chain(walk.lacking()).collect();
+                    self.read(&mut reading, lacking).await;
+                }
+            }
+        }
+    }
+
+    /// Where the region has no value of its own, the identity document has it.
+    async fn region_of_document(&self, reading: &mut Reading, error: ImdsError) -> Result<(), ImdsError> {
+        let region = self.identity_document().await?.region;
+        if region.is_empty() {
+            return Err(error);
+        }
+        reading.put(REGION.to_owned(), Ok(Some(region)));
+        Ok(())
     }
 
     /// The region: `placement/region`, else from the identity document.

@@ -36,6 +36,17 @@ pub enum Known<T> {
     Whole(Result<T, ImdsError>),
 }
 
+impl<T> Known<T> {
+    /// What must be read first.
+    #[must_use]
+    pub fn lacking(self) -> BTreeSet<String> {
+        match self {
+            Self::Lacks(paths) => paths,
+            Self::Whole(_) => BTreeSet::new(),
+        }
+    }
+}
+
 /// Why a part of it is not known.
 #[derive(Clone, Debug)]
 enum Gap {

@@ -1,0 +1,351 @@
+//! Kubelet, runtime and plugin as far as the daemon sees them.
+//!
+//! ```text
+//!   add_pod: ADD with a new sandbox --refused, or the connection breaks--> DEL, wait, ADD with another sandbox
+//!            --address--> wired on the paper host --> running
+//!   delete_pod: rules off, DEL --no daemon--> a note for its next start; then the sandbox goes, and its link with it
+//! ```
+
+use vpc_agent::{AddReply, AddRequest, Input, Outcome, Refusal, Ticket};
+use vpc_hostnet::{LinkAlias, PodWiring, unwiring, wiring};
+use vpc_model::{Mac, Millis, PodRef, SandboxKey, Time, host_veth};
+
+use crate::audit::Fault;
+use crate::world::{Event, NodeAt, World};
+
+/// First wait before another sandbox is made; it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Millis = Millis(500);
+const LONGEST_WAIT: Millis = Millis::seconds(4);
+/// A plugin has given up by then.
+const PLUGIN_LIMIT: Millis = Millis::seconds(60);
+/// What the wiring of a pod takes.
+const WIRING: Millis = Millis(15);
+/// A node without a conflist is looked at again after this.
+const NOT_READY: Millis = Millis::seconds(1);
+
+/// A pod of a node.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Where it stands.
+    pub state: PodState,
+    /// It is to run. Otherwise it is on its way out.
+    pub wanted: bool,
+    /// When it was asked for.
+    pub since: Time,
+    /// When it first had its address.
+    pub served_at: Option<Time>,
+    /// Sandboxes made for it.
+    pub sandboxes: u32,
+    /// Sandboxes that got no address, and why.
+    pub refusals: Vec<Refusal>,
+}
+
+/// Where a pod stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// Its next sandbox is made later.
+    Waiting,
+    /// Its ADD waits for an answer.
+    Asking {
+        /// The caller.
+        ticket: Ticket,
+        /// The sandbox.
+        key: SandboxKey,
+    },
+    /// It has its address and is being wired.
+    Wiring {
+        /// The sandbox.
+        key: SandboxKey,
+        /// What it was given.
+        reply: AddReply,
+    },
+    /// It runs.
+    Running {
+        /// The sandbox.
+        key: SandboxKey,
+        /// What it was given.
+        reply: AddReply,
+    },
+    /// Its sandbox is being taken down.
+    Ending {
+        /// The sandbox.
+        key: SandboxKey,
+    },
+}
+
+impl Pod {
+    /// What it was given, while it runs.
+    #[must_use]
+    pub fn reply(&self) -> Option<&AddReply> {
+        match &self.state {
+            PodState::Running { reply, .. } => Some(reply),
+            _ => None,
+        }
+    }
+
+    /// Its sandbox, if it has one.
+    #[must_use]
+    pub fn key(&self) -> Option<&SandboxKey> {
+        match &self.state {
+            PodState::Waiting => None,
+            PodState::Asking { key, .. }
+            | PodState::Wiring { key, .. }
+            | PodState::Running { key, .. }
+            | PodState::Ending { key } => Some(key),
+        }
+    }
+}
+
+/// What a caller waits for.
+#[derive(Clone, Debug)]
+pub(crate) enum Errand {
+    Add { pod: String, key: SandboxKey },
+    Del { pod: String, key: SandboxKey },
+}
+
+/// What comes next for a pod.
+#[derive(Clone, Debug)]
+pub(crate) enum PodStep {
+    /// Another sandbox.
+    Attempt,
+    /// The plugin wires what it was given.
+    Wire { key: SandboxKey },
+    /// The plugin has waited long enough.
+    GiveUp { ticket: Ticket },
+}
+
+/// The pod as Kubernetes names it.
+#[must_use]
+pub fn pod_ref(name: &str) -> PodRef {
+    PodRef { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+impl World {
+    /// A pod is bound to the node: kubelet gives it a network, as long as it takes.
+    pub fn add_pod(&mut self, node: NodeAt, name: &str) {
+        let since = self.now;
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        own.pods.entry(name.to_owned()).or_insert(Pod {
+            state: PodState::Waiting,
+            wanted: true,
+            since,
+            served_at: None,
+            sandboxes: 0,
+            refusals: Vec::new(),
+        });
+        self.attempt(node, name);
+    }
+
+    /// So many pods at once, called `prefix` and a number.
+    pub fn add_pods(&mut self, node: NodeAt, prefix: &str, count: u32) {
+        (0..count).for_each(|n| self.add_pod(node, &format!("{prefix}{n}")));
+    }
+
+    /// The pod is deleted: its sandbox goes.
+    pub fn delete_pod(&mut self, node: NodeAt, name: &str) {
+        let Some(pod) = self.pod_mut(node, name) else { return };
+        pod.wanted = false;
+        match pod.state.clone() {
+            PodState::Waiting => self.forget_pod(node, name),
+            PodState::Asking { ticket, key } => {
+                if let Some(own) = self.nodes.get_mut(node.0) {
+                    own.errands.remove(&ticket);
+                }
+                self.think(node, Input::AddAbandoned { ticket });
+                self.end_sandbox(node, name, key);
+            }
+            PodState::Running { key, .. } => self.end_sandbox(node, name, key),
+            // Taken up when the plugin has done what it is at.
+            PodState::Wiring { .. } | PodState::Ending { .. } => {}
+        }
+    }
+
+    /// The sandbox ends without a DEL (its runtime lost it); kubelet makes another.
+    pub fn lose_sandbox(&mut self, node: NodeAt, name: &str) {
+        let Some(key) = self.pod_mut(node, name).and_then(|pod| pod.key().cloned()) else { return };
+        self.sandbox_gone(node, name, &key);
+    }
+
+    pub(crate) fn pod_step(&mut self, node: NodeAt, name: &str, step: PodStep) {
+        match step {
+            PodStep::Attempt => self.attempt(node, name),
+            PodStep::Wire { key } => self.wire(node, name, &key),
+            PodStep::GiveUp { ticket } => {
+                let errand = self.nodes.get_mut(node.0).and_then(|own| own.errands.remove(&ticket));
+                if let Some(Errand::Add { pod, key }) = errand {
+                    self.think(node, Input::AddAbandoned { ticket });
+                    self.end_sandbox(node, &pod, key);
+                }
+            }
+        }
+    }
+
+    /// The daemon has answered a caller.
+    pub(crate) fn replied(&mut self, node: NodeAt, ticket: Ticket, outcome: Outcome) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        match (own.errands.remove(&ticket), outcome) {
+            (Some(Errand::Add { pod, key }), Outcome::Added(reply)) => {
+                self.promised(node, &key, &reply);
+                if let Some(pod) = self.pod_mut(node, &pod) {
+                    pod.state = PodState::Wiring { key: key.clone(), reply };
+                }
+                self.later(WIRING, Event::Pod { node, name: pod, step: PodStep::Wire { key } });
+            }
+            (Some(Errand::Add { pod, key }), Outcome::Refused(refusal)) => {
+                if let Some(pod) = self.pod_mut(node, &pod) {
+                    pod.refusals.push(refusal);
+                }
+                // Not from here: the agent is in the middle of its wishes.
+                if let Some(pod) = self.pod_mut(node, &pod) {
+                    pod.state = PodState::Ending { key };
+                }
+                self.later(Millis(0), Event::Pod { node, name: pod, step: PodStep::Attempt });
+            }
+            (Some(Errand::Del { pod, key }), Outcome::Deleted(_)) => self.sandbox_gone(node, &pod, &key),
+            (Some(Errand::Add { .. } | Errand::Del { .. }), outcome) => {
+                self.faults.push(Fault::OddAnswer { node, outcome });
+            }
+            // The caller has gone, or it was a note's DEL.
+            (None, _) => {}
+        }
+    }
+
+    /// The daemon is dead: whoever waited for it sees the connection break.
+    pub(crate) fn break_connections(&mut self, node: NodeAt) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        for (_, errand) in std::mem::take(&mut own.errands) {
+            let (Errand::Add { pod, key } | Errand::Del { pod, key }) = errand;
+            self.end_sandbox(node, &pod, key);
+        }
+    }
+
+    /// The machine is down: no sandbox is left, and no DEL comes for them before the pods' next ones.
+    pub(crate) fn end_sandboxes(&mut self, node: NodeAt) {
+        let Some(own) = self.nodes.get(node.0) else { return };
+        let with_sandbox: Vec<(String, SandboxKey)> =
+            own.pods.iter().filter_map(|(name, pod)| Some((name.clone(), pod.key()?.clone()))).collect();
+        for (name, key) in with_sandbox {
+            self.sandbox_gone(node, &name, &key);
+        }
+    }
+
+    fn attempt(&mut self, node: NodeAt, name: &str) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let (conflist, up) = (own.conflist && own.powered, own.agent.is_some());
+        let Some(pod) = own.pods.get_mut(name) else { return };
+        match &pod.state {
+            PodState::Waiting if !conflist => {
+                self.later(NOT_READY, Event::Pod { node, name: name.to_owned(), step: PodStep::Attempt });
+            }
+            PodState::Waiting => {
+                pod.sandboxes += 1;
+                let key = SandboxKey {
+                    network: "aws-cni".to_owned(),
+                    container: format!("{name}-{}", pod.sandboxes),
+                    interface: "eth0".to_owned(),
+                };
+                if up { self.ask(node, name, key) } else { self.end_sandbox(node, name, key) }
+            }
+            PodState::Ending { key } => {
+                let key = key.clone();
+                self.end_sandbox(node, name, key);
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, node: NodeAt, name: &str, key: SandboxKey) {
+        let ticket = self.ticket();
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        own.errands.insert(ticket, Errand::Add { pod: name.to_owned(), key: key.clone() });
+        if let Some(pod) = own.pods.get_mut(name) {
+            pod.state = PodState::Asking { ticket, key: key.clone() };
+        }
+        self.later(PLUGIN_LIMIT, Event::Pod { node, name: name.to_owned(), step: PodStep::GiveUp { ticket } });
+        self.think(node, Input::Add { ticket, request: AddRequest { key, pod: pod_ref(name) } });
+    }
+
+    fn wire(&mut self, node: NodeAt, name: &str, key: &SandboxKey) {
+        let now = self.now;
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let Some(pod) = own.pods.get_mut(name) else { return };
+        let PodState::Wiring { key: own_key, reply } = pod.state.clone() else { return };
+        if own_key != *key {
+            return;
+        }
+        let number = reply.allocation.address.octets();
+        let wired = wiring(&PodWiring {
+            address: reply.allocation.address,
+            table: reply.allocation.table,
+            host_link: host_veth(&own.config.host.veth_prefix, &pod_ref(name)),
+            pod_link: "eth0".parse().unwrap_or_else(|_| host_veth(&own.config.host.veth_prefix, &pod_ref(name))),
+            host_mac: Mac([0x0a, 0, number[0], number[1], number[2], number[3]]),
+            pod_mac: Mac([0x0e, 0, number[0], number[1], number[2], number[3]]),
+            mtu: own.config.host.eni_mtu,
+            alias: LinkAlias::of(key, &pod_ref(name)).to_string(),
+            layout: own.config.host.layout,
+        });
+        let done = own.host.wire(&key.container, &wired);
+        pod.state = PodState::Running { key: key.clone(), reply };
+        pod.served_at.get_or_insert(now);
+        let wanted = pod.wanted;
+        if let Err(refusal) = done {
+            self.faults.push(Fault::Host { node, refusal });
+        }
+        if !wanted {
+            self.end_sandbox(node, name, key.clone());
+        }
+    }
+
+    /// DEL: the rules go, then the daemon is told, or finds a note.
+    fn end_sandbox(&mut self, node: NodeAt, name: &str, key: SandboxKey) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let up = own.agent.is_some();
+        let layout = own.config.host.layout;
+        let Some(pod) = own.pods.get_mut(name) else { return };
+        if let PodState::Running { reply, .. } | PodState::Wiring { reply, .. } = &pod.state {
+            for op in unwiring(layout, reply.allocation.address, reply.allocation.table) {
+                if let Err(refusal) = own.host.apply(&op) {
+                    self.faults.push(Fault::Host { node, refusal });
+                }
+            }
+        }
+        pod.state = PodState::Ending { key: key.clone() };
+        if up {
+            let ticket = self.ticket();
+            if let Some(own) = self.nodes.get_mut(node.0) {
+                own.errands.insert(ticket, Errand::Del { pod: name.to_owned(), key: key.clone() });
+            }
+            self.think(node, Input::Del { ticket, key });
+        } else {
+            if let Some(own) = self.nodes.get_mut(node.0) {
+                own.tombstones.insert(key.clone());
+            }
+            self.sandbox_gone(node, name, &key);
+        }
+    }
+
+    fn sandbox_gone(&mut self, node: NodeAt, name: &str, key: &SandboxKey) {
+        self.owner_gone(node, key);
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        own.host.remove_sandbox(&key.container);
+        let Some(pod) = own.pods.get_mut(name).filter(|pod| pod.key() == Some(key)) else { return };
+        pod.state = PodState::Waiting;
+        if !pod.wanted {
+            return self.forget_pod(node, name);
+        }
+        let failures = u32::try_from(pod.refusals.len()).unwrap_or(u32::MAX);
+        let wait = Millis(FIRST_WAIT.0 << failures.saturating_sub(1).min(3)).min(LONGEST_WAIT);
+        self.later(wait, Event::Pod { node, name: name.to_owned(), step: PodStep::Attempt });
+    }
+
+    fn forget_pod(&mut self, node: NodeAt, name: &str) {
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.pods.remove(name);
+        }
+    }
+
+    fn pod_mut(&mut self, node: NodeAt, name: &str) -> Option<&mut Pod> {
+        self.nodes.get_mut(node.0)?.pods.get_mut(name)
+    }
+}

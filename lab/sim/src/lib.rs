@@ -1,0 +1,33 @@
+//! Nodes and their cloud in one process with made-up time: no async, no I/O, no threads; a seed decides everything.
+//!
+//! ```text
+//!   World --step--> the next thing that happens, wherever:
+//!     Cloud (lab-cloud)  --answers, devices-->  Node: Agent (vpc-agent), Hand (vpc-aws), paper host, a disk that is a variable
+//!     kubelet            --ADD, DEL--------->        |
+//!     Node   --EC2 requests, IMDS reads, checkpoints, host changes--> queue, at now plus what it takes
+//! ```
+//!
+//! What is real: the agent, what its calls are in EC2's words, what the metadata mean, EC2 and IMDS as far as `lab-cloud` has them,
+//! the host as strictly as `vpc-hostnet`'s paper one. What is played: HTTP with its attempts and limits ([`world`] sends again as the
+//! client does), kubelet and plugin ([`World::add_pod`], [`World::delete_pod`]), Kubernetes' news ([`World::tell`]).
+//!
+//! A daemon may be killed at any step ([`World::kill`], [`World::arm`]): what was not on disk is gone, what was under way in EC2 goes on.
+//! The [`Fault`]s that a world collects compare what callers were told with what cloud and host hold, never with the agent's own
+//! books alone.
+
+mod audit;
+mod carrier;
+mod dice;
+mod imds;
+mod kubelet;
+mod node;
+mod scene;
+mod world;
+
+pub use audit::{Fault, own_enis};
+pub use carrier::{Moment, Sent};
+pub use dice::Dice;
+pub use kubelet::{Pod, PodState, pod_ref};
+pub use node::Node;
+pub use scene::{config_for, scene};
+pub use world::{NodeAt, World};

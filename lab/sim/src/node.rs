@@ -1,0 +1,110 @@
+//! One node: its daemon (if it runs), host, disk and pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lab_cloud::AttachedEni;
+use vpc_agent::{Agent, Checkpoint, Config, Notice, Ticket};
+use vpc_aws::hand::Hand;
+use vpc_hostnet::{PaperHost, PaperRefusal};
+use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, SandboxKey, Time};
+
+use crate::kubelet::{Errand, Pod};
+
+/// One node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its instance.
+    pub instance: InstanceId,
+    /// Its instance's type.
+    pub instance_type: String,
+    /// What the next start of the daemon is given (`nonce` and `tags` are filled in).
+    pub config: Config,
+    /// Cluster name of its ENIs' tags.
+    pub cluster: Option<String>,
+    /// Its network.
+    pub host: PaperHost,
+    /// Its checkpoint file.
+    pub disk: Option<Checkpoint>,
+    /// The disk takes nothing.
+    pub disk_full: bool,
+    /// Everything the daemon said, over all its lives.
+    pub notices: Vec<(Time, Notice)>,
+    /// When the daemon said that it is ready, in this life.
+    pub ready_at: Option<Time>,
+    /// The runtime knows that the node can serve: the conflist is there. It outlives the daemon.
+    pub conflist: bool,
+    /// Starts of the daemon that came to nothing (its metadata could not be read).
+    pub exits: u32,
+    /// Its pods by name.
+    pub pods: BTreeMap<String, Pod>,
+    pub(crate) agent: Option<Agent>,
+    pub(crate) hand: Option<Hand>,
+    /// Number of the daemon's life: what belongs to an earlier one is dropped.
+    pub(crate) life: u32,
+    /// Its ENIs as the guest sees them.
+    pub(crate) enis: BTreeMap<EniId, AttachedEni>,
+    /// Whose answer is awaited.
+    pub(crate) errands: BTreeMap<Ticket, Errand>,
+    /// DELs that found no daemon.
+    pub(crate) tombstones: BTreeSet<SandboxKey>,
+    /// When the agent wants to be woken.
+    pub(crate) wake: Option<Time>,
+    pub(crate) last_tick: Time,
+    /// The machine has power and has booted.
+    pub(crate) powered: bool,
+}
+
+impl Node {
+    /// The agent, while the daemon runs.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Agent> {
+        self.agent.as_ref()
+    }
+
+    /// Its ENIs as the guest sees them.
+    pub fn guest_enis(&self) -> impl Iterator<Item = &AttachedEni> {
+        self.enis.values()
+    }
+
+    /// Pods that have an address and are wired.
+    pub fn running(&self) -> impl Iterator<Item = (&str, &Pod)> {
+        self.pods.iter().filter(|(_, pod)| pod.reply().is_some()).map(|(name, pod)| (name.as_str(), pod))
+    }
+
+    /// How many notices there are of a kind.
+    #[must_use]
+    pub fn said(&self, what: impl Fn(&Notice) -> bool) -> usize {
+        self.notices.iter().filter(|(_, notice)| what(notice)).count()
+    }
+
+    /// The machine has just started: its devices are there, the primary one (in this network) configured by the operating system.
+    pub(crate) fn boot_host(&mut self, network: Option<Ipv4Net>) -> Result<(), PaperRefusal> {
+        self.host = PaperHost::new();
+        let primary = self.enis.values().find(|eni| eni.device.0 == 0 && eni.card.0 == 0);
+        if let (Some(eni), Some(net)) = (primary, network)
+            && let (Some(link), Ok(address)) = (link_of(eni), Ipv4Net::new(eni.addresses.primary, net.prefix_len()))
+        {
+            // EC2's router has the first address of a subnet.
+            let gateway = (u32::from(net.network()) + 1).into();
+            self.host = PaperHost::booted(&link, eni.mac, address, gateway)?;
+        }
+        for eni in self.enis.values().filter(|eni| eni.device.0 != 0 || eni.card.0 != 0) {
+            if let Some(link) = link_of(eni) {
+                self.host.attach(&link, eni.mac, DEVICE_MTU)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// MTU of a device that nobody has configured, in bytes.
+pub(crate) const DEVICE_MTU: u32 = 1500;
+
+/// How the guest names a device.
+pub(crate) fn link_of(eni: &AttachedEni) -> Option<LinkName> {
+    let name = match eni.card.0 {
+        0 => format!("eth{}", eni.device.0),
+        card => format!("eth{card}-{}", eni.device.0),
+    };
+    name.parse().ok()
+}

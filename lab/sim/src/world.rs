@@ -1,0 +1,574 @@
+//! The world: what happens next, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use lab_cloud::{AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
+use vpc_agent::{Agent, Checkpoint, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket};
+use vpc_aws::hand::{Hand, Place};
+use vpc_aws::imds::NodeMetadata;
+use vpc_hostnet::{HostOp, PaperHost};
+use vpc_model::{InstanceId, Ipv4Net, Millis, Time, WallTime};
+
+use crate::audit::{Fault, Owner};
+use crate::carrier::{Flight, Moment, Sent, Trap};
+use crate::dice::Dice;
+use crate::imds::Round;
+use crate::kubelet::PodStep;
+use crate::node::{DEVICE_MTU, Node, link_of};
+use crate::scene::config_for;
+
+/// A node of the world, by number in the order of the description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeAt(pub usize);
+
+/// Least time between two ticks, as the daemon keeps it.
+const TICK_PAUSE: Millis = Millis(5);
+/// How often the VPC's CIDRs are looked up, as the daemon does.
+const CIDR_PERIOD: Millis = Millis::seconds(30);
+/// How long a machine takes to start again.
+const BOOT: Millis = Millis::seconds(20);
+/// Steps without time passing after which the world counts as stuck.
+const MOST_STEPS_AT_ONCE: u32 = 100_000;
+
+/// Nodes, their cloud, and what is under way between them.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// EC2 and IMDS. Faults are injected here.
+    pub cloud: Cloud,
+    /// All chance of the world besides the cloud's own.
+    pub dice: Dice,
+    /// Every request to EC2, in order.
+    pub sent: Vec<Sent>,
+    /// What was found wrong so far. A sound world has none.
+    pub faults: Vec<Fault>,
+    /// How long a checkpoint takes to be on disk.
+    pub write_takes: Millis,
+    /// How long a look at or a change of the host takes.
+    pub host_takes: Millis,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) now: Time,
+    pub(crate) flights: BTreeMap<CallId, Flight>,
+    pub(crate) trap: Option<Trap>,
+    /// Who was promised which address and has not given it back.
+    pub(crate) owners: BTreeMap<Ipv4Addr, Owner>,
+    /// When an address last lost its owner.
+    pub(crate) ended: BTreeMap<Ipv4Addr, Time>,
+    pub(crate) tickets: u64,
+    /// The calendar at `Time(0)`.
+    wall: WallTime,
+    queue: BTreeMap<(Time, u64), Event>,
+    wakes: BTreeSet<(Time, usize)>,
+    sequence: u64,
+}
+
+/// Something that happens by itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// The daemon is started.
+    Start {
+        node: NodeAt,
+    },
+    /// Metadata that were asked for have come.
+    Round {
+        node: NodeAt,
+        life: u32,
+        round: Box<Round>,
+    },
+    Tell {
+        node: NodeAt,
+        life: u32,
+        input: Box<Input>,
+    },
+    Observe {
+        node: NodeAt,
+        life: u32,
+        op: OpId,
+    },
+    Apply {
+        node: NodeAt,
+        life: u32,
+        op: OpId,
+        ops: Vec<HostOp>,
+    },
+    Write {
+        node: NodeAt,
+        life: u32,
+        generation: Generation,
+        checkpoint: Box<Checkpoint>,
+    },
+    /// The VPC's CIDRs are looked up.
+    Cidrs {
+        node: NodeAt,
+        life: u32,
+    },
+    Send(Box<Flight>),
+    /// An attempt has had its time.
+    GiveUp(CallId),
+    Pod {
+        node: NodeAt,
+        name: String,
+        step: PodStep,
+    },
+    /// The machine is up again.
+    Booted {
+        node: NodeAt,
+    },
+}
+
+impl World {
+    /// A world at `Time(0)` in which no daemon runs. Its first devices are there.
+    ///
+    /// # Errors
+    /// What EC2 would not take in the description.
+    pub fn new(spec: WorldSpec, setup: Setup) -> Result<Self, WorldError> {
+        let (seed, wall) = (setup.seed, setup.wall);
+        let nodes = spec.instances.iter().map(|instance| Node {
+            instance: instance.id.clone(),
+            config: config_for(&instance.instance_type),
+            instance_type: instance.instance_type.clone(),
+            cluster: None,
+            host: PaperHost::new(),
+            disk: None,
+            disk_full: false,
+            notices: Vec::new(),
+            ready_at: None,
+            conflist: false,
+            exits: 0,
+            pods: BTreeMap::new(),
+            agent: None,
+            hand: None,
+            life: 0,
+            enis: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            tombstones: BTreeSet::new(),
+            wake: None,
+            last_tick: Time(0),
+            powered: true,
+        });
+        let nodes = nodes.collect();
+        let mut world = Self {
+            cloud: Cloud::new(spec, setup)?,
+            // Another course than the cloud's own.
+            dice: Dice::new(seed ^ 0x5157_u64.rotate_left(32)),
+            sent: Vec::new(),
+            faults: Vec::new(),
+            write_takes: Millis(1),
+            host_takes: Millis(2),
+            nodes,
+            now: Time(0),
+            flights: BTreeMap::new(),
+            trap: None,
+            owners: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            tickets: 0,
+            wall,
+            queue: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            sequence: 0,
+        };
+        world.hear_cloud();
+        Ok(world)
+    }
+
+    /// Now, since the world began.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, node: NodeAt) -> Option<&Node> {
+        self.nodes.get(node.0)
+    }
+
+    /// A node, to change its settings for the next start, its disk or its host.
+    pub fn node_mut(&mut self, node: NodeAt) -> Option<&mut Node> {
+        self.nodes.get_mut(node.0)
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The calendar.
+    #[must_use]
+    pub fn wall(&self) -> WallTime {
+        self.wall + self.now.since(Time(0))
+    }
+
+    /// A moment as the daemons count: their origin is 1970, as it is in production.
+    pub(crate) fn agent_time(&self, at: Time) -> Time {
+        Time(at.0 + self.epoch())
+    }
+
+    fn epoch(&self) -> u64 {
+        u64::try_from(self.wall.0 / 1_000_000).unwrap_or_default()
+    }
+
+    // -- the daemon's life ---------------------------------------------------------------------------------------------
+
+    /// Starts the daemon now.
+    pub fn start(&mut self, node: NodeAt) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        if own.agent.is_some() {
+            return;
+        }
+        own.life += 1;
+        own.ready_at = None;
+        let life = own.life;
+        self.read_metadata(node, life, Round::boot(self.now));
+    }
+
+    /// kill -9: what was not on disk is gone, what was sent to EC2 goes on there, callers see their connections break.
+    pub fn kill(&mut self, node: NodeAt) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        own.life += 1;
+        own.agent = None;
+        own.hand = None;
+        own.ready_at = None;
+        if let Some(at) = own.wake.take() {
+            self.wakes.remove(&(at, node.0));
+        }
+        self.flights.retain(|_, flight| flight.node != node);
+        self.break_connections(node);
+    }
+
+    /// [`World::kill`], and a new start after `away`.
+    pub fn restart(&mut self, node: NodeAt, away: Millis) {
+        self.kill(node);
+        self.later(away, Event::Start { node });
+    }
+
+    /// The machine starts anew: no daemon, no sandbox, devices unconfigured. The disk keeps the checkpoint. The daemon is started when
+    /// the machine is up again.
+    pub fn reboot(&mut self, node: NodeAt) {
+        self.kill(node);
+        self.end_sandboxes(node);
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.host = PaperHost::new();
+            own.powered = false;
+        }
+        self.later(BOOT, Event::Booted { node });
+    }
+
+    /// Tells a running agent something: news of Kubernetes, other settings, that it is to end.
+    pub fn tell(&mut self, node: NodeAt, input: Input) {
+        self.think(node, input);
+    }
+
+    /// Changes the settings, now (if the daemon runs) and for later starts.
+    pub fn set(&mut self, node: NodeAt, change: impl FnOnce(&mut Config)) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        change(&mut own.config);
+        let config = own.config.clone();
+        self.think(node, Input::Settings(Box::new(config)));
+    }
+
+    /// The metadata are read: the agent begins.
+    pub(crate) fn begin(&mut self, node: NodeAt, metadata: NodeMetadata, facts: NodeFacts) {
+        let (now, wall) = (self.agent_time(self.now), self.wall());
+        let life_nonce = u64::try_from(wall.0).unwrap_or_default();
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        own.config.nonce = life_nonce ^ u64::from(own.life);
+        own.config.tags = vpc_aws::hand::tags(&own.instance, own.cluster.as_deref(), &BTreeMap::new());
+        own.hand = Some(Hand::new(Place {
+            instance: metadata.instance_id,
+            mac: metadata.mac,
+            vpc: metadata.vpc_id,
+            zone: metadata.availability_zone,
+            instance_type: metadata.instance_type,
+            cluster: own.cluster.clone(),
+            tags: own.config.tags.clone(),
+        }));
+        let disk = own.disk.clone().unwrap_or_default();
+        let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);
+        own.agent = Some(agent);
+        let life = own.life;
+        let notes: Vec<_> = std::mem::take(&mut own.tombstones).into_iter().collect();
+        self.carry_out(node, life, effects);
+        self.set_wake(node);
+        for key in notes {
+            let ticket = self.ticket();
+            self.think(node, Input::Del { ticket, key });
+        }
+        self.later(CIDR_PERIOD, Event::Cidrs { node, life });
+    }
+
+    // -- time ----------------------------------------------------------------------------------------------------------
+
+    /// When something will next happen; `None`: never.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        let own = self.queue.keys().next().map(|(at, _)| *at);
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        [own, wake, self.cloud.next_due()].into_iter().flatten().min().map(|at| at.max(self.now))
+    }
+
+    /// Lets the next thing happen; false if there is none, or none until `end`.
+    pub fn step(&mut self, end: Time) -> bool {
+        let Some(at) = self.next_due().filter(|at| *at <= end) else { return false };
+        self.now = at;
+        if self.cloud.next_due().is_some_and(|due| due <= at) {
+            self.hear_cloud();
+        } else if let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= at) {
+            let event = entry.remove();
+            self.happen(event);
+        } else if let Some((_, node)) = self.wakes.pop_first() {
+            let node = NodeAt(node);
+            if let Some(own) = self.nodes.get_mut(node.0) {
+                own.wake = None;
+                own.last_tick = at;
+            }
+            self.think(node, Input::Tick);
+        }
+        true
+    }
+
+    /// Lets time pass: everything due happens, in order.
+    pub fn run_for(&mut self, span: Millis) {
+        let end = self.now + span;
+        self.run_until(end, |_| false);
+        self.now = self.now.max(end);
+    }
+
+    /// Lets time pass until `done`, at most until `end`. Says whether it came to be.
+    pub fn run_until(&mut self, end: Time, done: impl Fn(&Self) -> bool) -> bool {
+        let (mut at, mut steps) = (self.now, 0);
+        loop {
+            if done(self) {
+                return true;
+            }
+            if !self.step(end) {
+                return false;
+            }
+            steps = if self.now == at { steps + 1 } else { 0 };
+            at = self.now;
+            if steps > MOST_STEPS_AT_ONCE {
+                self.faults.push(Fault::Stuck { at });
+                return false;
+            }
+        }
+    }
+
+    pub(crate) fn later(&mut self, span: Millis, event: Event) {
+        self.queue.insert((self.now + span, self.sequence), event);
+        self.sequence += 1;
+    }
+
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    // -- what follows --------------------------------------------------------------------------------------------------
+
+    fn happen(&mut self, event: Event) {
+        let lives = |world: &Self, node: NodeAt, life: u32| world.nodes.get(node.0).is_some_and(|own| own.life == life);
+        match event {
+            Event::Start { node } => self.start(node),
+            Event::Round { node, life, round } if lives(self, node, life) => self.round_done(node, life, *round),
+            Event::Tell { node, life, input } if lives(self, node, life) => self.think(node, *input),
+            Event::Observe { node, life, op } if lives(self, node, life) => {
+                let Some(result) = self.nodes.get(node.0).map(|own| Ok(own.host.observe())) else { return };
+                self.think(node, Input::HostObserved { op, result });
+            }
+            Event::Apply { node, life, op, ops } if lives(self, node, life) => {
+                let Some(own) = self.nodes.get_mut(node.0) else { return };
+                let result = ops.iter().try_for_each(|op| own.host.apply(op)).map_err(|error| error.to_string());
+                self.think(node, Input::HostApplied { op, result });
+            }
+            Event::Write { node, life, generation, checkpoint } if lives(self, node, life) => {
+                let Some(own) = self.nodes.get_mut(node.0) else { return };
+                let result = match own.disk_full {
+                    true => Err("no space left on device".to_owned()),
+                    false => {
+                        own.disk = Some(*checkpoint);
+                        Ok(())
+                    }
+                };
+                self.think(node, Input::CheckpointWritten { generation, result });
+            }
+            Event::Cidrs { node, life } if lives(self, node, life) => {
+                self.read_metadata(node, life, Round::cidrs(self.now));
+                self.later(CIDR_PERIOD, Event::Cidrs { node, life });
+            }
+            Event::Send(flight) if lives(self, flight.node, flight.life) => self.send(*flight),
+            Event::GiveUp(call) => self.give_up(call),
+            Event::Pod { node, name, step } => self.pod_step(node, &name, step),
+            Event::Booted { node } => {
+                if let Some(own) = self.nodes.get_mut(node.0) {
+                    own.powered = true;
+                }
+                self.boot_host(node);
+                self.start(node);
+            }
+            Event::Round { .. }
+            | Event::Tell { .. }
+            | Event::Observe { .. }
+            | Event::Apply { .. }
+            | Event::Write { .. }
+            | Event::Cidrs { .. }
+            | Event::Send(_) => {}
+        }
+    }
+
+    /// The agent takes in one fact, and everything it then wants is begun.
+    pub(crate) fn think(&mut self, node: NodeAt, input: Input) {
+        let now = self.agent_time(self.now);
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let life = own.life;
+        let Some(agent) = &mut own.agent else { return };
+        let effects = agent.handle(now, input);
+        self.faults.extend(agent.audit(now).into_iter().map(|fault| Fault::Agent { node, fault }));
+        self.carry_out(node, life, effects);
+        self.set_wake(node);
+    }
+
+    fn set_wake(&mut self, node: NodeAt) {
+        let epoch = self.epoch();
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let deadline = own.agent.as_ref().and_then(Agent::next_deadline);
+        let wake = deadline.map(|(at, _)| Time(at.0.saturating_sub(epoch)).max(own.last_tick + TICK_PAUSE));
+        if wake != own.wake {
+            if let Some(old) = std::mem::replace(&mut own.wake, wake) {
+                self.wakes.remove(&(old, node.0));
+            }
+            self.wakes.extend(wake.map(|at| (at, node.0)));
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeAt, life: u32, effects: Vec<Effect>) {
+        let tell = |input| Event::Tell { node, life, input: Box::new(input) };
+        for effect in effects {
+            // A trap may have ended the daemon in the middle of its wishes.
+            if self.nodes.get(node.0).is_none_or(|own| own.life != life) {
+                return;
+            }
+            match effect {
+                Effect::Reply { ticket, outcome } => self.replied(node, ticket, outcome),
+                Effect::Cloud { op, call } => self.begin_call(node, life, op, call),
+                Effect::ReadMetadata { op } => self.read_metadata(node, life, Round::enis(self.now, op)),
+                Effect::FlushFlows { op, .. } => {
+                    self.later(self.host_takes, tell(Input::FlowsFlushed { op, result: Ok(()) }));
+                }
+                Effect::ObserveHost { op } => self.later(self.host_takes, Event::Observe { node, life, op }),
+                Effect::ApplyHost { op, ops } => self.later(self.host_takes, Event::Apply { node, life, op, ops }),
+                Effect::WriteCheckpoint { generation, checkpoint } => {
+                    let checkpoint = Box::new(checkpoint);
+                    self.later(self.write_takes, Event::Write { node, life, generation, checkpoint });
+                }
+                Effect::Ready => {
+                    let now = self.now;
+                    if let Some(own) = self.nodes.get_mut(node.0) {
+                        own.conflist = true;
+                        if own.ready_at.replace(now).is_some() {
+                            self.faults.push(Fault::ReadyTwice { node });
+                        }
+                    }
+                }
+                Effect::Say(notice) => {
+                    let now = self.now;
+                    if let Some(own) = self.nodes.get_mut(node.0) {
+                        own.notices.push((now, notice));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers of EC2, and what the guests see of the fabric.
+    fn hear_cloud(&mut self) {
+        for output in self.cloud.advance(self.now) {
+            match output {
+                Output::Answer { call, result, .. } => self.answered(call, Some(result)),
+                Output::Lost { call, .. } => self.answered(call, None),
+                Output::Fabric(event) => self.fabric(event),
+            }
+        }
+    }
+
+    fn fabric(&mut self, event: FabricEvent) {
+        match event {
+            FabricEvent::InstanceStarted { instance, enis } => {
+                let Some(node) = self.node_of(&instance) else { return };
+                if let Some(own) = self.nodes.get_mut(node.0) {
+                    own.enis = enis.into_iter().map(|eni| (eni.id.clone(), eni)).collect();
+                }
+                self.boot_host(node);
+            }
+            FabricEvent::EniAttached { instance, eni } => {
+                let Some(node) = self.node_of(&instance) else { return };
+                self.device_appears(node, &eni);
+                self.take_in(node, eni);
+                self.think(node, Input::HostChanged);
+            }
+            FabricEvent::EniChanged { instance, eni } => {
+                let Some(node) = self.node_of(&instance) else { return };
+                self.take_in(node, eni);
+                self.check_backing(node);
+            }
+            FabricEvent::EniDetached { instance, eni, .. } => {
+                let Some(node) = self.node_of(&instance) else { return };
+                if let Some(own) = self.nodes.get_mut(node.0)
+                    && let Some(link) = own.enis.remove(&eni).as_ref().and_then(link_of)
+                {
+                    own.host.detach(&link);
+                }
+                self.check_backing(node);
+                self.think(node, Input::HostChanged);
+            }
+            FabricEvent::InstanceStopped { .. }
+            | FabricEvent::InstanceTerminated { .. }
+            | FabricEvent::Network(_)
+            | FabricEvent::InstanceLaunched(_)
+            | FabricEvent::PublicMappingChanged { .. } => {}
+        }
+    }
+
+    fn device_appears(&mut self, node: NodeAt, eni: &AttachedEni) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let Some(link) = link_of(eni) else { return };
+        if let Err(refusal) = own.host.attach(&link, eni.mac, DEVICE_MTU) {
+            self.faults.push(Fault::Host { node, refusal });
+        }
+    }
+
+    fn take_in(&mut self, node: NodeAt, eni: AttachedEni) {
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.enis.insert(eni.id.clone(), eni);
+        }
+    }
+
+    fn boot_host(&mut self, node: NodeAt) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let primary = own.enis.values().find(|eni| eni.device.0 == 0 && eni.card.0 == 0);
+        let subnet = primary.and_then(|eni| self.cloud.spec().subnet(&eni.subnet));
+        let network: Option<Ipv4Net> = subnet.map(|subnet| subnet.cidr.net());
+        if let Err(refusal) = own.boot_host(network) {
+            self.faults.push(Fault::Host { node, refusal });
+        }
+    }
+
+    fn node_of(&self, instance: &InstanceId) -> Option<NodeAt> {
+        self.nodes.iter().position(|own| own.instance == *instance).map(NodeAt)
+    }
+
+    /// Ends the daemon of `node` at the `nth` request to EC2 from now on (counted from 0).
+    pub fn arm(&mut self, node: NodeAt, nth: usize, moment: Moment) {
+        self.trap = Some(Trap { node, left: nth, moment });
+    }
+
+    /// Whether the trap has closed.
+    #[must_use]
+    pub fn trap_closed(&self) -> bool {
+        self.trap.is_none()
+    }
+
+    pub(crate) fn caller(&self, node: NodeAt) -> Caller {
+        self.nodes.get(node.0).map_or(Caller::Account, |own| Caller::Instance(own.instance.clone()))
+    }
+}
