@@ -11,15 +11,6 @@ use vpc_model::{InstanceId, InstanceLimits, Millis};
 
 use crate::settings::{Finding, PoolSettings, Settings, Verdict, table as var};
 
-/// How often the host is compared with what it should be, without a reason. The reference looks every 60 s.
-const AUDIT_PERIOD: Millis = Millis::seconds(60);
-
-/// Least age of an ENI that is given back, as the reference has it.
-const LEAST_ENI_AGE: Millis = Millis::seconds(60);
-
-/// Least time between two rounds of giving surplus back, as the reference has it.
-const RELEASE_EVERY: Millis = Millis::seconds(30);
-
 /// ENIs and positions of a type that is newer than this program: upper bounds (no type has more on one card), until EC2's own
 /// figures or its refusals teach the true ones.
 const UNKNOWN_LIMITS: (u32, u32) = (24, 63);
@@ -81,8 +72,8 @@ pub fn config(settings: &Settings, machine: &Machine) -> (Config, Vec<Finding>) 
         slots_per_eni,
         max_pods: Some(machine.max_pods()),
         cool_down: pool.cooldown,
-        min_eni_age: LEAST_ENI_AGE,
-        release_every: RELEASE_EVERY,
+        min_eni_age: pool.min_eni_age,
+        release_every: pool.release_every,
     };
     let findings = findings(pool, machine, &target);
     let config = Config {
@@ -92,7 +83,7 @@ pub fn config(settings: &Settings, machine: &Machine) -> (Config, Vec<Finding>) 
         host: settings.host.clone(),
         add_wait: pool.add_wait,
         nonce: machine.nonce,
-        audit_every: AUDIT_PERIOD,
+        audit_every: pool.audit_every,
         cloud: pool.cloud,
         placing: Placing {
             custom: pool.custom.clone(),

@@ -15,6 +15,7 @@ pub mod answers;
 pub mod books;
 pub mod clock;
 pub mod cloud;
+pub mod cluster;
 pub mod config;
 pub mod conflist;
 pub mod disk;

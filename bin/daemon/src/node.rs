@@ -22,6 +22,7 @@ use vpc_model::Ipv4Net;
 use vpc_wire::rpc::server::{self as rpc, Health};
 
 use crate::clock::Clock;
+use crate::cluster::Kubernetes;
 use crate::disk::Hand;
 use crate::door::{Door, door};
 use crate::memory::Memory;
@@ -68,6 +69,8 @@ pub struct Node<C, H> {
     pub socket: PathBuf,
     /// What the policy agent is told.
     pub identity: NodeIdentity,
+    /// The API server, if there is one.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 impl<C: Cloud, H: host::Hand> Node<C, H> {
@@ -83,8 +86,9 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
         asked_to_end: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         let clock = Clock::start();
-        let (agent, first) = Agent::start(clock.now(), self.config, self.facts, &self.memory.books);
         let (door, inbox) = door();
+        let cluster = self.kubernetes.map(|kubernetes| kubernetes.start(&self.config, door.clone()));
+        let (agent, first) = Agent::start(clock.now(), self.config, self.facts, &self.memory.books);
         let (tell_ready, is_ready) = mpsc::unbounded_channel();
         let cloud = Arc::new(self.cloud);
         let edges = Edges {
@@ -93,6 +97,7 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
             host: host::start(self.host, door.clone()).context("the host's thread")?,
             disk: Hand::start(self.checkpoint, self.memory.writes, door.clone()).context("the checkpoint's thread")?,
             ready: tell_ready,
+            cluster,
         };
         tokio::spawn(refresh_cidrs(cloud, door.clone()));
         tokio::spawn(tombstones::watch(tombstones::folder(&self.socket), door.clone()));

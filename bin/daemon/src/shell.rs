@@ -15,9 +15,11 @@ use std::pin::Pin;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 use vpc_agent::{Agent, CloudCall, Effect, Generation, Input, Level, Notice, OpId, Outcome, Ticket, Update, Wake};
+use vpc_cluster::Cluster;
 use vpc_hostnet::HostOp;
 
 use crate::clock::Clock;
+use crate::cluster::wanted;
 use crate::disk::{Hand, Lost};
 use crate::door::Event;
 
@@ -38,6 +40,8 @@ pub struct Edges {
     pub disk: Hand,
     /// The node can serve: a sign for the runtime.
     pub ready: mpsc::UnboundedSender<()>,
+    /// Kubernetes, if there is any.
+    pub cluster: Option<Cluster>,
 }
 
 /// Work for the host's hand.
@@ -182,12 +186,16 @@ impl Shell {
                 self.under_way = self.under_way.saturating_sub(1);
             }
             Input::AddAbandoned { ticket } => _ = self.answers.remove(ticket),
+            Input::Settings(config) => {
+                if let Some(cluster) = &self.edges.cluster {
+                    cluster.want(wanted(config));
+                }
+            }
             Input::Add { .. }
             | Input::Del { .. }
             | Input::HostChanged
             | Input::VpcCidrs(_)
             | Input::Cluster(_)
-            | Input::Settings(_)
             | Input::Terminate
             | Input::Tick => {}
         }
@@ -204,6 +212,9 @@ impl Shell {
             let taken = match effect {
                 Effect::Say(notice) => {
                     say(&notice);
+                    if let (Some(cluster), Some(event)) = (&self.edges.cluster, notice.event()) {
+                        cluster.events().tell(event);
+                    }
                     continue;
                 }
                 Effect::Reply { ticket, outcome } => {

@@ -18,6 +18,7 @@ use vpc_hostnet::HostOp;
 use vpc_linux::LinuxHost;
 
 use crate::cloud::Ec2Hand;
+use crate::cluster::Kubernetes;
 use crate::config::{Machine, config};
 use crate::lock::Sole;
 use crate::memory::{Memory, recall};
@@ -122,6 +123,7 @@ async fn put_together(
         checkpoint: settings.checkpoint,
         socket,
         identity,
+        kubernetes: Kubernetes::find(&settings.kubernetes, &settings.aws.version),
     })
 }
 

@@ -272,6 +272,7 @@ fn node(world: &World, held: u32) -> Node<PaperCloud, OnPaper> {
             region: "us-west-2".into(),
             policy_mode: "".into(),
         },
+        kubernetes: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{EniUse, Held, Pool, Target};
+use vpc_ipam::{EniUse, Held, Pool, Target, Use};
 use vpc_model::{
     DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, SubnetId, Time, WallTime,
 };
@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::jobs::Cloud;
 use crate::leaked::Sweep;
 use crate::message::{Effect, Input, Notice, Outcome, Ticket, Wake};
+use crate::orphans::Orphans;
 use crate::reconcile::Recon;
 use crate::rests::Rests;
 use crate::sandbox::Waiter;
@@ -52,7 +53,10 @@ pub struct Agent {
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
+    /// Addresses between their rest and the next pod.
     pub(crate) rests: Rests,
+    /// What the host has and nobody owns.
+    pub(crate) orphans: Orphans,
     /// ENIs of lost nodes.
     pub(crate) sweep: Sweep,
     pub(crate) terminating: bool,
@@ -98,6 +102,7 @@ impl Agent {
             by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
             rests: Rests::default(),
+            orphans: Orphans::default(),
             sweep: Sweep::new(&facts.instance, config.nonce),
             terminating: false,
             said_ready: false,
@@ -166,7 +171,7 @@ impl Agent {
             .chain(self.recon.deadlines())
             .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))
             .chain(self.host.deadlines())
-            .chain(self.suspect_deadlines().filter(|_| self.host.is_idle()))
+            .chain(self.suspect_deadlines().chain(self.orphans.deadlines()).filter(|_| self.host.is_ready()))
             .min()
     }
 
@@ -318,7 +323,7 @@ impl Agent {
 
     /// Whether an address belongs to a pod now.
     pub(crate) fn holds(&self, address: Ipv4Addr) -> bool {
-        self.pool.held().any(|held| held.allocation.address == address)
+        matches!(self.pool.use_of(address), Some(Use::Held(_)))
     }
 
     /// Whether an address of an ENI is in use or rests.

@@ -26,6 +26,7 @@ mod host;
 mod jobs;
 mod leaked;
 mod message;
+mod orphans;
 mod pacer;
 mod places;
 mod planning;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
-use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot};
+use vpc_model::{EniId, Ipv4Net, LinkName, Mac, Millis, PodRef, SandboxKey, Slot};
 
 use crate::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal, Update};
 
@@ -325,6 +325,31 @@ pub enum Notice {
         /// How it was known.
         why: &'static str,
     },
+    /// Rules of an address that belongs to no pod were found; they are removed.
+    TiesOfNobody {
+        /// Which address.
+        address: Ipv4Addr,
+        /// How it was known.
+        why: &'static str,
+    },
+    /// A link that no lease was about has a live sandbox's address routed to it: it is a lease again.
+    LeaseAdopted {
+        /// Whose, as the link says.
+        key: SandboxKey,
+        /// The address.
+        address: Ipv4Addr,
+        /// The link.
+        link: LinkName,
+    },
+    /// A pod's link that no lease is about. It is left alone: its sandbox may live.
+    LinkOfNobody {
+        /// Which.
+        link: LinkName,
+        /// Whose it says it is.
+        owner: Option<String>,
+        /// An address that is routed to it.
+        routed: Option<Ipv4Addr>,
+    },
     /// A restored lease's address is on no ENI that is known; it is kept.
     Unbacked {
         /// Whose.
@@ -379,6 +404,8 @@ impl Notice {
             | Self::FlowsKept { .. }
             | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
+            Self::TiesOfNobody { .. } => Level::Info,
+            Self::LeaseAdopted { .. } | Self::LinkOfNobody { .. } => Level::Warn,
             Self::LeakedDeleted { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
@@ -434,6 +461,27 @@ impl fmt::Display for Notice {
             }
             Self::CheckpointFailed { error } => write!(f, "the checkpoint could not be written: {error}"),
             Self::LeasePruned { key, address, why } => write!(f, "lease of {address} to {key} ended: {why}"),
+            Self::TiesOfNobody { address, why } => {
+                write!(f, "rules of {address} belong to no pod and are removed: {why}")
+            }
+            Self::LeaseAdopted { key, address, link } => {
+                write!(
+                    f,
+                    "{address} is routed to {link} of {key}, of which the books knew nothing: it is kept for that sandbox"
+                )
+            }
+            Self::LinkOfNobody { link, owner, routed } => {
+                write!(f, "link {link} belongs to no lease")?;
+                if let Some(owner) = owner {
+                    write!(f, " (its alias is `{owner}`)")?;
+                }
+                if let Some(address) = routed {
+                    write!(f, ", and {address} is routed to it")?;
+                }
+                f.write_str(
+                    "; it is left alone, since its sandbox may live; it goes with the sandbox's network namespace",
+                )
+            }
             Self::Unbacked { key, address } => {
                 write!(f, "{address} belongs to {key} but is on no ENI that is known; it is kept")
             }

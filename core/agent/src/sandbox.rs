@@ -19,8 +19,6 @@ pub(crate) struct Waiter {
 }
 
 impl Agent {
-    /// A plugin gives an ADD up after 60 s; a restored lease without a link is judged only when no plugin can still be at work.
-    pub(crate) const PLUGIN_GONE: Millis = Millis::seconds(65);
     /// How long a checkpoint that could not be written is left alone.
     pub(crate) const DISK_PAUSE: Millis = Millis::seconds(1);
 
@@ -36,6 +34,7 @@ impl Agent {
         }
         if let Some(held) = self.pool.of(&request.key) {
             let allocation = held.allocation;
+            self.orphans.asked_again(&request.key, now);
             return self.promise(ticket, &request.key, allocation);
         }
         let deadline = now + self.config.add_wait;
@@ -84,7 +83,8 @@ impl Agent {
                 self.refuse(waiter.ticket, &waiter.request.key, Refusal::ShuttingDown);
             }
         }
-        let barred = self.host.removing().cloned().unwrap_or_default();
+        let mut barred = self.host.removing().cloned().unwrap_or_default();
+        barred.extend(self.orphans.routed());
         while let Some(waiter) = self.waiters.pop_front() {
             match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, &barred) {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),

@@ -100,10 +100,10 @@ impl Cluster {
         };
         let of_configs = parts.clone();
         tasks.spawn(while_wanted(wishes, |wanted| wanted.eni_configs, move || of_configs.eni_configs(scout).run()));
-        let (events, inbox, lost) = Events::new();
+        let events = Events::new();
         let sender = Author { node: identity.node.clone(), pod: identity.pod.clone() };
         let (line, known, reach) = (parts.line(), parts.known, parts.reach);
-        tasks.spawn(Poster { line, sender, known, reach, inbox, lost }.run());
+        tasks.spawn(Poster { line, sender, known, reach, events: events.clone() }.run());
         Self { wanted, events, traffic, _tasks: tasks }
     }
 

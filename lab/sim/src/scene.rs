@@ -9,7 +9,9 @@ use vpc_ipam::{Target, Unit, WarmTarget};
 use vpc_model::{Millis, instance_limits};
 
 /// Limits of a type that the table does not have, as the daemon supposes them: upper bounds.
-const UNKNOWN_LIMITS: (u32, u32) = (16, 63);
+const UNKNOWN_LIMITS: (u32, u32) = (24, 63);
+/// Pods of a node whose type is not known.
+const UNKNOWN_PODS: u32 = 110;
 
 /// The default topology with these instances (name and type) in `private-a`, AWS's latencies and lags, no throttling.
 #[must_use]
@@ -37,11 +39,12 @@ pub fn config_for(instance_type: &str) -> Config {
             warm: WarmTarget::Enis(1),
             max_enis,
             slots_per_eni,
-            max_pods: None,
+            max_pods: Some(limits.map_or(UNKNOWN_PODS, |l| l.max_enis * l.slots_per_eni() + 2)),
             cool_down: Millis::seconds(30),
             min_eni_age: Millis::seconds(60),
             release_every: Millis::seconds(30),
         },
+        without_prefixes: None,
         limits_known: limits.is_some(),
         host: HostSettings::default(),
         add_wait: Millis::seconds(15),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
-use vpc_agent::{Agent, Checkpoint, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket};
+use vpc_agent::{Agent, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
 use vpc_aws::hand::{Hand, Place};
 use vpc_aws::imds::NodeMetadata;
 use vpc_hostnet::{HostOp, PaperHost};
@@ -95,7 +95,7 @@ pub(crate) enum Event {
         node: NodeAt,
         life: u32,
         generation: Generation,
-        checkpoint: Box<Checkpoint>,
+        update: Box<Update>,
     },
     /// The VPC's CIDRs are looked up.
     Cidrs {
@@ -381,12 +381,12 @@ impl World {
                 let result = ops.iter().try_for_each(|op| own.host.apply(op)).map_err(|error| error.to_string());
                 self.think(node, Input::HostApplied { op, result });
             }
-            Event::Write { node, life, generation, checkpoint } if lives(self, node, life) => {
+            Event::Write { node, life, generation, update } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
                 let result = match own.disk_full {
                     true => Err("no space left on device".to_owned()),
                     false => {
-                        own.disk = Some(*checkpoint);
+                        own.disk.get_or_insert_default().update(*update);
                         Ok(())
                     }
                 };
@@ -457,9 +457,9 @@ impl World {
                 }
                 Effect::ObserveHost { op } => self.later(self.host_takes, Event::Observe { node, life, op }),
                 Effect::ApplyHost { op, ops } => self.later(self.host_takes, Event::Apply { node, life, op, ops }),
-                Effect::WriteCheckpoint { generation, checkpoint } => {
-                    let checkpoint = Box::new(checkpoint);
-                    self.later(self.write_takes, Event::Write { node, life, generation, checkpoint });
+                Effect::WriteCheckpoint { generation, update } => {
+                    let update = Box::new(update);
+                    self.later(self.write_takes, Event::Write { node, life, generation, update });
                 }
                 Effect::Ready => {
                     let now = self.now;

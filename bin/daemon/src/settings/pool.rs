@@ -29,6 +29,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> PoolSettings {
         max_enis: max_enis.map(small),
         cooldown: Millis::seconds(small(cooldown).into()),
         add_wait: add_wait(reader),
+        release_every: seconds(reader, &var::RELEASE_INTERVAL, 0),
+        min_eni_age: seconds(reader, &var::MIN_ENI_AGE, 0),
+        audit_every: seconds(reader, &var::AUDIT_INTERVAL, 1),
         look_ahead: reader.boolean(&var::LOOKAHEAD),
         manage_non_schedulable: reader.boolean(&var::MANAGE_NON_SCHEDULABLE),
         manage_untagged: reader.boolean(&var::MANAGE_UNTAGGED_ENI),
@@ -52,6 +55,10 @@ fn prefixes(reader: &mut Reader<'_>, values: &[u32; 3]) -> bool {
         reader.find(&var::ENABLE_PREFIX_DELEGATION, Verdict::Refused, matter);
     }
     wanted
+}
+
+fn seconds(reader: &mut Reader<'_>, variable: &'static var::Variable, least: i64) -> Millis {
+    Millis::seconds(small(reader.integer(variable, |n| n >= least)).into())
 }
 
 fn add_wait(reader: &mut Reader<'_>) -> Millis {

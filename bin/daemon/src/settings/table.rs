@@ -442,6 +442,33 @@ pub const LOOKAHEAD: Variable = var(
     BOOL,
     "pods bound to this node count as demand before their ADD comes; needs the API server and `MY_NODE_NAME`",
 );
+/// `VPC_CNI_RELEASE_INTERVAL`. The default is the reference's interval between two rounds of giving surplus back.
+pub const RELEASE_INTERVAL: Variable = var(
+    "VPC_CNI_RELEASE_INTERVAL",
+    I2,
+    Exit,
+    "30",
+    "an integer of 0 or more (seconds)",
+    "seconds between two rounds of giving surplus addresses or prefixes back",
+);
+/// `VPC_CNI_MIN_ENI_AGE`. The default is the reference's least age.
+pub const MIN_ENI_AGE: Variable = var(
+    "VPC_CNI_MIN_ENI_AGE",
+    I2,
+    Exit,
+    "60",
+    "an integer of 0 or more (seconds)",
+    "seconds an ENI is kept at least, however idle",
+);
+/// `VPC_CNI_AUDIT_INTERVAL`. The default is the reference's interval between two reconciliations.
+pub const AUDIT_INTERVAL: Variable = var(
+    "VPC_CNI_AUDIT_INTERVAL",
+    I2,
+    Exit,
+    "60",
+    "an integer of 1 or more (seconds)",
+    "seconds between two looks at the host's network and the metadata without a reason",
+);
 /// `VPC_CNI_CONFIG_FILE`.
 pub const CONFIG_FILE: Variable = text(
     "VPC_CNI_CONFIG_FILE",

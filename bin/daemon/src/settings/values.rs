@@ -65,6 +65,12 @@ pub struct PoolSettings {
     pub cooldown: Millis,
     /// How long an ADD waits for an address.
     pub add_wait: Millis,
+    /// Least time between two rounds of giving surplus back.
+    pub release_every: Millis,
+    /// Least age of an ENI that is given back.
+    pub min_eni_age: Millis,
+    /// How often host and metadata are looked at without a reason.
+    pub audit_every: Millis,
     /// Pods bound to this node count before their ADD comes.
     pub look_ahead: bool,
     /// The pool is kept up on a cordoned node too.

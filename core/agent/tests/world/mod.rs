@@ -13,8 +13,8 @@ use vpc_agent::{
 use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
 use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{
-    CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, SandboxKey, SecurityGroupId, Slot, SubnetId, Time, VethPrefix,
-    WallTime, host_veth,
+    CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, SecurityGroupId, Slot, SubnetId, Time,
+    VethPrefix, WallTime, host_veth,
 };
 
 #[allow(unused_imports)]
@@ -48,6 +48,8 @@ pub struct World {
     pub flush_fails: bool,
     /// `None`: it never answers.
     pub flush_takes: Option<Millis>,
+    /// The host can not be looked at.
+    pub host_broken: bool,
     /// How far the calendar is off the true time, in milliseconds.
     pub calendar_off: i64,
     /// Security groups of the primary ENI, as the metadata show them.
@@ -157,6 +159,7 @@ impl World {
             flushes: vec![],
             flush_fails: false,
             flush_takes: Some(Millis(1)),
+            host_broken: false,
             calendar_off: 0,
             groups: vec![],
             unshown: BTreeSet::new(),
@@ -219,18 +222,25 @@ impl World {
     }
 
     pub fn wire(&mut self, name: &str, reply: &AddReply) {
+        self.wire_as(&key(name), name, reply.allocation.address, reply.allocation.table);
+    }
+
+    /// What a plugin does for a sandbox of a pod.
+    pub fn wire_as(&mut self, sandbox: &SandboxKey, name: &str, address: Ipv4Addr, table: RouteTable) {
         let wired = wiring(&PodWiring {
-            address: reply.allocation.address,
-            table: reply.allocation.table,
+            address,
+            table,
             host_link: host_veth(&VethPrefix::default(), &pod(name)),
             pod_link: "eth0".parse().unwrap(),
             host_mac: Mac([0x0a, 1, 2, 3, 4, 5]),
             pod_mac: Mac([0x0a, 1, 2, 3, 4, 6]),
             mtu: 9001,
-            alias: LinkAlias::of(&key(name), &pod(name)).to_string(),
+            alias: LinkAlias::of(sandbox, &pod(name)).to_string(),
             layout: self.config.host.layout,
         });
-        self.host.wire(name, &wired).unwrap();
+        // As the kernel has it: sandboxes by container, whatever the pod's name.
+        let behind = if *sandbox == key(name) { name } else { &sandbox.container };
+        self.host.wire(behind, &wired).unwrap();
     }
 
     /// DEL as a plugin does it, and the end of the sandbox.
@@ -376,8 +386,8 @@ impl World {
                     }
                 }
                 Effect::ObserveHost { op } => {
-                    let state = self.host.observe();
-                    self.later(Millis(1), Input::HostObserved { op, result: Ok(state) });
+                    let state = if self.host_broken { Err("EPERM".to_owned()) } else { Ok(self.host.observe()) };
+                    self.later(Millis(1), Input::HostObserved { op, result: state });
                 }
                 Effect::ApplyHost { op, ops } => {
                     let result = ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|e| e.to_string());

@@ -28,7 +28,13 @@ impl Planner<'_> {
     fn fill(&self, eni: &PoolEni, level: &mut Level, hoped: &mut Level, actions: &mut Vec<Action>) {
         let id = &eni.facts.id;
         let unit = if self.only_singles(id) { Unit::Address } else { self.target.unit };
-        let wanted = hoped.wanted(self.target, unit);
+        // Pods that wait do not wait for a call to be answered if another ENI has room.
+        let urgent = level.urgent(self.target, unit);
+        let wanted = match unit {
+            // A new ENI can bring prefixes: single addresses only for pods, not to keep some ready.
+            Unit::Address if self.only_singles(id) && self.can_add_prefixes() => urgent,
+            Unit::Address | Unit::Prefix => hoped.wanted(self.target, unit).max(urgent),
+        };
         if wanted == 0 {
             return;
         }
@@ -39,7 +45,9 @@ impl Planner<'_> {
             level.add(unit, now);
             hoped.add(unit, now);
         }
-        hoped.add(unit, hoped.wanted(self.target, unit).min(room - now));
+        if unit == self.target.unit || !self.can_add_prefixes() {
+            hoped.add(unit, hoped.wanted(self.target, unit).min(room - now));
+        }
         self.make_room(eni, unit, hoped, actions);
     }
 
@@ -77,6 +85,11 @@ impl Planner<'_> {
             level.add(unit, count);
             hoped.add(unit, count);
         }
+    }
+
+    /// Whether the pool can get prefixes with a new ENI.
+    fn can_add_prefixes(&self) -> bool {
+        self.pending.new_eni == Some(Unit::Prefix) && self.attached() < self.target.max_enis
     }
 
     /// Positions that can be added to an ENI. One that EC2 does not list any more takes none.

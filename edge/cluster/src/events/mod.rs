@@ -1,50 +1,71 @@
 //! Events for people: folded, paced, and never in anybody's way.
 //!
 //! ```text
-//!   tell(event) --bounded queue--> book: the same again? counted : a new entry --due, while the API answers--> POST, later PATCH series
-//!                    \                \--too many, or too old: lost, and counted
-//!                     \--full: lost, and counted
+//!   tell(event) --> book: the same again? counted : a new entry --due, while the API answers--> POST, later PATCH series
+//!                     \--too many, or too old: lost, and counted
 //! ```
 
 mod book;
 mod post;
 mod stamp;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use vpc_agent::ClusterEvent;
+use vpc_model::Time;
 
+use book::Book;
 pub(crate) use post::{Poster, Sender as Author};
-
-/// Events that may wait for the task that sends them.
-const ROOM: usize = 256;
+use stamp::wall_now;
 
 /// Where events are given. Cheap to clone; never waits.
 #[derive(Clone, Debug)]
-pub struct Events {
-    queue: mpsc::Sender<ClusterEvent>,
-    lost: Arc<AtomicU64>,
+pub struct Events(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    start: Instant,
+    book: Mutex<Book>,
+    news: Notify,
 }
 
 impl Events {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<ClusterEvent>, Arc<AtomicU64>) {
-        let (queue, inbox) = mpsc::channel(ROOM);
-        let lost = Arc::<AtomicU64>::default();
-        (Self { queue, lost: lost.clone() }, inbox, lost)
+    pub(crate) fn new() -> Self {
+        let (book, news) = (Mutex::new(Book::new(Time(0))), Notify::new());
+        Self(Arc::new(Shared { start: Instant::now(), book, news }))
     }
 
-    /// Gives an event. It is lost, and counted, when too many wait.
+    /// Gives an event.
     pub fn tell(&self, event: ClusterEvent) {
-        if self.queue.try_send(event).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.book().add(self.now(), wall_now(), event);
+        self.0.news.notify_one();
     }
 
-    /// Events that were lost since the start: too many at once, or older than anybody wants when the API answered again.
+    /// Events that were lost since the start: too many different ones at once, or older than anybody wants when the API answered
+    /// again.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.book().lost()
+    }
+
+    /// Never held across an `.await`.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The same moment for the runtime's timers.
+    fn instant(&self, time: Time) -> Instant {
+        self.0.start + std::time::Duration::from_millis(time.0)
+    }
+
+    /// Resolves when something was told since this was waited for last.
+    async fn news(&self) {
+        self.0.news.notified().await;
     }
 }

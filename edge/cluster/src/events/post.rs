@@ -1,18 +1,14 @@
 //! Sends what the book says is due: `events.k8s.io/v1`, created once, then patched as a series.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
 use http::Method;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use vpc_agent::{About, ClusterEvent};
-use vpc_model::{Millis, PodRef, Time};
+use vpc_agent::About;
+use vpc_model::{Millis, PodRef};
 
-use super::book::{Book, Entry};
-use super::stamp::{micro, wall_now};
+use super::Events;
+use super::book::Entry;
+use super::stamp::micro;
 use crate::objects::Named;
 use crate::reach::Reach;
 use crate::shelf::Known;
@@ -46,8 +42,7 @@ pub(crate) struct Poster {
     pub(crate) sender: Sender,
     pub(crate) known: Known,
     pub(crate) reach: Reach,
-    pub(crate) inbox: mpsc::Receiver<ClusterEvent>,
-    pub(crate) lost: Arc<AtomicU64>,
+    pub(crate) events: Events,
 }
 
 /// What an event is about, as the API wants it.
@@ -68,62 +63,59 @@ enum Own {
 }
 
 impl Poster {
-    /// Sends until nobody gives events any more.
+    /// Sends for ever.
     pub(crate) async fn run(mut self) {
-        let start = Instant::now();
-        let now = || Time(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let mut book = Book::new(now());
+        let events = self.events.clone();
         let mut own = Own::NotAsked;
-        let mut told_lost = 0;
-        let mut quiet_until = now();
+        let mut quiet_until = events.now();
+        let mut told_lost = false;
         loop {
-            let next = if self.reach.is_there() { book.next(now()).map(|due| due.max(quiet_until)) } else { None };
+            let there = self.reach.is_there();
+            let next = if there { events.book().next(events.now()) } else { None };
             tokio::select! {
-                event = self.inbox.recv() => match event {
-                    Some(event) => book.add(now(), wall_now(), event),
-                    None => return,
-                },
-                () = at(next.map(|due| start + Duration::from_millis(due.0))) => {}
-                () = self.reach.wait_there(), if !self.reach.is_there() => {}
+                () = events.news() => {}
+                () = at(next.map(|due| events.instant(due.max(quiet_until)))) => {}
+                () = self.reach.wait_there(), if !there => {}
             }
-            while self.reach.is_there() && now() >= quiet_until {
-                let Some(entry) = book.take(now()) else { break };
-                if let Err(failure) = self.send(&mut book, &entry, &mut own, now()).await {
+            while self.reach.is_there() && events.now() >= quiet_until {
+                let entry = events.book().take(events.now());
+                let Some(entry) = entry else { break };
+                if let Err(failure) = self.send(&entry, &mut own).await {
                     tracing::debug!("event {}: {failure}", entry.event.reason);
-                    book.unsent(now(), &entry, PAUSE);
-                    quiet_until = now() + PAUSE;
+                    events.book().unsent(events.now(), &entry, PAUSE);
+                    quiet_until = events.now() + PAUSE;
                 }
             }
-            self.lost.fetch_add(book.lost(), Ordering::Relaxed);
-            let lost = self.lost.load(Ordering::Relaxed);
-            if lost > told_lost && told_lost == 0 {
+            if !told_lost && events.lost() > 0 {
                 tracing::warn!(
-                    "events for Kubernetes are lost: too many, or the API was away too long (told once; so far {lost})"
+                    "events for Kubernetes are lost: too many at once, or the API was away too long (told once)"
                 );
-                told_lost = lost;
+                told_lost = true;
             }
         }
     }
 
     /// Sends one. `Err`: the server is not there for us at the moment.
-    async fn send(&mut self, book: &mut Book, entry: &Entry, own: &mut Own, now: Time) -> Result<(), Failure> {
+    async fn send(&mut self, entry: &Entry, own: &mut Own) -> Result<(), Failure> {
         let done = match &entry.object {
             Some(object) => self.patch(entry, object).await.map(|()| object.clone()),
             None => match self.regarding(&entry.event.about, own).await? {
                 Some(about) => self.create(entry, &about).await,
                 None => {
-                    book.refused(entry);
+                    self.events.book().refused(entry);
                     return Ok(());
                 }
             },
         };
         match done {
-            Ok(object) => book.told(now, entry, object),
-            Err(failure) if failure.status() == Some(404) && entry.object.is_some() => book.vanished(entry),
+            Ok(object) => self.events.book().told(self.events.now(), entry, object),
+            Err(failure) if failure.status() == Some(404) && entry.object.is_some() => {
+                self.events.book().vanished(entry);
+            }
             Err(failure) if failure.is_away() => return Err(failure),
             Err(failure) => {
                 tracing::warn!("event {} can not be written: {failure}", entry.event.reason);
-                book.refused(entry);
+                self.events.book().refused(entry);
             }
         }
         Ok(())

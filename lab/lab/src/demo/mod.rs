@@ -1,15 +1,18 @@
-//! The demo: six scenes that tell what this CNI does, on real packets, and fail when it is not true.
+//! The demo: nine scenes that tell what this CNI does, on real packets, and fail when it is not true.
 //!
 //! Every scene starts a lab of its own (the same binaries, the same kernel as `vpc-lab up`), looks at packets captured by AF_PACKET
 //! at the ENI and in the fabric, and at the kernel's state, and says what it saw. A statement that does not hold is counted; the exit
 //! code says whether all held.
 
+mod burst;
+mod custom;
 mod lost;
 mod none;
 mod pods;
 mod second_eni;
 mod snat;
 mod stage;
+mod thirst;
 
 use std::process::ExitCode;
 
@@ -23,7 +26,7 @@ struct Scene {
     play: fn(&mut Stage) -> Result<(), SceneError>,
 }
 
-const SCENES: [Scene; 6] = [
+const SCENES: [Scene; 9] = [
     Scene {
         name: "boot",
         title: "Boot",
@@ -59,6 +62,24 @@ const SCENES: [Scene; 6] = [
         title: "No address",
         story: "The node is full: a pod is refused with a cause, or waits for the address another one gives back.",
         play: none::play,
+    },
+    Scene {
+        name: "custom-networking",
+        title: "Custom networking with prefixes",
+        story: "Nodes in 10.20.0.0/16, pods in 100.64.0.0/16: an ENIConfig for each of three zones, /28 prefixes, no source NAT.",
+        play: custom::play,
+    },
+    Scene {
+        name: "burst",
+        title: "A hundred pods, and none again",
+        story: "WARM_IP_TARGET=5, MINIMUM_IP_TARGET=10 on a c5.4xlarge: the pool follows the pods up and down.",
+        play: burst::play,
+    },
+    Scene {
+        name: "thirst",
+        title: "Thirst",
+        story: "The subnet has no address left, and there are three ways out.",
+        play: thirst::play,
     },
 ];
 

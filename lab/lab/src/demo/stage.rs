@@ -115,6 +115,12 @@ impl Stage {
                 let cell = if taken.contains(address) { self.paint("1;33", "■") } else { self.paint("32", "□") };
                 let _ = write!(slots, "{cell} ");
             }
+            for prefix in &eni.prefixes {
+                let net: Option<ipnet::Ipv4Net> = prefix.parse().ok();
+                let pods = taken.iter().filter(|address| net.is_some_and(|net| net.contains(*address))).count();
+                let code = if pods > 0 { "1;33" } else { "32" };
+                let _ = write!(slots, "{} ", self.paint(code, &format!("[{pods:>2}/16]")));
+            }
             for _ in eni.slots_used..eni.slots {
                 let _ = write!(slots, "{} ", self.paint("2", "·"));
             }
@@ -141,6 +147,11 @@ pub(super) fn open(nodes: Vec<NodeFile>) -> Result<Lab, SceneError> {
     if !nodes.is_empty() {
         file.nodes = nodes;
     }
+    open_file(file)
+}
+
+/// A lab of a topology. It ends when dropped.
+pub(super) fn open_file(file: TopologyFile) -> Result<Lab, SceneError> {
     let name = format!("demo-{}", std::process::id());
     let options = StartOptions { name, dies_with_me: true, ..StartOptions::default() };
     let (lab, warnings) = Lab::start(&file.resolve()?, &options)?;
