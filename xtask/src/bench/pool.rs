@@ -145,7 +145,8 @@ fn calls(programs: &Path, _: &Options) -> Result<Vec<Line>> {
     let all = |calls: &[String]| number(calls.len());
     Ok(vec![
         Line::of("changing calls, boot, one prefix", "", changing(&prefix), 2.0).beside("all calls", all(&prefix)),
-        Line::of("changing calls, again, one prefix, tagged", "", changing(&tagged), 1.0).beside("all calls", all(&tagged)),
+        Line::of("changing calls, again, one prefix, tagged", "", changing(&tagged), 1.0)
+            .beside("all calls", all(&tagged)),
         Line::of("changing calls, boot, secondary addresses", "", changing(&no_spare), 2.0)
             .beside("all calls", all(&no_spare)),
         Line::of("changing calls, boot with a warm ENI", "", changing(&spare), 5.0).beside("all calls", all(&spare)),
@@ -170,7 +171,9 @@ fn start(programs: &Path, _: &Options) -> Result<Vec<Line>> {
     };
     let ours = taken("latency = { imds = [50, 50], describe = [1000, 1000] }")?;
     let control = taken("profile = \"instant\"")?;
-    Ok(vec![Line::of("start to conflist, IMDS 50 ms, EC2 1 s", "ms", ours, 500.0).beside("IMDS and EC2 at once", control)])
+    Ok(vec![
+        Line::of("start to conflist, IMDS 50 ms, EC2 1 s", "ms", ours, 500.0).beside("IMDS and EC2 at once", control),
+    ])
 }
 
 /// Pods that come at once.
@@ -195,7 +198,8 @@ fn burst(programs: &Path, _: &Options) -> Result<Vec<Line>> {
         let last = times(&answer, "add_ms")?.into_iter().fold(0.0, f64::max);
         Ok((number(failed.len()), last, number(assigned)))
     };
-    let (failed, last, assigned) = taken("latency = { assign = [1500, 1500], describe = [1500, 1500], modify = [1500, 1500] }")?;
+    let (failed, last, assigned) =
+        taken("latency = { assign = [1500, 1500], describe = [1500, 1500], modify = [1500, 1500] }")?;
     let (failed_at_once, last_at_once, assigned_at_once) = taken("profile = \"instant\"")?;
     let control = "EC2 at once";
     Ok(vec![
@@ -213,13 +217,9 @@ fn shown(line: &Line) -> String {
     let digits = if line.unit == "MB" { 2 } else { 0 };
     let mut out = format!("{:<46} {:>9.digits$}", line.name, line.ours);
     let _ = match line.control {
-        Some((name, control)) => write!(
-            out,
-            " {control:>9.digits$} {:>7.2} {:>7} {:<3} {name}",
-            line.ours / control,
-            line.goal,
-            line.unit
-        ),
+        Some((name, control)) => {
+            write!(out, " {control:>9.digits$} {:>7.2} {:>7} {:<3} {name}", line.ours / control, line.goal, line.unit)
+        }
         None => write!(out, " {:>9} {:>7} {:>7} {:<3}", "", "", line.goal, line.unit),
     };
     if line.ours > line.goal {

@@ -32,7 +32,9 @@ fn main() -> Result<()> {
         ["pods", at_once, rounds] => runtime::pods(at_once.parse()?, rounds.parse()?),
         ["bare", at_once, rounds] => bare::pairs(at_once.parse()?, rounds.parse()?),
         ["rpc", pods, rounds] => rpc::measure(pods.parse()?, rounds.parse()?),
-        ["burst", first, pods, after @ ("keep" | "drop")] => rpc::burst(first.parse()?, pods.parse()?, *after == "keep"),
+        ["burst", first, pods, after @ ("keep" | "drop")] => {
+            rpc::burst(first.parse()?, pods.parse()?, *after == "keep")
+        }
         ["memory"] => rpc::print_memory(),
         _ => bail!(
             "node-probe observe | conflist | nothing | memory | pods AT-ONCE ROUNDS | bare AT-ONCE ROUNDS | rpc PODS ROUNDS \
