@@ -120,6 +120,7 @@ impl Agent {
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
         agent.metadata_were_read(now);
+        agent.start_doubts(now);
         agent.ask_about_node();
         agent.ask_for_limits();
         agent.look_for_strays(now);

@@ -18,6 +18,7 @@ impl Notice {
             Self::Place(news) => news.event(),
             Self::NoPrefixes => on_node("PrefixesUnavailable", "ec2:AssignPrivateIpAddresses"),
             Self::WithoutPrefixes { .. } => on_node("PrefixesUnavailable", "HoldSingleAddresses"),
+            Self::Disagreement { .. } | Self::Unbacked { .. } => on_node("AddressDisagreement", "KeepWhatIsThere"),
             Self::HostFailed { .. } => on_node("HostNetworkFailed", "ConfigureHost"),
             Self::CheckpointFailed { .. } => on_node("CheckpointFailed", "WriteCheckpoint"),
             Self::Refused { refusal: Refusal::Warming { .. } | Refusal::ShuttingDown | Refusal::Cancelled, .. } => None,
