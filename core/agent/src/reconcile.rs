@@ -262,6 +262,7 @@ impl Agent {
     fn compare(&mut self, now: Time, metadata: Metadata) {
         if !metadata.groups.is_empty() && metadata.groups != self.groups {
             self.groups.clone_from(&metadata.groups);
+            self.places.groups(metadata.groups.clone());
             self.follow_groups();
         }
         if !self.config.cloud.may_ask() {
@@ -582,7 +583,7 @@ impl Agent {
         self.recon.given(now, &truth.id, &truth.slots);
     }
 
-    fn set_role(&mut self, eni: &EniId, role: EniRole, keep: bool) {
+    pub(crate) fn set_role(&mut self, eni: &EniId, role: EniRole, keep: bool) {
         let was = self.pool.eni(eni).map(|eni| (eni.role, eni.keep));
         if was == Some((role, keep)) {
             return;
