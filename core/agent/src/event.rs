@@ -17,6 +17,7 @@ impl Notice {
             Self::CloudFailed { failure, .. } => of_failure(failure),
             Self::Place(news) => news.event(),
             Self::WithoutPrefixes { .. } => on_node("PrefixesUnavailable", "HoldSingleAddresses"),
+            Self::Disagreement { .. } | Self::Unbacked { .. } => on_node("AddressDisagreement", "KeepWhatIsThere"),
             Self::HostFailed { .. } => on_node("HostNetworkFailed", "ConfigureHost"),
             Self::CheckpointFailed { .. } => on_node("CheckpointFailed", "WriteCheckpoint"),
             Self::Disagreement { .. } | Self::Unbacked { .. } => on_node("AddressDisagreement", "KeepAddresses"),

@@ -93,33 +93,26 @@ impl Agent {
     /// Pods that want an address: those that wait, and those that Kubernetes has bound to the node and that never had one.
     pub(crate) fn demand(&self) -> Demand {
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        if !self.config.look_ahead || self.bound.is_empty() {
+        if !self.config.look_ahead || self.coming.is_empty() {
             return Demand { waiting, expected: 0 };
         }
-        let here: BTreeSet<&PodRef> = self
-            .pool
-            .held()
-            .map(|held| &held.pod)
-            .chain(self.waiters.iter().map(|waiter| &waiter.request.pod))
-            .collect();
-        let coming = self.bound.iter().filter(|pod| !here.contains(pod) && !self.had.contains(*pod));
-        Demand { waiting, expected: u32::try_from(coming.take(LOOK_AHEAD_MOST).count()).unwrap_or(u32::MAX) }
+        let here: BTreeSet<&PodRef> = self.waiters.iter().map(|waiter| &waiter.request.pod).collect();
+        let coming = self.coming.len() - here.into_iter().filter(|pod| self.coming.contains(*pod)).count();
+        Demand { waiting, expected: u32::try_from(coming.min(LOOK_AHEAD_MOST)).unwrap_or(u32::MAX) }
     }
 
     /// Kubernetes lists the pods bound to this node.
     pub(crate) fn pods_are(&mut self, pods: Vec<PodRef>) {
-        self.bound = pods.into_iter().collect();
-        let bound = &self.bound;
-        self.had.retain(|pod| bound.contains(pod));
-        let held = self.pool.held().map(|held| &held.pod).filter(|pod| bound.contains(pod)).cloned();
-        self.had.extend(held);
+        let had = |pod: &PodRef| self.bound.contains(pod) && !self.coming.contains(pod);
+        let bound: BTreeSet<PodRef> = pods.into_iter().collect();
+        let here: BTreeSet<&PodRef> = self.pool.held().map(|held| &held.pod).collect();
+        self.coming = bound.iter().filter(|pod| !here.contains(pod) && !had(pod)).cloned().collect();
+        self.bound = bound;
     }
 
     /// A pod has an address: when it loses that, it is ending, and will want no other.
     pub(crate) fn pod_has_address(&mut self, pod: &PodRef) {
-        if self.bound.contains(pod) {
-            self.had.insert(pod.clone());
-        }
+        self.coming.remove(pod);
     }
 
     fn pending(&self, now: Time, target: &Target) -> Pending {
