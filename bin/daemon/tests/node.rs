@@ -419,7 +419,7 @@ fn wire(world: &World, container: &str, address: Ipv4Addr) {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_what() {
+fn r53_a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_what() {
     let world = World::new();
     let first = world.start(0);
     let a = world.add("a").unwrap();
@@ -517,7 +517,7 @@ fn a_checkpoint_that_can_not_be_written_promises_nothing() {
 }
 
 #[test]
-fn an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
+fn r52_an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
     let world = World::new();
     world.start(0).stop();
     let mut old = file(&world.checkpoint());
@@ -538,7 +538,7 @@ fn an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
 }
 
 #[test]
-fn a_del_that_found_no_daemon_is_carried_out_when_it_is_back() {
+fn r48_a_del_that_found_no_daemon_is_carried_out_when_it_is_back() {
     let world = World::new();
     let first = world.start(0);
     let (a, b) = (world.add("a").unwrap(), world.add("b").unwrap());
@@ -571,4 +571,86 @@ fn a_checkpoint_older_than_the_pods_gives_no_running_pod_s_address_away() {
     assert!(!others.contains(&a), "{a} belongs to the pod whose link is there: {others:?}");
     assert_eq!(world.del("a").unwrap(), a, "and it can be given back");
     second.stop();
+}
+
+#[test]
+fn r16_a_clock_set_forward_between_two_runs_ends_no_rest() {
+    let world = World::new();
+    let first = world.start(0);
+    let address = world.add("a").unwrap();
+    world.del("a").unwrap();
+    first.stop();
+    // All of it was recorded by a calendar an hour behind today's.
+    let hour = 3_600_000_000_000;
+    let mut old = file(&world.checkpoint());
+    old.cooling.iter_mut().for_each(|rest| rest.released.0 -= hour);
+    file::store(&world.checkpoint(), &old).unwrap();
+    let anchor = world.checkpoint().with_file_name("ipam.clock");
+    let text = std::fs::read_to_string(&anchor).unwrap();
+    let (boot, offset) = text.trim().split_once(' ').unwrap();
+    std::fs::write(&anchor, format!("{boot} {}", offset.parse::<i64>().unwrap() - hour)).unwrap();
+    for _ in 0..2 {
+        // The second start finds nothing left to move.
+        let again = world.start(9);
+        let rests = || file(&world.checkpoint()).cooling;
+        again.wait_until(|_| rests().iter().any(|rest| rest.address == address));
+        let age = aws_k8s_agent::clock::wall().0 - rests()[0].released.0;
+        assert!((0..30_000_000_000).contains(&age), "released {age} ns ago");
+        let others: BTreeSet<_> = (0..8).map(|i| world.add(&format!("c{i}")).unwrap()).collect();
+        assert!(!others.contains(&address), "it rests");
+        again.stop();
+    }
+}
+
+#[test]
+fn r53_after_a_damaged_file_a_node_goes_on_from_what_the_kernel_shows_never_from_nothing() {
+    for damage in
+        [&b"{\"version\":\"vpc-cni-ipam/9\",\"allocations\":[]}"[..], b"[]", b"\0\0\0\0", b"{\"version\":\"vpc"]
+    {
+        let world = World::new();
+        let first = world.start(0);
+        let held: Vec<_> = (0..5).map(|i| world.add(&format!("p{i}")).unwrap()).collect();
+        (0..5).for_each(|i| wire(&world, &format!("p{i}"), held[i]));
+        first.stop();
+        std::fs::write(world.checkpoint(), damage).unwrap();
+        let again = world.start(9);
+        let others: BTreeSet<_> = (0..4).map(|i| world.add(&format!("new{i}")).unwrap()).collect();
+        assert!(held.iter().all(|address| !others.contains(address)), "{held:?} {others:?}");
+        for (i, address) in held.iter().enumerate() {
+            assert_eq!(world.del(&format!("p{i}")).unwrap(), *address, "known by its own container");
+        }
+        again.stop();
+    }
+}
+
+/// The daemon speaks over its socket in the file system alone: whoever has the ports that others of its kind listen on keeps them.
+#[test]
+fn r50_ports_that_are_taken_are_nothing_to_it() {
+    let taken: Vec<_> = [50051, 50052, 8080, 61678, 61679]
+        .into_iter()
+        .map(|port| std::net::TcpListener::bind(("0.0.0.0", port)))
+        .collect();
+    let world = World::new();
+    let before = listening();
+    let run = world.start(9);
+    world.add("a").unwrap();
+    assert_eq!(listening(), before, "and it listens on none itself");
+    run.stop();
+    drop(taken);
+}
+
+/// Sockets of this process that listen on TCP, by inode.
+fn listening() -> BTreeSet<String> {
+    let mine: BTreeSet<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let tables =
+        ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/self/net/{name}")).unwrap_or_default());
+    let listening = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(3) == Some(&"0A")).then(|| words[9].to_owned())
+    });
+    listening.filter(|inode| mine.contains(inode)).collect()
 }

@@ -14,6 +14,7 @@
 
 mod agent;
 mod audit;
+mod causes;
 mod checkpoint;
 mod cloud;
 mod cluster;

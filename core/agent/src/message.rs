@@ -257,8 +257,6 @@ pub enum Notice {
         /// Prefixes can be had.
         prefixes: bool,
     },
-    /// Prefixes are wanted and the instance type can have none: it gets secondary addresses.
-    NoPrefixes,
     /// An ENI stays although it was to be given back.
     EniKept {
         /// Which.
@@ -385,6 +383,8 @@ pub enum Notice {
     Refused {
         /// Whose.
         key: SandboxKey,
+        /// Its pod.
+        pod: PodRef,
         /// Why.
         refusal: Refusal,
     },
@@ -398,7 +398,6 @@ impl Notice {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
             Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
             Self::SlotsKept { .. } => Level::Info,
-            Self::NoPrefixes => Level::Warn,
             Self::MetadataUnread { .. }
             | Self::WithoutPrefixes { .. }
             | Self::FlowsKept { .. }
@@ -431,10 +430,6 @@ impl fmt::Display for Notice {
             Self::LimitsLearned { max_enis, slots_per_eni, prefixes } => {
                 let prefixes = if *prefixes { "prefixes too" } else { "no prefixes" };
                 write!(f, "EC2 says: {max_enis} ENIs with {slots_per_eni} secondary addresses each, {prefixes}")
-            }
-            Self::NoPrefixes => {
-                f.write_str("ENABLE_PREFIX_DELEGATION is set, but this instance type can have no prefixes (it is not of the Nitro ")?;
-                f.write_str("generation): it gets secondary addresses; use another type for prefixes")
             }
             Self::LeakedDeleted { eni } => {
                 write!(f, "{eni}, which a lost node of the cluster left behind, was deleted")
@@ -499,7 +494,7 @@ impl fmt::Display for Notice {
             Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
             Self::Place(news) => news.fmt(f),
-            Self::Refused { key, refusal } => write!(f, "no address for {key}: {refusal}"),
+            Self::Refused { key, refusal, .. } => write!(f, "no address for {key}: {refusal}"),
         }
     }
 }
@@ -517,12 +512,12 @@ pub enum Wake {
     LookForLink,
     /// A restored lease is old enough to be judged.
     JudgeLease,
-    /// An idle ENI is old enough to be given back.
-    EniOldEnough,
     /// The host is compared with what it should be.
     Audit,
-    /// Surplus may be given back.
+    /// Surplus, or an idle ENI, is old enough to be given back.
     SurplusDue,
+    /// The pacer lets the next call through.
+    PacerAdmits,
     /// A call nobody answers counts as lost.
     CallOverdue,
     /// ENIs of lost nodes are looked for.

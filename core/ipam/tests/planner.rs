@@ -56,6 +56,16 @@ fn one_call_at_a_time_for_each_eni_and_no_new_eni_for_what_can_follow_on_it() {
     ]);
 }
 
+/// Pods of a burst that come one after the other: what fits on the ENI that the first of them caused waits for it.
+#[test]
+fn a_burst_does_not_get_an_eni_for_each_pod() {
+    for (waiting, expected) in [(5, "-"), (8, "-"), (11, "new 3")] {
+        let mut paper = Paper::read(&format!("m5.large WARM_IP=1 waiting={waiting}"), "E0 9/9");
+        paper.pending.new_enis.push((Unit::Address, 2));
+        assert_eq!(paper.says(), expected, "{waiting} wait, 2 of 9 come with the ENI that is on its way");
+    }
+}
+
 #[test]
 fn resting_addresses_are_neither_warm_nor_a_pod() {
     check(&[

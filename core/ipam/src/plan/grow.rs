@@ -76,6 +76,12 @@ impl Planner<'_> {
         let Some(possible) = self.pending.new_eni else { return };
         // A pool of single addresses never takes prefixes.
         let unit = if possible == Unit::Address { Unit::Address } else { self.target.unit };
+        // What fits on an ENI that is on its way follows when it is there: pods that come one after the other in a burst must not
+        // get an ENI each.
+        for (_, count) in &self.pending.new_enis {
+            let room = self.target.slots_per_eni.saturating_sub(*count);
+            hoped.add(unit, hoped.wanted(self.target, unit).min(room));
+        }
         for _ in self.attached()..self.target.max_enis {
             let count = hoped.wanted(self.target, unit).min(self.target.slots_per_eni).min(self.at_most());
             if count == 0 {
