@@ -1,7 +1,7 @@
 //! The agent's answers in the words of the gRPC contract.
 
 use tonic::Status;
-use vpc_agent::{AddReply, CloudFailure, DelReply, FailureClass, Outcome, Refusal};
+use vpc_agent::{AddReply, CloudFailure, DelReply, FailureClass, NoPlace, Outcome, Refusal};
 use vpc_ipam::Allocation;
 use vpc_model::SandboxKey;
 use vpc_wire::rpc::pb::{AddNetworkReply, DelNetworkReply, IpAllocationMetadata};
@@ -65,10 +65,21 @@ pub fn refusal(why: &Refusal) -> WireRefusal {
 fn cause(why: &Refusal) -> Cause {
     match why {
         Refusal::Warming { .. } => Cause::Warming,
-        Refusal::Full { cooling, .. } if *cooling > 0 => Cause::Cooling,
+        Refusal::NotSchedulable { .. } => Cause::NotSchedulable,
         Refusal::Full { .. } => Cause::AddressLimit,
+        Refusal::Cooling { .. } => Cause::Cooling,
+        Refusal::SubnetExhausted { .. } => Cause::SubnetExhausted,
+        Refusal::Fragmented { .. } => Cause::SubnetFragmented,
+        Refusal::Throttled { .. } => Cause::Throttled,
+        Refusal::Denied { .. } => Cause::Unauthorized,
+        Refusal::NoPlace { why: NoPlace::AllRefused { .. }, .. } => Cause::SubnetExhausted,
+        Refusal::NoPlace { why: NoPlace::Listing, .. } => Cause::Warming,
+        Refusal::NoPlace { .. } => Cause::NoPlace,
+        Refusal::Unconfirmed { .. } => Cause::Unconfirmed,
+        Refusal::CloudOff { .. } => Cause::CloudOff,
         Refusal::Cloud { failure: CloudFailure { class, .. }, .. } => match class {
-            FailureClass::SubnetExhausted | FailureClass::Fragmented => Cause::SubnetExhausted,
+            FailureClass::SubnetExhausted => Cause::SubnetExhausted,
+            FailureClass::Fragmented => Cause::SubnetFragmented,
             FailureClass::EniLimit => Cause::EniLimit,
             FailureClass::AddressLimit => Cause::AddressLimit,
             FailureClass::Throttled => Cause::Throttled,
@@ -88,20 +99,35 @@ fn cause(why: &Refusal) -> Cause {
 }
 
 fn numbers(why: &Refusal) -> Vec<(&'static str, i64)> {
-    let span = |span: vpc_model::Millis| i64::try_from(span.0).unwrap_or(i64::MAX);
+    let span = |span: &vpc_model::Millis| i64::try_from(span.0).unwrap_or(i64::MAX);
     match why {
-        Refusal::Warming { coming, waiting, waited } => {
-            vec![("coming", i64::from(*coming)), ("waiting", i64::from(*waiting)), ("waited_ms", span(*waited))]
+        Refusal::Warming { coming, waiting, waited } | Refusal::NotSchedulable { coming, waiting, waited } => {
+            vec![("coming", i64::from(*coming)), ("waiting", i64::from(*waiting)), ("waited_ms", span(waited))]
         }
-        Refusal::Full { enis, max_enis, total, held, cooling, waited, .. } => vec![
+        Refusal::Full { enis, max_enis, total, held, waited } => vec![
             ("enis", i64::from(*enis)),
             ("max_enis", i64::from(*max_enis)),
             ("addresses", i64::from(*total)),
             ("held", i64::from(*held)),
-            ("cooling", i64::from(*cooling)),
-            ("waited_ms", span(*waited)),
+            ("waited_ms", span(waited)),
         ],
-        Refusal::Cloud { waited, .. } => vec![("waited_ms", span(*waited))],
+        Refusal::Cooling { total, held, cooling, waited, .. }
+        | Refusal::CloudOff { total, held, cooling, waited, .. } => vec![
+            ("addresses", i64::from(*total)),
+            ("held", i64::from(*held)),
+            ("cooling", i64::from(*cooling)),
+            ("waited_ms", span(waited)),
+        ],
+        Refusal::SubnetExhausted { subnets, waited, .. } | Refusal::Fragmented { subnets, waited, .. } => {
+            vec![("subnets", i64::try_from(subnets.len()).unwrap_or(i64::MAX)), ("waited_ms", span(waited))]
+        }
+        Refusal::Unconfirmed { addresses, waited, .. } => {
+            vec![("unconfirmed", i64::from(*addresses)), ("waited_ms", span(waited))]
+        }
+        Refusal::Throttled { waited, .. }
+        | Refusal::Denied { waited, .. }
+        | Refusal::NoPlace { waited, .. }
+        | Refusal::Cloud { waited, .. } => vec![("waited_ms", span(waited))],
         Refusal::Host { .. } | Refusal::Checkpoint { .. } | Refusal::ShuttingDown | Refusal::Cancelled => vec![],
     }
 }
@@ -144,15 +170,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_cause_numbers_and_way_out() {
-        let full = Refusal::Full {
-            enis: 3,
-            max_enis: 3,
-            total: 27,
-            held: 27,
-            cooling: 0,
-            next_free_in: None,
-            waited: Millis::seconds(3),
-        };
+        let full = Refusal::Full { enis: 3, max_enis: 3, total: 27, held: 27, waited: Millis::seconds(3) };
         let status = add(Outcome::Refused(full), "").unwrap_err();
         let said = WireRefusal::from_status(&status).unwrap();
         assert_eq!(said.cause, Cause::AddressLimit);
@@ -161,20 +179,46 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_of_the_cloud_has_its_cause() {
+    fn every_cause_travels_as_its_own() {
+        let failure = |class| CloudFailure { class, action: "A".into(), code: "C".into(), message: "m".into() };
+        let (retry_in, waited) = (Millis::seconds(5), Millis::seconds(15));
+        let subnets = vec!["subnet-1".parse().unwrap()];
+        let cloud = |class| Refusal::Cloud { failure: failure(class), retry_in, waited };
         let cases = [
-            (FailureClass::Throttled, Cause::Throttled),
-            (FailureClass::Unauthorized, Cause::Unauthorized),
-            (FailureClass::SubnetExhausted, Cause::SubnetExhausted),
-            (FailureClass::AddressLimit, Cause::AddressLimit),
-            (FailureClass::EniLimit, Cause::EniLimit),
-            (FailureClass::Lost, Cause::CloudError),
+            (cloud(FailureClass::EniLimit), Cause::EniLimit),
+            (cloud(FailureClass::Lost), Cause::CloudError),
+            (Refusal::SubnetExhausted { subnets: subnets.clone(), retry_in, waited }, Cause::SubnetExhausted),
+            (Refusal::Fragmented { subnets, retry_in, waited }, Cause::SubnetFragmented),
+            (Refusal::Throttled { failure: failure(FailureClass::Throttled), retry_in, waited }, Cause::Throttled),
+            (
+                Refusal::Denied {
+                    action: "ec2:A".into(),
+                    failure: failure(FailureClass::Unauthorized),
+                    retry_in,
+                    waited,
+                },
+                Cause::Unauthorized,
+            ),
         ];
-        for (class, want) in cases {
-            let failure = CloudFailure { class, action: "A".into(), code: "C".into(), message: "m".into() };
-            let why = Refusal::Cloud { failure, retry_in: Millis::seconds(5), waited: Millis::seconds(15) };
+        for (why, want) in cases {
             let said = refusal(&why);
-            assert_eq!((said.cause, said.retry_after), (want, Some(Millis::seconds(5))));
+            assert_eq!((said.cause, said.retry_after), (want, Some(retry_in)), "{said}");
+        }
+        let others = [
+            (Refusal::NoPlace { why: NoPlace::NodeUnread, waited }, Cause::NoPlace),
+            (Refusal::Unconfirmed { addresses: 9, failure: None, waited }, Cause::Unconfirmed),
+            (Refusal::NotSchedulable { coming: 1, waiting: 1, waited }, Cause::NotSchedulable),
+            (
+                Refusal::CloudOff { allowed: vpc_agent::CloudUse::Off, total: 9, held: 9, cooling: 0, waited },
+                Cause::CloudOff,
+            ),
+            (
+                Refusal::Cooling { total: 9, held: 8, cooling: 1, next_free_in: Millis::seconds(9), waited },
+                Cause::Cooling,
+            ),
+        ];
+        for (why, want) in others {
+            assert_eq!(refusal(&why).cause, want);
         }
     }
 }

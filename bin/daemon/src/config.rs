@@ -7,7 +7,7 @@
 use vpc_agent::{Config, Placing};
 use vpc_aws::hand::tags;
 use vpc_ipam::{Target, Unit, WarmTarget};
-use vpc_model::{InstanceId, InstanceLimits, Millis};
+use vpc_model::{InstanceId, InstanceLimits};
 
 use crate::settings::{Finding, PoolSettings, Settings, Verdict, table as var};
 

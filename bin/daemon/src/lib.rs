@@ -1,11 +1,11 @@
 //! The node daemon (ipamd): holds the address pool of one node.
 //!
 //! ```text
-//!   environment --settings--> start: lock, checkpoint, metadata, EC2 --> node: agent and its hands
+//!   environment, file --settings--> start: lock, checkpoint, metadata, EC2 --> node: agent and its hands
 //!
 //!   plugin --socket--> server --+                     +--> cloud   (EC2, metadata)
 //!   kernel --linux::watch-------+--> door --> shell --+--> host    (links, routes, rules, packet filter)
-//!   timers ---------------------+            (agent)  +--> disk    (checkpoint)
+//!   file --refresh--------------+            (agent)  +--> disk    (checkpoint)
 //!                                                     +--> conflist, health, log
 //! ```
 //!
@@ -13,6 +13,7 @@
 
 pub mod answers;
 pub mod books;
+mod calendar;
 pub mod clock;
 pub mod cloud;
 pub mod cluster;
@@ -27,6 +28,7 @@ pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod node;
+pub mod refresh;
 pub mod server;
 pub mod settings;
 pub mod shell;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use aws_k8s_agent::settings::{self, Env, LogTo, Settings};
+use aws_k8s_agent::settings::{self, Checked, Env, LogTo};
 use aws_k8s_agent::{listing, logging, run};
 use clap::Parser;
 use vpc_wire::rpc::DAEMON_SOCKET;
@@ -51,14 +51,18 @@ fn main() -> ExitCode {
         complain("aws-k8s-agent does not start with these settings; `--check-config` lists them all");
         return ExitCode::FAILURE;
     }
-    serve(checked.settings, arguments.socket)
+    serve(checked, env, arguments.socket)
 }
 
-fn serve(settings: Settings, socket: PathBuf) -> ExitCode {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = settings.kubernetes.node_name, "aws-k8s-agent starts");
+fn serve(checked: Checked, env: Env, socket: PathBuf) -> ExitCode {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = checked.settings.kubernetes.node_name,
+        "aws-k8s-agent starts"
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let ended = runtime.block_on(run(settings, socket));
+        let ended = runtime.block_on(run(checked, env, socket));
         // A call to the cloud that does not come back must not hold up the end.
         runtime.shutdown_background();
         ended

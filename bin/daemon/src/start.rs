@@ -20,22 +20,26 @@ use vpc_linux::LinuxHost;
 use crate::cloud::Ec2Hand;
 use crate::cluster::Kubernetes;
 use crate::config::{Machine, config};
+use crate::door::Door;
 use crate::lock::Sole;
 use crate::memory::{Memory, recall};
 use crate::node::Node;
+use crate::refresh::Living;
 use crate::server::NodeIdentity;
-use crate::settings::{AwsSettings, ConflistSettings, Finding, Settings};
-use crate::{clock, conflist, linux};
+use crate::settings::{AwsSettings, Checked, ConflistSettings, Env, Finding, Settings};
+use crate::{clock, conflist, linux, refresh};
 
 /// How long the metadata are asked for, and how often.
 const IMDS_PATIENCE: Duration = Duration::from_secs(30);
 const IMDS_PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs the daemon until it is asked to end.
+/// Runs the daemon until it is asked to end. `env` is the environment that the settings were read from: a watched file goes before
+/// it.
 ///
 /// # Errors
 /// Another daemon runs here, a part of the node can not be known, or a part of the daemon failed.
-pub async fn run(settings: Settings, socket: PathBuf) -> anyhow::Result<()> {
+pub async fn run(checked: Checked, env: Env, socket: PathBuf) -> anyhow::Result<()> {
+    let settings = checked.settings.clone();
     let _sole = Sole::claim(&socket, &settings.checkpoint)?;
     let mut asked_to_end = std::pin::pin!(asked_to_end()?);
     // Before the host is looked at: what changes afterwards is heard.
@@ -45,11 +49,15 @@ pub async fn run(settings: Settings, socket: PathBuf) -> anyhow::Result<()> {
     let memory = recall(&settings.checkpoint, &mut host, &settings.host.veth_prefix)?;
     let prefix = settings.host.veth_prefix.clone();
     let conflist = settings.conflist.clone();
-    let node = tokio::select! {
+    let (node, machine) = tokio::select! {
         node = put_together(settings, socket, memory, host) => node?,
         () = &mut asked_to_end => return Ok(()),
     };
-    let watch = |door| linux::watch(monitor, prefix, door);
+    let living = Living::new(env, machine, checked);
+    let watch = |door: Door| {
+        refresh::watch(living, door.clone())?;
+        linux::watch(monitor, prefix, door)
+    };
     node.serve(watch, move || write_conflist(&conflist), asked_to_end).await
 }
 
@@ -80,7 +88,7 @@ async fn put_together(
     socket: PathBuf,
     memory: Memory,
     host: LinuxHost,
-) -> anyhow::Result<Node<Ec2Hand, LinuxHost>> {
+) -> anyhow::Result<(Node<Ec2Hand, LinuxHost>, Machine)> {
     let imds = imds::Client::new(settings.aws.imds.clone(), None);
     let (metadata, walk) = patiently("the instance metadata", || imds.instance()).await?;
     refuse_v6_egress(&settings, &imds).await?;
@@ -114,7 +122,7 @@ async fn put_together(
         region: metadata.region,
         policy_mode: settings.network_policy_mode.as_str().into(),
     };
-    Ok(Node {
+    let node = Node {
         cloud: Ec2Hand::new(client, imds, place),
         host,
         config,
@@ -124,7 +132,8 @@ async fn put_together(
         socket,
         identity,
         kubernetes: Kubernetes::find(&settings.kubernetes, &settings.aws.version),
-    })
+    };
+    Ok((node, machine))
 }
 
 /// Asks until there is an answer, for a while: a node that boots has been seen to reach its metadata only after some seconds.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{EniUse, Held, Pool, Target};
+use vpc_ipam::{Held, Pool, Target, Use};
 use vpc_model::{
-    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, SubnetId, Time, WallTime,
+    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, Time, WallTime,
 };
 
 use crate::checkpoint::{Checkpoint, Lease};
@@ -16,6 +16,8 @@ use crate::host::Host;
 use crate::jobs::Cloud;
 use crate::leaked::Sweep;
 use crate::message::{Effect, Input, Notice, Outcome, Ticket, Wake};
+use crate::orphans::Orphans;
+use crate::places::{Home, Places};
 use crate::reconcile::Recon;
 use crate::rests::Rests;
 use crate::sandbox::Waiter;
@@ -25,8 +27,6 @@ use crate::sandbox::Waiter;
 pub struct Agent {
     pub(crate) config: Config,
     pub(crate) instance: InstanceId,
-    /// The primary ENI's subnet.
-    pub(crate) home: SubnetId,
     /// The primary ENI's security groups.
     pub(crate) groups: Vec<SecurityGroupId>,
     pub(crate) pool: Pool,
@@ -34,13 +34,14 @@ pub struct Agent {
     /// Other ENIs of the instance: ones that are not ours, and ones of which that is not known yet. They take positions.
     pub(crate) others: BTreeMap<EniId, Other>,
     pub(crate) cloud: Cloud,
+    pub(crate) places: Places,
     pub(crate) recon: Recon,
     /// Our node object, as far as Kubernetes has shown it.
     pub(crate) node: Option<NodeView>,
     /// Pods bound to this node that want an address.
     pub(crate) bound: BTreeSet<PodRef>,
-    /// Those of them that have, or had, an address.
-    pub(crate) had: BTreeSet<PodRef>,
+    /// Those of them that never had one.
+    pub(crate) coming: BTreeSet<PodRef>,
     /// The API server answers.
     pub(crate) api: bool,
     pub(crate) host: Host,
@@ -52,7 +53,10 @@ pub struct Agent {
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
+    /// Addresses between their rest and the next pod.
     pub(crate) rests: Rests,
+    /// What the host has and nobody owns.
+    pub(crate) orphans: Orphans,
     /// ENIs of lost nodes.
     pub(crate) sweep: Sweep,
     pub(crate) terminating: bool,
@@ -81,15 +85,24 @@ impl Agent {
     /// Begins with what settings, metadata, EC2 and the checkpoint say; hands out the first effects.
     #[must_use]
     pub fn start(now: Time, config: Config, facts: NodeFacts, checkpoint: &Checkpoint) -> (Self, Vec<Effect>) {
+        let primary = facts.metadata.enis.iter().find(|eni| eni.facts.is_primary());
+        let home = Home {
+            subnet: facts.subnet,
+            net: primary.map(|eni| eni.facts.subnet),
+            vpc: facts.vpc,
+            zone: facts.zone,
+            groups: facts.metadata.groups.clone(),
+        };
         let mut agent = Self {
             pool: Pool::default(),
             vpc_cidrs: facts.vpc_cidrs,
             others: BTreeMap::new(),
-            cloud: Cloud::default(),
+            cloud: Cloud::new(now, config.nonce ^ seed_of(&facts.instance)),
+            places: Places::new(config.placing.clone(), home),
             recon: Recon::default(),
             node: None,
             bound: BTreeSet::new(),
-            had: BTreeSet::new(),
+            coming: BTreeSet::new(),
             api: false,
             host: Host::new(),
             disk: Disk::new(),
@@ -98,6 +111,7 @@ impl Agent {
             by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
             rests: Rests::default(),
+            orphans: Orphans::default(),
             sweep: Sweep::new(&facts.instance, config.nonce),
             terminating: false,
             said_ready: false,
@@ -105,7 +119,6 @@ impl Agent {
             origin: now,
             out: Vec::new(),
             instance: facts.instance,
-            home: facts.subnet,
             groups: facts.metadata.groups,
             config,
         };
@@ -115,6 +128,7 @@ impl Agent {
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
         agent.metadata_were_read(now);
+        agent.start_doubts(now);
         agent.ask_about_node();
         agent.ask_for_limits();
         agent.look_for_strays(now);
@@ -156,17 +170,15 @@ impl Agent {
     pub fn next_deadline(&self) -> Option<(Time, Wake)> {
         let adds = self.waiters.iter().map(|waiter| (waiter.deadline, Wake::AddDeadline));
         let disk = self.disk.paused_until.map(|at| (at, Wake::RetryDue));
-        let age = self.pool.enis().filter(|eni| !eni.facts.is_primary() && eni.usage == EniUse::Ready);
-        // Only the moment at which an ENI becomes old enough matters; after that, only events change the plan.
-        let age = age.map(|eni| eni.since + self.config.target.min_eni_age).filter(|at| *at > self.cloud.planned_at);
+        let places = self.places.deadlines(self.cloud.planned_at).map(|at| (at, Wake::RetryDue));
         adds.chain(self.rests.deadlines(&self.pool))
             .chain(disk)
-            .chain(age.map(|at| (at, Wake::EniOldEnough)))
+            .chain(places)
             .chain(self.cloud.deadlines())
             .chain(self.recon.deadlines())
             .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))
             .chain(self.host.deadlines())
-            .chain(self.suspect_deadlines().filter(|_| self.host.is_idle()))
+            .chain(self.suspect_deadlines().chain(self.orphans.deadlines()).filter(|_| self.host.is_ready()))
             .min()
     }
 
@@ -197,10 +209,17 @@ impl Agent {
 
     fn hear_cluster(&mut self, news: ClusterNews) {
         match news {
-            ClusterNews::Node(view) => self.node = Some(view),
+            ClusterNews::Node(view) => {
+                self.places.node(view.clone());
+                self.node = Some(view);
+                self.follow_places();
+            }
             ClusterNews::Pods(pods) => self.pods_are(pods),
             ClusterNews::Reachable(yes) => self.api = yes,
-            ClusterNews::EniConfigs(_) => {}
+            ClusterNews::EniConfigs(configs) => {
+                self.places.eni_configs(configs);
+                self.follow_places();
+            }
         }
     }
 
@@ -211,6 +230,9 @@ impl Agent {
         if lacked != self.config.without_prefixes {
             self.say_what_is_lacking();
         }
+        self.places.settings(self.config.placing.clone());
+        self.follow_places();
+        self.ask_for_limits();
         self.host.is_dirty();
         self.follow_groups();
         self.ask_about_node();
@@ -318,11 +340,18 @@ impl Agent {
 
     /// Whether an address belongs to a pod now.
     pub(crate) fn holds(&self, address: Ipv4Addr) -> bool {
-        self.pool.held().any(|held| held.allocation.address == address)
+        matches!(self.pool.use_of(address), Some(Use::Held(_)))
     }
 
     /// Whether an address of an ENI is in use or rests.
     pub(crate) fn busy(&self, eni: &EniId) -> bool {
         self.pool.on(eni).is_some_and(|(held, cooling)| held + cooling > 0)
     }
+}
+
+/// Different for every node: daemons that start together do not come together to EC2.
+fn seed_of(instance: &InstanceId) -> u64 {
+    // FNV-1a: small, and the same everywhere.
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    instance.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }

@@ -16,27 +16,35 @@ impl Notice {
         match self {
             Self::CloudFailed { failure, .. } => of_failure(failure),
             Self::Place(news) => news.event(),
-            Self::NoPrefixes => on_node("PrefixesUnavailable", "ec2:AssignPrivateIpAddresses"),
             Self::WithoutPrefixes { .. } => on_node("PrefixesUnavailable", "HoldSingleAddresses"),
+            Self::Disagreement { .. } | Self::Unbacked { .. } => on_node("AddressDisagreement", "KeepWhatIsThere"),
             Self::HostFailed { .. } => on_node("HostNetworkFailed", "ConfigureHost"),
             Self::CheckpointFailed { .. } => on_node("CheckpointFailed", "WriteCheckpoint"),
+            Self::Disagreement { .. } | Self::Unbacked { .. } => on_node("AddressDisagreement", "KeepAddresses"),
             Self::Refused { refusal: Refusal::Warming { .. } | Refusal::ShuttingDown | Refusal::Cancelled, .. } => None,
-            // What the cloud refuses has its own event, in which no pod is named.
-            Self::Refused { refusal: Refusal::Cloud { failure, .. }, .. } => of_failure(failure),
-            Self::Refused { .. } => on_node("NoAddressForPod", "AssignAddress"),
+            Self::Refused { refusal, pod, .. } => Some(ClusterEvent {
+                about: if pod.name.is_empty() { About::Node } else { About::Pod(pod.clone()) },
+                warning: true,
+                reason: refusal.reason(),
+                action: "AssignAddress".to_owned(),
+                note: format!("no address for the pod: {refusal}"),
+            }),
             _ => None,
         }
     }
 }
 
+/// What EC2 refused, about the daemon or the node; in the words of the reference where it says the same.
 fn of_failure(failure: &CloudFailure) -> Option<ClusterEvent> {
     let call = format!("ec2:{}", failure.action);
     let (about, reason, way_out) = match failure.class {
-        FailureClass::Unauthorized => {
+        // As the reference: for this code and no other.
+        FailureClass::Unauthorized if failure.code == "UnauthorizedOperation" => {
             (About::OwnPod, "MissingIAMPermissions", format!("the node's role must allow {call}: see {PERMISSIONS}"))
         }
         FailureClass::EniLimit => {
-            (About::Node, "EniLimitExceeded", "raise the account's quota of network interfaces".to_owned())
+            let way_out = "use a larger instance type, or raise the account's quota of network interfaces";
+            (About::Node, "EniLimitExceeded", way_out.to_owned())
         }
         // Subnets are told of by whoever chooses them; the rest passes.
         _ => return None,
@@ -50,11 +58,11 @@ fn of_failure(failure: &CloudFailure) -> Option<ClusterEvent> {
 mod tests {
     use super::*;
 
-    fn failed(class: FailureClass) -> Notice {
+    fn failed(class: FailureClass, code: &str) -> Notice {
         let failure = CloudFailure {
             class,
             action: "CreateNetworkInterface".into(),
-            code: "UnauthorizedOperation".into(),
+            code: code.into(),
             message: "You are not authorized".into(),
         };
         Notice::CloudFailed { what: "an ENI".into(), failure, retry_in: Some(1000) }
@@ -62,10 +70,24 @@ mod tests {
 
     #[test]
     fn a_missing_permission_is_told_as_the_reference_tells_it() {
-        let event = failed(FailureClass::Unauthorized).event().unwrap();
+        let event = failed(FailureClass::Unauthorized, "UnauthorizedOperation").event().unwrap();
         assert_eq!((event.about, event.reason, event.warning), (About::OwnPod, "MissingIAMPermissions", true));
         assert_eq!(event.action, "ec2:CreateNetworkInterface");
         assert!(event.note.contains("You are not authorized") && event.note.contains("iam-policy"), "{}", event.note);
-        assert_eq!(failed(FailureClass::Throttled).event(), None);
+        assert_eq!(failed(FailureClass::Throttled, "RequestLimitExceeded").event(), None);
+        assert_eq!(failed(FailureClass::Unauthorized, "AuthFailure").event(), None, "the reference's condition");
+    }
+
+    #[test]
+    fn a_refused_pod_has_an_event_of_its_own() {
+        let pod = vpc_model::PodRef { namespace: "shop".into(), name: "web".into() };
+        let key = vpc_model::SandboxKey { network: "n".into(), container: "c".into(), interface: "eth0".into() };
+        let waited = vpc_model::Millis::seconds(15);
+        let full = Refusal::Full { enis: 3, max_enis: 3, total: 27, held: 27, waited };
+        let event = Notice::Refused { key: key.clone(), pod: pod.clone(), refusal: full }.event().unwrap();
+        assert_eq!((event.about, event.reason), (About::Pod(pod.clone()), "AddressesUsedUp"));
+        assert!(event.note.contains("all 27 addresses"), "{}", event.note);
+        let ending = Notice::Refused { key, pod, refusal: Refusal::ShuttingDown };
+        assert_eq!(ending.event(), None);
     }
 }

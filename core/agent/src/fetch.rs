@@ -12,12 +12,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, SlotState, Target, Unit};
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Slot, Subnet, Time};
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Slot, Subnet, SubnetId, Time};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Other};
 use crate::cloud::{CloudCall, CloudFailure, EniTruth, FailureClass, Place};
-use crate::jobs::{Cloud, Job, pause_after};
+use crate::jobs::{Cloud, Job};
 use crate::message::Notice;
+use crate::places::pause_after;
 
 /// An ENI on its way to the node.
 #[derive(Clone, Debug)]
@@ -27,8 +28,8 @@ pub(crate) struct Build {
     pub(crate) count: u32,
     pub(crate) device: DeviceIndex,
     place: Place,
-    /// Network of the place's subnet.
-    net: Subnet,
+    /// Network of the place's subnet; where nobody could list it, the metadata show it once the ENI is attached.
+    net: Option<Subnet>,
     /// Set once it exists.
     truth: Option<EniTruth>,
 }
@@ -83,6 +84,10 @@ pub(crate) struct Fetch {
     next_build: u64,
     assign_pause: Option<Pause>,
     create_pause: Option<Pause>,
+    /// EC2's last refusal of something that would have brought addresses, until something has come.
+    refusal: Option<(CloudFailure, Time)>,
+    /// Subnets in which ENIs were to be made since something has come.
+    tried: BTreeSet<SubnetId>,
     /// The subnet, or the ENI, refused more than so many positions at once.
     pub(crate) at_most: Option<u32>,
     /// How many more positions EC2 refused to put on an ENI, until it has said what is on it.
@@ -99,6 +104,10 @@ impl Fetch {
         self.builds.values()
     }
 
+    pub(crate) fn is_building_in(&self, subnet: &SubnetId) -> bool {
+        self.builds().any(|build| build.place.subnet == *subnet)
+    }
+
     pub(crate) fn may_assign(&self, now: Time) -> bool {
         self.assign_pause.as_ref().is_none_or(|pause| pause.until <= now)
     }
@@ -107,10 +116,22 @@ impl Fetch {
         self.create_pause.as_ref().is_none_or(|pause| pause.until <= now)
     }
 
-    /// Why nothing is asked for now, and until when.
-    pub(crate) fn failure(&self, now: Time) -> Option<&Pause> {
+    /// Why nothing has come lately, and until when nothing is asked for.
+    pub(crate) fn refused(&self, now: Time) -> Option<(&CloudFailure, Time)> {
         let pauses = [&self.create_pause, &self.assign_pause].into_iter().flatten();
-        pauses.filter(|pause| pause.until > now).max_by_key(|pause| pause.until)
+        let pause = pauses.filter(|pause| pause.until > now).max_by_key(|pause| pause.until);
+        let pause = pause.map(|pause| (&pause.failure, pause.until));
+        pause.or_else(|| self.refusal.as_ref().map(|(failure, until)| (failure, (*until).max(now))))
+    }
+
+    /// Subnets in which ENIs were to be made since something has come.
+    pub(crate) fn tried(&self) -> impl Iterator<Item = &SubnetId> {
+        self.tried.iter()
+    }
+
+    fn something_came(&mut self) {
+        (self.at_most, self.refusal) = (None, None);
+        self.tried.clear();
     }
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Time> + '_ {
@@ -170,7 +191,8 @@ impl Agent {
             Learned { max_enis: Some(max_enis), slots_per_eni: Some(slots_per_eni), no_prefixes: !prefixes };
         self.say(Notice::LimitsLearned { max_enis, slots_per_eni, prefixes });
         if !prefixes && self.config.target.unit == Unit::Prefix {
-            self.say(Notice::NoPrefixes);
+            let why = "EC2 says that this instance type takes no prefixes; it holds secondary addresses".to_owned();
+            self.say(Notice::WithoutPrefixes { why });
         }
     }
 
@@ -182,7 +204,7 @@ impl Agent {
     }
 
     /// Starts to make an ENI.
-    pub(crate) fn start_build(&mut self, unit: Unit, count: u32, place: Place, net: Subnet) {
+    pub(crate) fn start_build(&mut self, unit: Unit, count: u32, place: Place, net: Option<Subnet>) {
         let Some(device) = self.free_device() else { return };
         self.cloud.fetch.next_build += 1;
         let number = self.cloud.fetch.next_build;
@@ -211,6 +233,7 @@ impl Agent {
     pub(crate) fn created(&mut self, number: u64, truth: EniTruth) {
         self.cloud.fetch.create_pause = None;
         if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
+            self.places.worked(&build.place.subnet, build.unit);
             build.truth = Some(truth);
             self.start_job(Job::Attach(number), 0);
         }
@@ -220,9 +243,10 @@ impl Agent {
         let Some(Build { device, net, truth: Some(truth), .. }) = self.cloud.fetch.builds.remove(&number) else {
             return;
         };
-        self.cloud.fetch.at_most = None;
+        self.cloud.fetch.something_came();
         self.made(now, &truth);
         let (id, count) = (truth.id.clone(), truth.slots.len());
+        let Some(net) = net else { return self.attached_unseen(now, device, id, attachment) };
         let facts = EniFacts {
             id: truth.id,
             mac: truth.mac,
@@ -243,6 +267,7 @@ impl Agent {
         };
         match self.pool.adopt(eni) {
             Ok(()) => {
+                self.follow_places();
                 self.touch_disk();
                 self.host.is_dirty();
                 self.say(Notice::Grown { eni: id.clone(), count });
@@ -250,6 +275,14 @@ impl Agent {
             }
             Err(error) => self.say(Notice::Disagreement { what: format!("attached {id}: {error}") }),
         }
+    }
+
+    /// An ENI of ours is attached, and the network of its subnet is not known: it waits beside the pool until the metadata show it.
+    fn attached_unseen(&mut self, now: Time, device: DeviceIndex, eni: EniId, attachment: AttachmentId) {
+        let other = Other { device, seen: None, foreign: false, shown: false, since: now };
+        self.others.insert(eni.clone(), other);
+        self.start_job(Job::DeleteOnTermination { eni, attachment }, 0);
+        self.read_metadata_soon(now);
     }
 
     pub(crate) fn attachment_found(&mut self, now: Time, number: u64, truth: Option<EniTruth>) {
@@ -264,17 +297,27 @@ impl Agent {
         }
     }
 
-    pub(crate) fn assigned(&mut self, now: Time, eni: &EniId, slots: &[Slot]) {
+    pub(crate) fn assigned(&mut self, now: Time, eni: &EniId, unit: Unit, slots: &[Slot]) {
+        if let Some(subnet) = self.subnet_of(eni) {
+            self.places.worked(&subnet, unit);
+        }
         self.cloud.fetch.assign_pause = None;
-        self.cloud.fetch.at_most = None;
+        self.cloud.fetch.something_came();
         self.cloud.back.given_again(eni, slots);
         self.admit(now, eni, slots);
     }
 
-    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, _unit: Unit, count: u32, failure: CloudFailure) {
+    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, count: u32, failure: CloudFailure) {
+        self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(failure.class, 1)));
         match failure.class {
             FailureClass::SubnetExhausted | FailureClass::Fragmented if count > 1 => {
                 self.cloud.fetch.at_most = Some(count / 2);
+            }
+            class @ (FailureClass::SubnetExhausted | FailureClass::Fragmented) => {
+                self.cloud.fetch.at_most = None;
+                if let Some(subnet) = self.subnet_of(&eni) {
+                    self.places.refused(now, &subnet, class);
+                }
             }
             // EC2 says the ENI is full, or may have done what was asked: learn what is on it.
             FailureClass::AddressLimit | FailureClass::Lost => {
@@ -287,10 +330,6 @@ impl Agent {
                 self.cloud.fetch.at_most = None;
                 let streak = self.cloud.fetch.assign_pause.as_ref().map_or(0, |pause| pause.streak) + 1;
                 let until = now + pause_after(class, streak);
-                if class == FailureClass::SubnetExhausted {
-                    // New ENIs would come from the same subnet.
-                    self.cloud.fetch.create_pause = Some(Pause { until, failure: failure.clone(), streak });
-                }
                 self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
             }
         }
@@ -309,23 +348,41 @@ impl Agent {
 
     pub(crate) fn create_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {
         let class = failure.class;
+        self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(class, tries)));
         if matches!(class, FailureClass::Lost | FailureClass::Unreachable | FailureClass::Throttled) {
             // The same token can not make a second ENI.
             self.pause_create(now, failure, tries);
             return self.queue_job(now + pause_after(class, tries), Job::Create(number), tries);
         }
-        let asked = self.cloud.fetch.builds.remove(&number).map_or(0, |build| build.count);
-        let scarce = matches!(class, FailureClass::SubnetExhausted | FailureClass::Fragmented);
-        if scarce && asked > 1 {
-            self.cloud.fetch.at_most = Some(asked / 2);
-        } else {
-            self.cloud.fetch.at_most = None;
-            self.pause_create(now, failure, tries);
+        let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
+        self.cloud.fetch.tried.insert(build.place.subnet.clone());
+        self.cloud.fetch.at_most = None;
+        match class {
+            FailureClass::SubnetExhausted | FailureClass::Fragmented => self.place_gave_none(now, &build, class),
+            FailureClass::NotFound => self.places.refused(now, &build.place.subnet, class),
+            _ => self.pause_create(now, failure, tries),
         }
+    }
+
+    /// A subnet had not enough for a new ENI: another one may have; if none does, this one may have for a smaller one.
+    fn place_gave_none(&mut self, now: Time, build: &Build, class: FailureClass) {
+        let mut without = self.places.clone();
+        without.refused(now, &build.place.subnet, class);
+        let elsewhere = without.choose(now, build.unit).is_ok_and(|choice| choice.unit == build.unit);
+        if elsewhere || build.count <= 1 {
+            self.places = without;
+        } else {
+            self.cloud.fetch.at_most = Some(build.count / 2);
+        }
+    }
+
+    pub(crate) fn subnet_of(&self, eni: &EniId) -> Option<SubnetId> {
+        self.pool.eni(eni).and_then(|eni| eni.facts.subnet_id.clone())
     }
 
     pub(crate) fn attach_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {
         let again = now + pause_after(failure.class, tries);
+        self.cloud.fetch.refusal = Some((failure.clone(), again));
         match failure.class {
             FailureClass::Lost | FailureClass::WrongState => {
                 return self.queue_job(again, Job::FindAttachment(number), tries);

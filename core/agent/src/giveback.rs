@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vpc_ipam::{EniUse, SlotState, Unit};
+use vpc_ipam::{EniRole, EniUse, SlotState, Unit};
 use vpc_model::{AttachmentId, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
 use crate::cloud::{EniTruth, FailureClass};
-use crate::jobs::{Job, pause_after};
+use crate::jobs::Job;
 use crate::message::{Generation, Notice};
+use crate::places::pause_after;
 
 /// Positions on their way out: of one ENI, of one kind.
 #[derive(Clone, Debug)]
@@ -113,6 +114,9 @@ impl Agent {
 
     /// Begins to give positions back.
     pub(crate) fn start_release(&mut self, now: Time, eni: &EniId, slots: Vec<Slot>) {
+        if !self.waiters.is_empty() && self.serves(eni) {
+            return;
+        }
         for unit in [Unit::Prefix, Unit::Address] {
             let entry = (eni.clone(), unit);
             let free: Vec<Slot> =
@@ -126,6 +130,11 @@ impl Agent {
             let release = Release { slots: free, step: Step::Recording, marked: now, recorded, lost: false };
             self.cloud.back.releases.insert(entry, release);
         }
+    }
+
+    /// Whether pods may be put on an ENI, now or when its link is set up.
+    fn serves(&self, eni: &EniId) -> bool {
+        self.pool.eni(eni).is_some_and(|eni| eni.role == EniRole::Pods)
     }
 
     fn is_free(&self, eni: &EniId, slot: Slot) -> bool {
@@ -296,13 +305,13 @@ impl Agent {
             .back
             .releases
             .iter()
-            .filter(|(_, release)| release.step != Step::Taking)
+            .filter(|((eni, _), release)| release.step != Step::Taking && self.serves(eni))
             .map(|((eni, _), _)| eni.clone())
             .collect();
         for eni in &unsent {
             self.keep_slots(now, eni, "pods wait for an address");
         }
-        let useful = |id: &EniId| self.pool.eni(id).is_some_and(|eni| !eni.slots.is_empty());
+        let useful = |id: &EniId| self.serves(id) && self.pool.eni(id).is_some_and(|eni| !eni.slots.is_empty());
         let going: Vec<EniId> = self
             .cloud
             .back
@@ -475,6 +484,10 @@ impl Agent {
 
     pub(crate) fn tag_enis(&mut self, enis: Vec<EniId>, tags: BTreeMap<String, String>) {
         self.start_job(Job::Tag { enis, tags }, 0);
+    }
+
+    pub(crate) fn set_termination(&mut self, eni: EniId, attachment: AttachmentId) {
+        self.start_job(Job::DeleteOnTermination { eni, attachment }, 0);
     }
 
     pub(crate) fn set_groups(&mut self, eni: EniId, groups: Vec<SecurityGroupId>) {

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{EniOnHost, HostState, HostView, LinkAlias, PodOnHost, desired, plan, priority};
 use vpc_ipam::{EniUse, Held};
-use vpc_model::{EniId, Mac, Millis, SandboxKey, Slot, Time, host_veth, veth_suffix};
+use vpc_model::{EniId, Mac, Millis, Slot, Time, host_veth};
 
 use crate::agent::Agent;
 use crate::cloud::OpId;
@@ -104,6 +104,11 @@ impl Host {
         let wake = if self.missing.is_empty() { Wake::Audit } else { Wake::LookForLink };
         self.next_look.filter(|_| self.is_idle()).map(|at| (at, wake)).into_iter()
     }
+
+    /// Whether a pass would start at once if there were a reason.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_idle() && self.error.is_none()
+    }
 }
 
 impl Agent {
@@ -129,7 +134,8 @@ impl Agent {
         let due = self.host.next_look.is_some_and(|at| at <= now);
         // A failed pass is repeated after its pause, not at once.
         let ready = self.host.error.is_none() || due;
-        if self.host.is_idle() && ready && (self.host.dirty || due || judge) {
+        let reason = self.host.dirty || due || judge || self.orphans.are_due(now);
+        if self.host.is_idle() && ready && reason {
             self.host.dirty = false;
             self.host.next_look = None;
             let op = self.cloud.next_op();
@@ -150,7 +156,7 @@ impl Agent {
             Err(error) => return self.host_failed(now, error),
         };
         self.host.looked_at = now;
-        self.judge_suspects(now, &state);
+        self.judge_orphans(now, &state);
         self.note_pods(&state);
         // A DEL or ADD since the look changes who is podless; what is held now is never removed.
         let podless: BTreeSet<Ipv4Addr> =
@@ -283,48 +289,4 @@ impl Agent {
         });
         self.host.pods_seen = rules.map(|net| net.addr()).collect();
     }
-
-    /// Restored leases: one whose sandbox is seen on the host stands; one without a sandbox, old enough that no plugin can still
-    /// be making it, ends. Its address rests like any other.
-    fn judge_suspects(&mut self, now: Time, state: &HostState) {
-        let mut ended: Vec<(SandboxKey, Ipv4Addr)> = Vec::new();
-        let mut seen: Vec<SandboxKey> = Vec::new();
-        for key in &self.suspects {
-            let Some(held) = self.pool.of(key) else { continue };
-            if is_wired(held, state) {
-                seen.push(key.clone());
-            } else if now.since(held.since) >= Self::PLUGIN_GONE && !held.pod.name.is_empty() {
-                ended.push((key.clone(), held.allocation.address));
-            }
-        }
-        for key in seen {
-            self.suspects.remove(&key);
-        }
-        for (key, link) in &self.by_link {
-            let there = state.links.iter().any(|seen| seen.name == *link);
-            match self.pool.of(key) {
-                Some(held) if !there => ended.push((key.clone(), held.allocation.address)),
-                Some(_) | None => {}
-            }
-        }
-        for (key, address) in ended {
-            self.suspects.remove(&key);
-            self.by_link.remove(&key);
-            self.pool.release(&key, now, self.config.target.cool_down);
-            self.podless.insert(address);
-            self.touch_disk();
-            self.host.dirty = true;
-            self.say(Notice::LeasePruned { key, address, why: "no link of its sandbox is on the host" });
-        }
-    }
-}
-
-/// Whether the host has a link of this very sandbox: the pod's name ends the link's, and the link's alias, where it has one of
-/// ours, names the same container (a successor of the same pod has the same link name).
-fn is_wired(held: &Held, state: &HostState) -> bool {
-    let suffix = veth_suffix(&held.pod);
-    state.links.iter().filter(|link| link.name.as_str().ends_with(&suffix)).any(|link| {
-        let alias = link.alias.as_deref().and_then(|text| text.parse::<LinkAlias>().ok());
-        alias.is_none_or(|alias| alias.container() == held.key.container)
-    })
 }

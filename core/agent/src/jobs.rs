@@ -11,6 +11,7 @@
 //! after [`CALL_LIMIT`] its answer counts as lost. Nothing is in the queue twice, and what is in it is bounded by what the node has:
 //! its ENIs, the ones it is making, and one each of the questions about all of it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use vpc_ipam::Unit;
@@ -22,6 +23,8 @@ use crate::fetch::Fetch;
 use crate::giveback::GiveBack;
 use crate::leaked::CREATED_AT_TAG;
 use crate::message::{Effect, Notice, Wake};
+use crate::pacer::{Ec2Action, Pacer, Weight};
+use crate::places::pause_after;
 
 /// A call that takes longer counts as lost: no client waits as long.
 const CALL_LIMIT: Millis = Millis::seconds(120);
@@ -95,15 +98,6 @@ pub(crate) enum Job {
     Limits,
 }
 
-/// How much a call matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Weight {
-    PodWaits,
-    Grow,
-    Shrink,
-    Background,
-}
-
 /// A job that waits for its time or for the pacer.
 #[derive(Clone, Debug)]
 struct Queued {
@@ -124,10 +118,16 @@ struct Call {
 }
 
 /// What is under way between the node and the cloud.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cloud {
     calls: BTreeMap<OpId, Call>,
     queue: Vec<Queued>,
+    pacer: Pacer,
+    /// When the pacer lets the next queued call through.
+    admits_at: Option<Time>,
+    /// What EC2 said when it last asked for fewer calls.
+    throttled: Option<CloudFailure>,
+    last_refusal: Option<CloudFailure>,
     pub(crate) fetch: Fetch,
     pub(crate) back: GiveBack,
     next_op: u64,
@@ -138,6 +138,33 @@ pub(crate) struct Cloud {
 }
 
 impl Cloud {
+    /// Nothing under way; the seed decides the jitter.
+    pub(crate) fn new(now: Time, seed: u64) -> Self {
+        Self {
+            calls: BTreeMap::new(),
+            queue: Vec::new(),
+            pacer: Pacer::new(now, seed),
+            admits_at: None,
+            throttled: None,
+            last_refusal: None,
+            fetch: Fetch::default(),
+            back: GiveBack::default(),
+            next_op: 0,
+            next_seq: 0,
+            planned_at: now,
+            plan_again: None,
+        }
+    }
+
+    /// When the pacer lets a call through that brings addresses, if it holds one up because EC2 asked for fewer.
+    pub(crate) fn held_up(&self) -> Option<(Time, &CloudFailure)> {
+        let fetching = |job: &Job| {
+            matches!(job, Job::Create(_) | Job::Attach(_) | Job::Assign { .. } | Job::Refresh(_) | Job::DescribeNode)
+        };
+        let waits = self.queue.iter().any(|queued| fetching(&queued.job));
+        self.admits_at.filter(|_| waits).zip(self.throttled.as_ref())
+    }
+
     pub(crate) fn next_op(&mut self) -> OpId {
         self.next_op += 1;
         OpId(self.next_op)
@@ -154,6 +181,11 @@ impl Cloud {
             || self.queue.iter().any(|queued| queued.tries > 0 && of_kind(&queued.job))
     }
 
+    /// The last failure of any call.
+    pub(crate) fn last_refusal(&self) -> Option<&CloudFailure> {
+        self.last_refusal.as_ref()
+    }
+
     /// Whether EC2 was asked what the node's ENIs are, and could not say.
     pub(crate) fn describing_failed(&self) -> bool {
         self.is_repeating(|job| *job == Job::DescribeNode)
@@ -161,10 +193,12 @@ impl Cloud {
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         let due = self.queue.iter().map(|queued| queued.due).filter(|at| *at > self.planned_at);
+        // What waits for the pacer wakes with it.
         let times = due.chain(self.fetch.deadlines()).chain(self.back.deadlines());
         times
             .filter(|at| *at > self.planned_at)
             .map(|at| (at, Wake::RetryDue))
+            .chain(self.admits_at.map(|at| (at, Wake::PacerAdmits)))
             .chain(self.plan_again.filter(|at| *at > self.planned_at).map(|at| (at, Wake::SurplusDue)))
             .chain(self.calls.values().map(|call| (call.asked + CALL_LIMIT, Wake::CallOverdue)))
     }
@@ -199,14 +233,57 @@ impl Agent {
 
     /// Sends what is due and admitted, pods that wait first.
     pub(crate) fn send_calls(&mut self, now: Time) {
+        self.cloud.admits_at = None;
         let (mut due, later): (Vec<Queued>, Vec<Queued>) =
             std::mem::take(&mut self.cloud.queue).into_iter().partition(|queued| queued.due <= now);
         self.cloud.queue = later;
-        due.sort_by_key(|queued| (self.weight_of(&queued.job), queued.seq));
+        due.sort_by_key(|queued| (Reverse(self.weight_of(&queued.job)), queued.seq));
         for queued in due {
             // A job whose subject has gone meanwhile has nothing to ask.
             let Some(call) = self.call_of(&queued.job) else { continue };
-            self.send_call(now, queued.job, queued.tries, call);
+            if !self.may_call(&queued.job) {
+                // The settings may allow it again.
+                self.cloud.queue.push(queued);
+                continue;
+            }
+            let weight = self.weight_of(&queued.job);
+            match self.cloud.pacer.admit(now, Ec2Action::of(&call), weight) {
+                Ok(()) => self.send_call(now, queued.job, queued.tries, call),
+                Err(at) => {
+                    self.cloud.admits_at = Some(self.cloud.admits_at.map_or(at, |other| other.min(at)));
+                    self.cloud.queue.push(queued);
+                }
+            }
+        }
+    }
+
+    /// How far the settings let EC2 be used.
+    fn may_call(&self, job: &Job) -> bool {
+        let allowed = self.config.cloud;
+        match job {
+            Job::Create(_)
+            | Job::Attach(_)
+            | Job::DeleteOnTermination { .. }
+            | Job::Assign { .. }
+            | Job::SetGroups { .. }
+            | Job::Tag { .. }
+            // One of ours that was never used: it would cost its addresses for nothing.
+            | Job::Discard(_) => allowed.may_change(),
+            Job::Unassign { .. } | Job::Detach { .. } | Job::Delete(_) | Job::DeleteLeaked(_) | Job::DateLeaked { .. } => {
+                allowed.may_release()
+            }
+            Job::FindAttachment(_)
+            | Job::Refresh(_)
+            | Job::CheckSlots(_)
+            | Job::SeeUnassigned(_)
+            | Job::Verify(_)
+            | Job::AwaitDetached(_)
+            | Job::Subnets { .. }
+            | Job::DescribeNode
+            | Job::FindStrays
+            | Job::FindLeaked
+            | Job::LookAtLeaked(_)
+            | Job::Limits => allowed.may_ask(),
         }
     }
 
@@ -219,6 +296,13 @@ impl Agent {
     pub(crate) fn cloud_done(&mut self, now: Time, op: OpId, result: Result<CloudAnswer, CloudFailure>) {
         // An answer to a call nobody made (of an earlier life), or that is long taken for lost, says nothing.
         let Some(Call { job, tries, .. }) = self.cloud.calls.remove(&op) else { return };
+        let action = self.call_of(&job).map(|call| Ec2Action::of(&call));
+        let throttled = matches!(&result, Err(failure) if failure.class == FailureClass::Throttled);
+        match action {
+            Some(action) if throttled => self.cloud.pacer.throttled(now, action),
+            Some(action) => self.cloud.pacer.answered(now, action),
+            None => {}
+        }
         match result {
             Ok(answer) => self.answered(now, job, answer),
             Err(failure) => self.failed(now, job, tries + 1, failure),
@@ -242,7 +326,7 @@ impl Agent {
 
     /// How much a job matters now: what a pod waits for goes first.
     fn weight_of(&self, job: &Job) -> Weight {
-        let fetching = if self.waiters.is_empty() { Weight::Grow } else { Weight::PodWaits };
+        let fetching = if self.waiters.is_empty() { Weight::Grow } else { Weight::PodBlocking };
         match job {
             Job::Create(_)
             | Job::Attach(_)
@@ -315,7 +399,7 @@ impl Agent {
             (Job::Create(number), CloudAnswer::Created(truth)) => self.created(number, truth),
             (Job::Attach(number), CloudAnswer::Attached(attachment)) => self.attached(now, number, attachment),
             (Job::FindAttachment(number), CloudAnswer::Described(truth)) => self.attachment_found(now, number, truth),
-            (Job::Assign { eni, .. }, CloudAnswer::Assigned(slots)) => self.assigned(now, &eni, &slots),
+            (Job::Assign { eni, unit, .. }, CloudAnswer::Assigned(slots)) => self.assigned(now, &eni, unit, &slots),
             (Job::Refresh(eni), CloudAnswer::Described(truth)) => {
                 self.learn_room(&eni, truth.as_ref());
                 self.refreshed(now, &eni, truth);
@@ -329,6 +413,10 @@ impl Agent {
             (Job::Detach { eni, .. }, CloudAnswer::Done) => self.start_job(Job::AwaitDetached(eni), 0),
             (Job::Delete(eni), CloudAnswer::Done) => self.gone(&eni),
             (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(enis),
+            (Job::Subnets { .. }, CloudAnswer::Subnets(subnets)) => {
+                self.places.listed(now, subnets);
+                self.follow_places();
+            }
             (Job::FindLeaked, CloudAnswer::Leaked(enis)) => self.leaked_listed(now, enis),
             (Job::LookAtLeaked(eni), CloudAnswer::Described(truth)) => self.leaked_seen(eni, truth.as_ref()),
             (Job::DeleteLeaked(eni), CloudAnswer::Done) => self.say(Notice::LeakedDeleted { eni }),
@@ -352,18 +440,25 @@ impl Agent {
     }
 
     fn failed(&mut self, now: Time, job: Job, tries: u32, failure: CloudFailure) {
-        let call = self.call_of(&job);
+        self.cloud.last_refusal = Some(failure.clone());
+        if failure.class == FailureClass::Throttled {
+            self.cloud.throttled = Some(failure.clone());
+        }
         if self.leaked_failed(&job, &failure) {
             return;
         }
-        let what = call.map(|call| call.to_string()).unwrap_or_default();
+        let what = self.call_of(&job).map(|call| call.to_string()).unwrap_or_default();
         let pause = pause_after(failure.class, tries);
         self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });
         let again = now + pause;
         match (job, failure.class) {
-            (Job::Assign { eni, unit, count }, _) => self.assign_failed(now, eni, unit, count, failure),
+            (Job::Assign { eni, count, .. }, _) => self.assign_failed(now, eni, count, failure),
             (Job::Create(number), _) => self.create_failed(now, number, tries, failure),
             (Job::Attach(number), _) => self.attach_failed(now, number, tries, failure),
+            (Job::Subnets { .. }, _) => {
+                self.places.list_failed(now, &failure);
+                self.follow_places();
+            }
             (Job::CheckSlots(eni), _) => self.keep_slots(now, &eni, "EC2 could not be asked about them"),
             (Job::Unassign { eni, slots }, class) => self.unassign_failed(now, eni, slots, tries, class),
             (Job::Verify(eni), _) => self.keep(now, &eni, "EC2 could not be asked about it"),
@@ -379,10 +474,4 @@ impl Agent {
             (job, _) => self.queue_job(again, job, tries),
         }
     }
-}
-
-/// The class's pause, doubled for every failure in a row, at most [`FailureClass::LONGEST`].
-pub(crate) fn pause_after(class: FailureClass, failures: u32) -> Millis {
-    let doubled = class.pause().0.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    Millis(doubled.min(FailureClass::LONGEST.0))
 }

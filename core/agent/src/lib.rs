@@ -14,6 +14,7 @@
 
 mod agent;
 mod audit;
+mod causes;
 mod checkpoint;
 mod cloud;
 mod cluster;
@@ -26,6 +27,7 @@ mod host;
 mod jobs;
 mod leaked;
 mod message;
+mod orphans;
 mod pacer;
 mod places;
 mod planning;

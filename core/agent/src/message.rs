@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
 use vpc_ipam::{Allocation, EniRole, Retired};
-use vpc_model::{EniId, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot};
+use vpc_model::{EniId, Ipv4Net, LinkName, Mac, Millis, PodRef, SandboxKey, Slot};
 
 use crate::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal, Update};
 
@@ -257,8 +257,6 @@ pub enum Notice {
         /// Prefixes can be had.
         prefixes: bool,
     },
-    /// Prefixes are wanted and the instance type can have none: it gets secondary addresses.
-    NoPrefixes,
     /// An ENI stays although it was to be given back.
     EniKept {
         /// Which.
@@ -325,6 +323,31 @@ pub enum Notice {
         /// How it was known.
         why: &'static str,
     },
+    /// Rules of an address that belongs to no pod were found; they are removed.
+    TiesOfNobody {
+        /// Which address.
+        address: Ipv4Addr,
+        /// How it was known.
+        why: &'static str,
+    },
+    /// A link that no lease was about has a live sandbox's address routed to it: it is a lease again.
+    LeaseAdopted {
+        /// Whose, as the link says.
+        key: SandboxKey,
+        /// The address.
+        address: Ipv4Addr,
+        /// The link.
+        link: LinkName,
+    },
+    /// A pod's link that no lease is about. It is left alone: its sandbox may live.
+    LinkOfNobody {
+        /// Which.
+        link: LinkName,
+        /// Whose it says it is.
+        owner: Option<String>,
+        /// An address that is routed to it.
+        routed: Option<Ipv4Addr>,
+    },
     /// A restored lease's address is on no ENI that is known; it is kept.
     Unbacked {
         /// Whose.
@@ -360,6 +383,8 @@ pub enum Notice {
     Refused {
         /// Whose.
         key: SandboxKey,
+        /// Its pod.
+        pod: PodRef,
         /// Why.
         refusal: Refusal,
     },
@@ -373,12 +398,13 @@ impl Notice {
             Self::Growing { .. } | Self::Grown { .. } | Self::EniReady { .. } | Self::EniReleased { .. } => Level::Info,
             Self::RoleChanged { .. } | Self::SlotsReleased { .. } | Self::LimitsLearned { .. } => Level::Info,
             Self::SlotsKept { .. } => Level::Info,
-            Self::NoPrefixes => Level::Warn,
             Self::MetadataUnread { .. }
             | Self::WithoutPrefixes { .. }
             | Self::FlowsKept { .. }
             | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
+            Self::TiesOfNobody { .. } => Level::Info,
+            Self::LeaseAdopted { .. } | Self::LinkOfNobody { .. } => Level::Warn,
             Self::LeakedDeleted { .. } => Level::Info,
             Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
                 Level::Warn
@@ -405,10 +431,6 @@ impl fmt::Display for Notice {
                 let prefixes = if *prefixes { "prefixes too" } else { "no prefixes" };
                 write!(f, "EC2 says: {max_enis} ENIs with {slots_per_eni} secondary addresses each, {prefixes}")
             }
-            Self::NoPrefixes => {
-                f.write_str("ENABLE_PREFIX_DELEGATION is set, but this instance type can have no prefixes (it is not of the Nitro ")?;
-                f.write_str("generation): it gets secondary addresses; use another type for prefixes")
-            }
             Self::LeakedDeleted { eni } => {
                 write!(f, "{eni}, which a lost node of the cluster left behind, was deleted")
             }
@@ -434,6 +456,27 @@ impl fmt::Display for Notice {
             }
             Self::CheckpointFailed { error } => write!(f, "the checkpoint could not be written: {error}"),
             Self::LeasePruned { key, address, why } => write!(f, "lease of {address} to {key} ended: {why}"),
+            Self::TiesOfNobody { address, why } => {
+                write!(f, "rules of {address} belong to no pod and are removed: {why}")
+            }
+            Self::LeaseAdopted { key, address, link } => {
+                write!(
+                    f,
+                    "{address} is routed to {link} of {key}, of which the books knew nothing: it is kept for that sandbox"
+                )
+            }
+            Self::LinkOfNobody { link, owner, routed } => {
+                write!(f, "link {link} belongs to no lease")?;
+                if let Some(owner) = owner {
+                    write!(f, " (its alias is `{owner}`)")?;
+                }
+                if let Some(address) = routed {
+                    write!(f, ", and {address} is routed to it")?;
+                }
+                f.write_str(
+                    "; it is left alone, since its sandbox may live; it goes with the sandbox's network namespace",
+                )
+            }
             Self::Unbacked { key, address } => {
                 write!(f, "{address} belongs to {key} but is on no ENI that is known; it is kept")
             }
@@ -451,7 +494,7 @@ impl fmt::Display for Notice {
             Self::MetadataUnread { error } => write!(f, "the metadata of the ENIs could not be read: {error}"),
             Self::Disagreement { what } => f.write_str(what),
             Self::Place(news) => news.fmt(f),
-            Self::Refused { key, refusal } => write!(f, "no address for {key}: {refusal}"),
+            Self::Refused { key, refusal, .. } => write!(f, "no address for {key}: {refusal}"),
         }
     }
 }
@@ -469,12 +512,12 @@ pub enum Wake {
     LookForLink,
     /// A restored lease is old enough to be judged.
     JudgeLease,
-    /// An idle ENI is old enough to be given back.
-    EniOldEnough,
     /// The host is compared with what it should be.
     Audit,
-    /// Surplus may be given back.
+    /// Surplus, or an idle ENI, is old enough to be given back.
     SurplusDue,
+    /// The pacer lets the next call through.
+    PacerAdmits,
     /// A call nobody answers counts as lost.
     CallOverdue,
     /// ENIs of lost nodes are looked for.

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use vpc_ipam::{Action, Demand, EniRole, Pending, Target, Unit, WarmTarget, plan};
-use vpc_model::{EniId, PodRef, Subnet, Time};
+use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, Target, Unit, WarmTarget, plan};
+use vpc_model::{EniId, PodRef, SubnetId, Time};
 
 use crate::agent::Agent;
-use crate::cloud::Place;
+use crate::cloud::CloudCall;
+use crate::jobs::Job;
+use crate::message::Notice;
+use crate::places::{Choice, NoPlace};
 
 /// Pods bound to the node that count as demand before their ADD comes, at most.
 const LOOK_AHEAD_MOST: usize = 256;
@@ -29,19 +32,56 @@ impl Agent {
         let pending = self.pending(now, &target);
         let plan = plan(&target, &self.pool, &pending, self.demand(), now);
         self.cloud.plan_again = plan.again_at;
+        let makes_eni = |action: &Action| matches!(action, Action::NewEni { .. });
+        // What may be short for want of a place: another list may show one.
+        let attached = self.pool.enis().count() + self.others.len() + pending.new_enis.len();
+        let lacks_place = plan.short > 0 && pending.new_eni.is_none() && attached < target.max_enis as usize;
+        let growing = !pending.no_growth && (lacks_place || plan.actions.iter().any(makes_eni));
         for action in plan.actions {
             match action {
-                Action::Assign { .. } | Action::NewEni { .. } if pending.no_growth => {}
-                Action::Release { .. } | Action::ReleaseEni { .. } if pending.no_release => {}
-                Action::Assign { eni, unit, count } => self.start_assign(eni, unit, count),
+                Action::Assign { eni, unit, count } => {
+                    let count = self.asked_at_once(self.subnet_of(&eni).as_ref(), unit, count);
+                    self.start_assign(eni, unit, count);
+                }
                 Action::NewEni { unit, count } => {
-                    if let Some((place, net)) = self.place_for(unit) {
-                        self.start_build(unit, count, place, net);
+                    // Where nothing is to be had, the plan was made without; where it is not known yet, the list is on its way.
+                    if let Ok(Choice { place, net, .. }) = self.places.choose(now, unit) {
+                        let at_once = self.asked_at_once(Some(&place.subnet), unit, count);
+                        // Where little is asked at once, one ENI after the other.
+                        if at_once == count || !self.cloud.fetch.is_building_in(&place.subnet) {
+                            self.start_build(unit, at_once, place, net);
+                        }
                     }
                 }
                 Action::Release { eni, slots } => self.start_release(now, &eni, slots),
                 Action::ReleaseEni { eni } => self.start_exit(eni),
             }
+        }
+        self.ask_for_subnets(now, growing);
+    }
+
+    /// How much to ask of a subnet: after a refusal as little as shows whether it gives something again.
+    fn asked_at_once(&self, subnet: Option<&SubnetId>, unit: Unit, count: u32) -> u32 {
+        if subnet.is_some_and(|subnet| self.places.is_doubtful(subnet, unit)) { count.min(1) } else { count }
+    }
+
+    fn ask_for_subnets(&mut self, now: Time, growing: bool) {
+        if self.config.cloud.may_ask()
+            && let Some(CloudCall::Subnets { also }) = self.places.wants_list(now, growing)
+        {
+            self.start_job(Job::Subnets { also }, 0);
+        }
+    }
+
+    /// What is known of places has changed: says it, and what each ENI is for now.
+    pub(crate) fn follow_places(&mut self) {
+        for news in self.places.take_news() {
+            self.say(Notice::Place(news));
+        }
+        let ours = self.pool.enis().filter(|eni| eni.role != EniRole::Retired(Retired::NotOurs));
+        let roles: Vec<_> = ours.map(|eni| (eni.facts.id.clone(), self.places.role_of(&eni.facts), eni.keep)).collect();
+        for (eni, role, keep) in roles {
+            self.set_role(&eni, role, keep);
         }
     }
 
@@ -53,33 +93,26 @@ impl Agent {
     /// Pods that want an address: those that wait, and those that Kubernetes has bound to the node and that never had one.
     pub(crate) fn demand(&self) -> Demand {
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        if !self.config.look_ahead || self.bound.is_empty() {
+        if !self.config.look_ahead || self.coming.is_empty() {
             return Demand { waiting, expected: 0 };
         }
-        let here: BTreeSet<&PodRef> = self
-            .pool
-            .held()
-            .map(|held| &held.pod)
-            .chain(self.waiters.iter().map(|waiter| &waiter.request.pod))
-            .collect();
-        let coming = self.bound.iter().filter(|pod| !here.contains(pod) && !self.had.contains(*pod));
-        Demand { waiting, expected: u32::try_from(coming.take(LOOK_AHEAD_MOST).count()).unwrap_or(u32::MAX) }
+        let here: BTreeSet<&PodRef> = self.waiters.iter().map(|waiter| &waiter.request.pod).collect();
+        let coming = self.coming.len() - here.into_iter().filter(|pod| self.coming.contains(*pod)).count();
+        Demand { waiting, expected: u32::try_from(coming.min(LOOK_AHEAD_MOST)).unwrap_or(u32::MAX) }
     }
 
     /// Kubernetes lists the pods bound to this node.
     pub(crate) fn pods_are(&mut self, pods: Vec<PodRef>) {
-        self.bound = pods.into_iter().collect();
-        let bound = &self.bound;
-        self.had.retain(|pod| bound.contains(pod));
-        let held = self.pool.held().map(|held| &held.pod).filter(|pod| bound.contains(pod)).cloned();
-        self.had.extend(held);
+        let had = |pod: &PodRef| self.bound.contains(pod) && !self.coming.contains(pod);
+        let bound: BTreeSet<PodRef> = pods.into_iter().collect();
+        let here: BTreeSet<&PodRef> = self.pool.held().map(|held| &held.pod).collect();
+        self.coming = bound.iter().filter(|pod| !here.contains(pod) && !had(pod)).cloned().collect();
+        self.bound = bound;
     }
 
     /// A pod has an address: when it loses that, it is ending, and will want no other.
     pub(crate) fn pod_has_address(&mut self, pod: &PodRef) {
-        if self.bound.contains(pod) {
-            self.had.insert(pod.clone());
-        }
+        self.coming.remove(pod);
     }
 
     fn pending(&self, now: Time, target: &Target) -> Pending {
@@ -89,29 +122,37 @@ impl Agent {
         if !cloud.fetch.may_assign(now) {
             refused.extend(self.pool.enis().map(|eni| eni.facts.id.clone()));
         }
+        let in_subnet = |gives: &dyn Fn(&SubnetId) -> bool| -> BTreeSet<EniId> {
+            let matching = self.pool.enis().filter(|eni| eni.facts.subnet_id.as_ref().is_some_and(gives));
+            matching.map(|eni| eni.facts.id.clone()).collect()
+        };
+        refused.extend(in_subnet(&|subnet| self.places.exhausted(now, subnet).is_some()));
+        let new_eni = match self.places.choose(now, target.unit) {
+            Ok(choice) => Some(choice.unit),
+            // Worth planning with: it is what makes the list be asked for.
+            Err(NoPlace::Listing) => Some(target.unit),
+            Err(_) => None,
+        };
         let idle = !self.takes_pods();
         Pending {
             assigning: cloud.assigning().map(|(eni, unit, count)| (eni.clone(), unit, count)).collect(),
             new_enis: cloud.fetch.builds().map(|build| (build.unit, build.count)).collect(),
             foreign_enis: u32::try_from(self.others.len()).unwrap_or(u32::MAX),
             refused,
-            single_only: BTreeSet::new(),
-            new_eni: growing.then_some(target.unit),
+            single_only: in_subnet(&|subnet| self.places.single_only(now, subnet)),
+            new_eni: new_eni.filter(|_| growing),
             at_most: cloud.fetch.at_most,
             no_growth: !self.config.cloud.may_change() || (idle && self.waiters.is_empty()),
-            no_release: !self.config.cloud.may_release() || idle || cloud.back.is_paused(now),
+            no_release: !self.config.cloud.may_release()
+                || idle
+                || !self.places.is_settled()
+                || cloud.back.is_paused(now),
             last_release: cloud.back.last,
         }
     }
 
     /// What an ENI is for.
-    pub(crate) fn role_of(&self, _eni: &EniId) -> EniRole {
-        EniRole::Pods
-    }
-
-    /// Where a new ENI is made now, and the network of that subnet.
-    fn place_for(&mut self, _unit: Unit) -> Option<(Place, Subnet)> {
-        let net = self.pool.enis().find(|eni| eni.facts.is_primary()).map(|eni| eni.facts.subnet)?;
-        Some((Place { subnet: self.home.clone(), groups: self.groups.clone() }, net))
+    pub(crate) fn role_of(&self, eni: &EniId) -> EniRole {
+        self.pool.eni(eni).map_or(EniRole::Pods, |eni| self.places.role_of(&eni.facts))
     }
 }

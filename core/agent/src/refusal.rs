@@ -1,10 +1,10 @@
-//! Why an ADD gets no address: a cause a person understands, with its numbers.
+//! Why an ADD gets no address: a cause a person understands, with its numbers and the way out.
 
 use std::fmt;
 
-use vpc_model::Millis;
+use vpc_model::{Millis, SubnetId};
 
-use crate::CloudFailure;
+use crate::{CloudFailure, CloudUse, NoPlace};
 
 /// A typed cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +18,18 @@ pub enum Refusal {
         /// How long this pod waited.
         waited: Millis,
     },
-    /// Every address the instance type can have is taken.
+    /// The node takes no pods, so none was kept ready: what this pod needs was not there when the wait ended.
+    NotSchedulable {
+        /// Addresses asked for and not yet there.
+        coming: u32,
+        /// Pods that wait.
+        waiting: u32,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// Every address the instance can have belongs to a pod.
     Full {
-        /// ENIs the node has.
+        /// ENIs on the instance.
         enis: u32,
         /// ENIs it may have.
         max_enis: u32,
@@ -28,19 +37,95 @@ pub enum Refusal {
         total: u32,
         /// Addresses pods have.
         held: u32,
-        /// Addresses that rest.
-        cooling: u32,
-        /// When the next one has rested, if any rests.
-        next_free_in: Option<Millis>,
         /// How long this pod waited.
         waited: Millis,
     },
-    /// The cloud gives none: why, as it said.
+    /// Every address that no pod has rests after its last one.
+    Cooling {
+        /// Addresses pods can have.
+        total: u32,
+        /// Addresses pods have.
+        held: u32,
+        /// Addresses that rest.
+        cooling: u32,
+        /// When the next one has rested.
+        next_free_in: Millis,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// Subnets have no free addresses.
+    SubnetExhausted {
+        /// Which.
+        subnets: Vec<SubnetId>,
+        /// When they are asked again.
+        retry_in: Millis,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// Subnets have no free /28, and a single address did not come in time either.
+    Fragmented {
+        /// Which.
+        subnets: Vec<SubnetId>,
+        /// When they are asked again.
+        retry_in: Millis,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// EC2 asks for fewer calls.
+    Throttled {
+        /// Its last word.
+        failure: CloudFailure,
+        /// When it is asked again.
+        retry_in: Millis,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// The node's role may not do what is needed.
+    Denied {
+        /// The IAM action (`ec2:CreateNetworkInterface`).
+        action: String,
+        /// EC2's word.
+        failure: CloudFailure,
+        /// When it is asked again.
+        retry_in: Millis,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// The cloud gives none, for another reason: why, as it said.
     Cloud {
         /// Its last word.
         failure: CloudFailure,
         /// When it is asked again.
         retry_in: Millis,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// There is nowhere to make an ENI.
+    NoPlace {
+        /// Why.
+        why: NoPlace,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// Since its start the daemon has not heard from EC2 what is on the node: what only the metadata show is given to nobody.
+    Unconfirmed {
+        /// Addresses that wait for EC2's word.
+        addresses: u32,
+        /// Its last word, if it said anything.
+        failure: Option<CloudFailure>,
+        /// How long this pod waited.
+        waited: Millis,
+    },
+    /// The settings forbid to fetch more.
+    CloudOff {
+        /// How far EC2 may be used.
+        allowed: CloudUse,
+        /// Addresses pods can have.
+        total: u32,
+        /// Addresses pods have.
+        held: u32,
+        /// Addresses that rest.
+        cooling: u32,
         /// How long this pod waited.
         waited: Millis,
     },
@@ -65,12 +150,43 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<Millis> {
         match self {
-            Self::Warming { .. } => Some(Millis::seconds(1)),
-            Self::Full { next_free_in, .. } => Some(next_free_in.unwrap_or(Millis::seconds(10))),
-            Self::Cloud { retry_in, .. } => Some(*retry_in),
-            Self::Host { .. } | Self::Checkpoint { .. } => Some(Millis::seconds(5)),
+            Self::Warming { .. } | Self::NotSchedulable { .. } => Some(Millis::seconds(1)),
+            Self::Full { .. } | Self::CloudOff { .. } => Some(Millis::seconds(10)),
+            Self::Cooling { next_free_in, .. } => Some(*next_free_in),
+            Self::NoPlace { why: NoPlace::AllRefused { retry_in, .. }, .. } => Some(*retry_in),
+            Self::NoPlace { why: NoPlace::Listing, .. } => Some(Millis::seconds(1)),
+            Self::NoPlace { .. } => Some(Millis::seconds(15)),
+            Self::SubnetExhausted { retry_in, .. }
+            | Self::Fragmented { retry_in, .. }
+            | Self::Throttled { retry_in, .. }
+            | Self::Denied { retry_in, .. }
+            | Self::Cloud { retry_in, .. } => Some(*retry_in),
+            Self::Host { .. } | Self::Checkpoint { .. } | Self::Unconfirmed { .. } => Some(Millis::seconds(5)),
             Self::ShuttingDown => Some(Millis::seconds(2)),
             Self::Cancelled => None,
+        }
+    }
+
+    /// The cause in one word of CamelCase: the reason of events.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Warming { .. } => "AddressesOnTheirWay",
+            Self::NotSchedulable { .. } => "NodeNotSchedulable",
+            Self::Full { .. } => "AddressesUsedUp",
+            Self::Cooling { .. } => "AddressesResting",
+            Self::SubnetExhausted { .. } => "SubnetExhausted",
+            Self::Fragmented { .. } => "SubnetFragmented",
+            Self::Throttled { .. } => "CallsThrottled",
+            Self::Denied { .. } => "CallDenied",
+            Self::Cloud { .. } => "CallFailed",
+            Self::NoPlace { .. } => "NoPlaceForEni",
+            Self::Unconfirmed { .. } => "AddressesUnconfirmed",
+            Self::CloudOff { .. } => "CallsForbidden",
+            Self::Host { .. } => "HostNotReady",
+            Self::Checkpoint { .. } => "CheckpointFailed",
+            Self::ShuttingDown => "DaemonEnding",
+            Self::Cancelled => "SandboxDeleted",
         }
     }
 }
@@ -81,16 +197,62 @@ impl fmt::Display for Refusal {
             Self::Warming { coming, waiting, waited } => {
                 write!(f, "no address within {waited}: {coming} are on their way, {waiting} pods wait")
             }
-            Self::Full { enis, max_enis, total, held, cooling, next_free_in, waited } => {
+            Self::NotSchedulable { coming, waiting, waited } => {
+                write!(f, "no address within {waited}: the node takes no pods (cordoned), so none are kept ready; ")?;
+                write!(f, "{coming} are on their way for the {waiting} pods that wait here all the same")
+            }
+            Self::Full { enis, max_enis, total, held, waited } => {
                 write!(f, "no address within {waited}: all {total} addresses of the node are taken ")?;
-                write!(f, "({held} by pods, {cooling} resting after use) on {enis} of {max_enis} ENIs")?;
-                match next_free_in {
-                    Some(span) => write!(f, "; the next one has rested in {span}"),
-                    None => f.write_str("; one comes free when a pod ends, or use a larger instance type"),
+                write!(f, "({held} by pods) on {enis} of {max_enis} ENIs; ")?;
+                f.write_str("one comes free when a pod ends, or use a larger instance type")
+            }
+            Self::Cooling { total, held, cooling, next_free_in, waited } => {
+                write!(f, "no address within {waited}: of the node's {total} addresses {held} belong to pods and ")?;
+                write!(f, "{cooling} rest after use; the next one has rested in {next_free_in}")
+            }
+            Self::SubnetExhausted { subnets, retry_in, waited } => {
+                write!(
+                    f,
+                    "no address within {waited}: no free addresses in {}; asked again in {retry_in}",
+                    list(subnets)
+                )?;
+                f.write_str(
+                    " (free some, or give the node another subnet: tag kubernetes.io/role/cni=1, or an ENIConfig)",
+                )
+            }
+            Self::Fragmented { subnets, retry_in, waited } => {
+                write!(f, "no address within {waited}: no free /28 in {}; asked again in {retry_in}", list(subnets))?;
+                f.write_str(" (reserve a block of the subnet for prefixes, or use another subnet)")
+            }
+            Self::Denied { action, failure, retry_in, waited } => {
+                write!(f, "no address within {waited}: the node's role may not {action}: {failure}; ")?;
+                write!(f, "tried again in {retry_in}")
+            }
+            Self::Throttled { failure, retry_in, waited } | Self::Cloud { failure, retry_in, waited } => {
+                write!(f, "no address within {waited}: {failure}; EC2 is asked again in {retry_in}")
+            }
+            Self::NoPlace { why, waited } => write!(f, "no address within {waited}: no ENI can be made: {why}"),
+            Self::Unconfirmed { addresses, failure, waited } => {
+                write!(
+                    f,
+                    "no address within {waited}: EC2 has not said since the daemon's start what is on the node; "
+                )?;
+                write!(f, "{addresses} addresses that only the metadata show wait for its word")?;
+                match failure {
+                    Some(failure) => write!(f, " ({failure})"),
+                    None => Ok(()),
                 }
             }
-            Self::Cloud { failure, retry_in, waited } => {
-                write!(f, "no address within {waited}: {failure}; EC2 is asked again in {retry_in}")
+            Self::CloudOff { allowed, total, held, cooling, waited } => {
+                let setting = match allowed {
+                    CloudUse::Off => "VPC_CNI_EC2=off or ENABLE_IMDS_ONLY_MODE",
+                    _ => "DISABLE_NETWORK_RESOURCE_PROVISIONING",
+                };
+                write!(f, "no address within {waited}: all {total} addresses of the node are taken ({held} by pods, ")?;
+                write!(
+                    f,
+                    "{cooling} resting), and the settings forbid to fetch more ({setting}): add some from outside"
+                )
             }
             Self::Host { error } => write!(f, "the host's network is not set up: {error}"),
             Self::Checkpoint { error } => write!(f, "the assignment could not be recorded: {error}"),
@@ -98,4 +260,8 @@ impl fmt::Display for Refusal {
             Self::Cancelled => f.write_str("the sandbox was deleted while it waited for an address"),
         }
     }
+}
+
+fn list(subnets: &[SubnetId]) -> String {
+    subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -6,7 +6,7 @@ use vpc_ipam::{Allocation, Taken};
 use vpc_model::{Millis, SandboxKey, Time};
 
 use crate::agent::Agent;
-use crate::message::{AddReply, AddRequest, DelReply, Notice, Outcome, Ticket, Wake};
+use crate::message::{AddReply, AddRequest, DelReply, Generation, Notice, Outcome, Ticket, Wake};
 use crate::refusal::Refusal;
 
 /// An ADD that waits for an address.
@@ -19,23 +19,22 @@ pub(crate) struct Waiter {
 }
 
 impl Agent {
-    /// A plugin gives an ADD up after 60 s; a restored lease without a link is judged only when no plugin can still be at work.
-    pub(crate) const PLUGIN_GONE: Millis = Millis::seconds(65);
     /// How long a checkpoint that could not be written is left alone.
     pub(crate) const DISK_PAUSE: Millis = Millis::seconds(1);
 
     pub(crate) fn add(&mut self, now: Time, ticket: Ticket, request: AddRequest) {
         if self.terminating {
-            return self.refuse(ticket, &request.key, Refusal::ShuttingDown);
+            return self.refuse(ticket, &request, Refusal::ShuttingDown);
         }
         // A second ADD for a sandbox that waits already takes the first one's place: its caller has given up.
         if let Some(at) = self.waiters.iter().position(|waiter| waiter.request.key == request.key)
             && let Some(old) = self.waiters.remove(at)
         {
-            self.refuse(old.ticket, &old.request.key, Refusal::Cancelled);
+            self.refuse(old.ticket, &old.request, Refusal::Cancelled);
         }
         if let Some(held) = self.pool.of(&request.key) {
             let allocation = held.allocation;
+            self.orphans.asked_again(&request.key, now);
             return self.promise(ticket, &request.key, allocation);
         }
         let deadline = now + self.config.add_wait;
@@ -61,7 +60,7 @@ impl Agent {
         if let Some(at) = self.waiters.iter().position(|waiter| waiter.request.key == *key)
             && let Some(waiter) = self.waiters.remove(at)
         {
-            self.refuse(waiter.ticket, key, Refusal::Cancelled);
+            self.refuse(waiter.ticket, &waiter.request, Refusal::Cancelled);
         }
         self.suspects.remove(key);
         self.by_link.remove(key);
@@ -70,6 +69,7 @@ impl Agent {
             Some(released) => {
                 let allocation = released.held.allocation;
                 self.podless.insert(allocation.address);
+                self.cancel_promises(allocation);
                 let generation = self.touch_disk();
                 self.disk.replies.push((generation, ticket, Outcome::Deleted(DelReply::Released(allocation))));
             }
@@ -77,14 +77,26 @@ impl Agent {
         }
     }
 
+    /// ADDs that were about to be told an address that has just been released: their sandbox is gone.
+    fn cancel_promises(&mut self, allocation: Allocation) {
+        let of_it = |outcome: &Outcome| matches!(outcome, Outcome::Added(reply) if reply.allocation == allocation);
+        let (gone, kept) = std::mem::take(&mut self.disk.replies).into_iter().partition(|(_, _, out)| of_it(out));
+        self.disk.replies = kept;
+        let gone: Vec<(Generation, Ticket, Outcome)> = gone;
+        for (_, ticket, _) in gone {
+            self.reply(ticket, Outcome::Refused(Refusal::Cancelled));
+        }
+    }
+
     /// Gives free addresses to those who wait, first come first served.
     pub(crate) fn serve_waiters(&mut self, now: Time) {
         if self.terminating {
             for waiter in std::mem::take(&mut self.waiters) {
-                self.refuse(waiter.ticket, &waiter.request.key, Refusal::ShuttingDown);
+                self.refuse(waiter.ticket, &waiter.request, Refusal::ShuttingDown);
             }
         }
-        let barred = self.host.removing().cloned().unwrap_or_default();
+        let mut barred = self.host.removing().cloned().unwrap_or_default();
+        barred.extend(self.orphans.routed());
         while let Some(waiter) = self.waiters.pop_front() {
             match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, &barred) {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
@@ -109,7 +121,7 @@ impl Agent {
         self.waiters.retain(|waiter| waiter.deadline > now);
         for waiter in over {
             let refusal = self.why_none(now, waiting, now.since(waiter.since));
-            self.refuse(waiter.ticket, &waiter.request.key, refusal);
+            self.refuse(waiter.ticket, &waiter.request, refusal);
         }
     }
 
@@ -118,10 +130,10 @@ impl Agent {
     pub(crate) fn unpromise(&mut self, now: Time, ticket: Ticket, outcome: Outcome, error: &str) {
         match outcome {
             Outcome::Added(reply) => {
-                let key = self.take_back(now, reply.allocation);
+                let request = self.take_back(now, reply.allocation);
                 let refusal = Refusal::Checkpoint { error: error.to_owned() };
-                match key {
-                    Some(key) => self.refuse(ticket, &key, refusal),
+                match request {
+                    Some(request) => self.refuse(ticket, &request, refusal),
                     None => self.reply(ticket, Outcome::Refused(refusal)),
                 }
             }
@@ -136,13 +148,13 @@ impl Agent {
 
     /// Releases what an ADD was about to be given, if that was never on disk: a lease recorded earlier is a running pod's, whoever
     /// asks for it again.
-    fn take_back(&mut self, now: Time, allocation: Allocation) -> Option<SandboxKey> {
+    fn take_back(&mut self, now: Time, allocation: Allocation) -> Option<AddRequest> {
         let held = self.pool.held().find(|held| held.allocation == allocation)?;
-        let key = held.key.clone();
-        self.disk.unrecorded.remove(&key)?;
-        self.pool.release(&key, now, self.config.target.cool_down);
+        let request = AddRequest { key: held.key.clone(), pod: held.pod.clone() };
+        self.disk.unrecorded.remove(&request.key)?;
+        self.pool.release(&request.key, now, self.config.target.cool_down);
         self.touch_disk();
-        Some(key)
+        Some(request)
     }
 
     /// Answers an ADD as soon as its assignment is on disk.
@@ -160,31 +172,9 @@ impl Agent {
         }
     }
 
-    fn refuse(&mut self, ticket: Ticket, key: &SandboxKey, refusal: Refusal) {
-        self.say(Notice::Refused { key: key.clone(), refusal: refusal.clone() });
+    fn refuse(&mut self, ticket: Ticket, request: &AddRequest, refusal: Refusal) {
+        let (key, pod) = (request.key.clone(), request.pod.clone());
+        self.say(Notice::Refused { key, pod, refusal: refusal.clone() });
         self.reply(ticket, Outcome::Refused(refusal));
-    }
-
-    fn why_none(&self, now: Time, waiting: u32, waited: Millis) -> Refusal {
-        let stats = self.pool.stats();
-        if let Some(error) = self.host.error() {
-            return Refusal::Host { error: error.to_owned() };
-        }
-        if let Some(pause) = self.cloud.fetch.failure(now) {
-            return Refusal::Cloud { failure: pause.failure.clone(), retry_in: pause.until.since(now), waited };
-        }
-        let coming = self.cloud.coming() + stats.setting_up;
-        if coming > 0 || !self.host.is_set() {
-            return Refusal::Warming { coming, waiting, waited };
-        }
-        Refusal::Full {
-            enis: stats.enis,
-            max_enis: self.target().max_enis,
-            total: stats.total,
-            held: stats.held,
-            cooling: stats.cooling,
-            next_free_in: self.pool.next_rest_end().map(|at| at.since(now)),
-            waited,
-        }
     }
 }

@@ -174,7 +174,7 @@ fn a_flush_that_fails_is_said_repeated_and_after_a_while_done_without() {
     assert!(flushed(&world, address).len() >= 3, "{:?}", world.flushes);
     let kept = world.notices.iter().filter(|n| matches!(n, Notice::FlowsKept { .. })).count();
     let remain = |notice: &&Notice| matches!(notice, Notice::FlowsRemain { addresses, .. } if *addresses == [address]);
-    assert!(kept >= 3 && kept < 10, "{kept}");
+    assert!((3..10).contains(&kept), "{kept}");
     assert_eq!(world.notices.iter().filter(remain).count(), 1);
 }
 

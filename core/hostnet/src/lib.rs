@@ -14,6 +14,7 @@ mod filter;
 mod paper;
 mod plan;
 mod state;
+mod ties;
 mod wiring;
 
 pub use alias::{LinkAlias, ParseAliasError};
@@ -24,4 +25,5 @@ pub use state::{
     Filter, FilterSeen, HostLayout, HostOp, HostSettings, HostState, Link, LinkKind, Mark, Neighbour, Route,
     RouteScope, RpFilter, Rule, SnatRandom, priority,
 };
+pub use ties::{PodTies, is_pod_link, pod_ties};
 pub use wiring::{POD_GATEWAY, PodOp, PodWiring, VethPair, Wiring, unwiring, wiring};

@@ -259,6 +259,6 @@ fn connected(link: &Link, address: Ipv4Net) -> Route {
 }
 
 /// Whether [`RouteTable::of_eni`] makes such numbers for ENIs other than the primary one.
-fn is_eni_table(table: RouteTable) -> bool {
+pub(crate) fn is_eni_table(table: RouteTable) -> bool {
     matches!(table.0, 2..=99 | 10_100..=19_999)
 }

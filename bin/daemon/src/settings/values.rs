@@ -35,6 +35,23 @@ pub struct Settings {
     pub file: Option<PathBuf>,
 }
 
+impl Settings {
+    /// These settings with what may change while the daemon runs as others have it. Which that is, is in
+    /// [`super::sections::IN_PLACE`].
+    #[must_use]
+    pub fn with_changes_of(&self, new: &Self) -> Self {
+        let host = HostSettings {
+            external_snat: new.host.external_snat,
+            exclude_snat: new.host.exclude_snat.clone(),
+            external_services: new.host.external_services.clone(),
+            node_port: new.host.node_port,
+            ..self.host.clone()
+        };
+        let tags = EniTags { cluster: self.tags.cluster.clone(), more: new.tags.more.clone() };
+        Self { pool: new.pool.clone(), host, tags, ..self.clone() }
+    }
+}
+
 /// How this node is known to Kubernetes, and where the API server is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KubernetesSettings {

@@ -52,6 +52,16 @@ impl PaperSubnet {
         Self { truth, fragmented: false, addresses: 0, prefixes: 0 }
     }
 
+    /// The primary ENI's.
+    pub fn home(free: u32) -> Self {
+        Self::new("1", "10.20.8.0/22", free)
+    }
+
+    pub fn fragmented(mut self) -> Self {
+        self.fragmented = true;
+        self
+    }
+
     pub fn tagged(mut self, key: &str, value: &str) -> Self {
         self.truth.tags.insert(key.into(), value.into());
         self
@@ -84,11 +94,6 @@ impl PaperSubnet {
             }
         }
     }
-}
-
-pub fn subnets(home_free: u32) -> BTreeMap<SubnetId, PaperSubnet> {
-    let home = PaperSubnet::new("1", "10.20.8.0/22", home_free);
-    BTreeMap::from([(home.truth.id.clone(), home)])
 }
 
 impl World {
@@ -127,6 +132,12 @@ impl World {
         }
     }
 
+    /// Living pods whose address is among these.
+    fn living_on(&self, slots: &[Slot]) -> Vec<String> {
+        let on = |address: &Ipv4Addr| slots.iter().any(|slot| slot.contains(*address));
+        self.living.iter().filter(|(_, address)| on(address)).map(|(name, _)| name.clone()).collect()
+    }
+
     fn answer(&mut self, call: &CloudCall) -> Result<CloudAnswer, CloudFailure> {
         let missing = || failure(FailureClass::NotFound, "any", "InvalidNetworkInterfaceID.NotFound");
         match call {
@@ -143,9 +154,19 @@ impl World {
             }
             CloudCall::AttachEni { eni, card, device } => {
                 let due = self.now + self.call_takes + self.link_takes;
-                let taken =
-                    self.enis.values().any(|other| other.truth.attachment.as_ref().is_some_and(|a| a.2 == *device));
+                let attached = self.enis.values().filter_map(|other| other.truth.attachment.as_ref());
+                let (count, taken) = (attached.clone().count(), attached.clone().any(|tie| tie.2 == *device));
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
+                let refused = |class, code| Err(failure(class, "AttachNetworkInterface", code));
+                if eni.truth.attachment.is_some() {
+                    return refused(FailureClass::WrongState, "InvalidNetworkInterface.InUse");
+                }
+                if count >= self.eni_limit {
+                    return refused(FailureClass::EniLimit, "AttachmentLimitExceeded");
+                }
+                if eni.truth.slots.len() > self.slot_limit {
+                    return refused(FailureClass::AddressLimit, "PrivateIpAddressLimitExceeded");
+                }
                 assert!(
                     !taken,
                     "position {device} is taken: {:#?}",
@@ -154,16 +175,19 @@ impl World {
                 let attachment: AttachmentId = format!("eni-attach-{}", eni.truth.id.as_str()).parse().unwrap();
                 eni.truth.attachment = Some((attachment.clone(), *card, *device));
                 eni.truth.available = false;
+                eni.truth.delete_on_termination = Some(false);
                 self.links_due.push((due, eni.truth.mac, *device));
                 Ok(CloudAnswer::Attached(attachment))
             }
             CloudCall::DeleteOnTermination { eni, .. } => {
-                self.enis.get_mut(eni).ok_or_else(missing)?.delete_on_termination = true;
+                let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
+                eni.delete_on_termination = true;
+                eni.truth.delete_on_termination = Some(true);
                 Ok(CloudAnswer::Done)
             }
             CloudCall::Assign { eni, unit, count } => {
                 let truth = &self.enis.get(eni).ok_or_else(missing)?.truth;
-                if truth.slots.len() + *count as usize > self.config.target.slots_per_eni as usize {
+                if truth.slots.len() + *count as usize > self.slot_limit {
                     return Err(failure(FailureClass::AddressLimit, "Assign", "PrivateIpAddressLimitExceeded"));
                 }
                 let slots = self.subnets.get_mut(&truth.subnet).unwrap().take(*unit, *count)?;
@@ -171,7 +195,12 @@ impl World {
                 Ok(CloudAnswer::Assigned(slots))
             }
             CloudCall::Unassign { eni, slots } => {
+                let living = self.living_on(slots);
                 let truth = &mut self.enis.get_mut(eni).ok_or_else(missing)?.truth;
+                if !slots.iter().all(|slot| truth.slots.contains(slot)) {
+                    return Err(failure(FailureClass::Other, "UnassignPrivateIpAddresses", "InvalidParameterValue"));
+                }
+                assert_eq!(living, Vec::<String>::new(), "addresses of living pods are given back: {slots:?}");
                 truth.slots.retain(|slot| !slots.contains(slot));
                 let freed: u32 = slots.iter().map(|slot| slot.size()).sum();
                 self.subnets.get_mut(&truth.subnet).unwrap().truth.free += freed;
@@ -211,14 +240,20 @@ impl World {
                 };
                 Ok(CloudAnswer::Leaked(free.map(leaked).collect()))
             }
-            CloudCall::Limits => {
-                panic!("{call} is not for this cloud")
-            }
+            CloudCall::Limits => match self.limits {
+                Some((max_enis, slots_per_eni, prefixes)) => {
+                    Ok(CloudAnswer::Limits { max_enis, slots_per_eni, prefixes })
+                }
+                None => Err(failure(FailureClass::Unauthorized, "DescribeInstanceTypes", "UnauthorizedOperation")),
+            },
             CloudCall::Detach { eni, .. } => {
+                let slots = self.enis.get(eni).ok_or_else(missing)?.truth.slots.clone();
+                assert_eq!(self.living_on(&slots), Vec::<String>::new(), "an ENI of living pods is detached");
                 let eni = self.enis.get_mut(eni).ok_or_else(missing)?;
                 eni.truth.attachment = None;
                 eni.truth.available = true;
                 let mac = eni.truth.mac;
+                self.links_due.retain(|(_, due, _)| *due != mac);
                 let link = self.host.observe().links.iter().find(|link| link.mac == mac).map(|link| link.name.clone());
                 if let Some(link) = link {
                     self.host.detach(&link);
@@ -258,7 +293,7 @@ impl World {
             kind: EniKind::Ordinary,
             subnet: subnet.clone(),
             groups: vec![],
-            tags: BTreeMap::new(),
+            tags: BTreeMap::from([(INSTANCE_TAG.to_owned(), "i-1".to_owned())]),
             delete_on_termination: None,
         })
     }

@@ -13,8 +13,8 @@ use vpc_agent::{
 use vpc_hostnet::{HostSettings, LinkAlias, PaperEnd, PaperHost, PaperPath, PaperTurn, PodWiring, unwiring, wiring};
 use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{
-    CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, SandboxKey, SecurityGroupId, Slot, SubnetId, Time, VethPrefix,
-    WallTime, host_veth,
+    CardIndex, DeviceIndex, EniId, Mac, Millis, PodRef, RouteTable, SandboxKey, SecurityGroupId, Slot, SubnetId, Time,
+    VethPrefix, WallTime, host_veth,
 };
 
 #[allow(unused_imports)]
@@ -28,6 +28,18 @@ pub struct World {
     pub host: PaperHost,
     pub enis: BTreeMap<EniId, CloudEni>,
     pub subnets: BTreeMap<SubnetId, PaperSubnet>,
+    /// ENIs the instance may have, and positions of each, whatever the settings say.
+    pub eni_limit: usize,
+    pub slot_limit: usize,
+    /// What EC2 says of the instance type; `None` = it may not be asked.
+    pub limits: Option<(u32, u32, bool)>,
+    /// Pods that are wired and were not asked to end, with their addresses.
+    pub living: BTreeMap<String, Ipv4Addr>,
+    /// The daemon dies at the effect of this number (counted from 1): before it is carried out, or right after.
+    pub dies_at: Option<(usize, bool)>,
+    /// Calls, changes of the host and checkpoints so far.
+    pub effects: usize,
+    pub dead: bool,
     /// When ENIs were made, as their tags say.
     pub created: BTreeMap<EniId, WallTime>,
     pub disk: Option<Checkpoint>,
@@ -48,6 +60,8 @@ pub struct World {
     pub flush_fails: bool,
     /// `None`: it never answers.
     pub flush_takes: Option<Millis>,
+    /// The host can not be looked at.
+    pub host_broken: bool,
     /// How far the calendar is off the true time, in milliseconds.
     pub calendar_off: i64,
     /// Security groups of the primary ENI, as the metadata show them.
@@ -123,24 +137,33 @@ impl World {
     }
 
     pub fn with(config: Config, free_addresses: u32) -> Self {
+        Self::among(config, vec![PaperSubnet::home(free_addresses)])
+    }
+
+    /// A node whose VPC has these subnets; home is among them.
+    pub fn among(config: Config, subnets: Vec<PaperSubnet>) -> Self {
+        let subnets = subnets.into_iter().map(|subnet| (subnet.truth.id.clone(), subnet)).collect();
         let first = primary();
         let eth0 = "eth0".parse().unwrap();
         let gateway = "10.20.8.1".parse().unwrap();
         let host = PaperHost::booted(&eth0, first.mac, "10.20.11.162/22".parse().unwrap(), gateway).unwrap();
         let id = first.id.clone();
         let primary = CloudEni { truth: first, token: None, delete_on_termination: true };
-        let (agent, effects) = Agent::start(
-            T0,
-            config.clone(),
-            facts(&cloud::subnets(free_addresses), std::iter::once(&primary), T0),
-            &Checkpoint::default(),
-        );
+        let (agent, effects) =
+            Agent::start(T0, config.clone(), facts(&subnets, std::iter::once(&primary), T0), &Checkpoint::default());
         let mut world = Self {
             now: T0,
             agent,
             host,
             enis: BTreeMap::from([(id, primary)]),
-            subnets: cloud::subnets(free_addresses),
+            subnets,
+            eni_limit: 100,
+            slot_limit: config.target.slots_per_eni as usize,
+            limits: None,
+            living: BTreeMap::new(),
+            dies_at: None,
+            effects: 0,
+            dead: false,
             created: BTreeMap::new(),
             disk: None,
             disk_broken: false,
@@ -157,6 +180,7 @@ impl World {
             flushes: vec![],
             flush_fails: false,
             flush_takes: Some(Millis(1)),
+            host_broken: false,
             calendar_off: 0,
             groups: vec![],
             unshown: BTreeSet::new(),
@@ -183,6 +207,7 @@ impl World {
         self.now = self.now + after;
         self.restarts += 1;
         self.queue.clear();
+        (self.dead, self.dies_at) = (false, None);
         let mut facts = facts(&self.subnets, self.enis.values(), self.now);
         facts.metadata = self.metadata();
         facts.wall.0 += self.calendar_off * 1_000_000;
@@ -203,6 +228,8 @@ impl World {
     }
 
     pub fn del(&mut self, name: &str) -> Ticket {
+        // From here on the pod has no claim to its address.
+        self.living.remove(name);
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.tell(Input::Del { ticket, key: key(name) });
@@ -219,18 +246,26 @@ impl World {
     }
 
     pub fn wire(&mut self, name: &str, reply: &AddReply) {
+        self.wire_as(&key(name), name, reply.allocation.address, reply.allocation.table);
+    }
+
+    /// What a plugin does for a sandbox of a pod.
+    pub fn wire_as(&mut self, sandbox: &SandboxKey, name: &str, address: Ipv4Addr, table: RouteTable) {
         let wired = wiring(&PodWiring {
-            address: reply.allocation.address,
-            table: reply.allocation.table,
+            address,
+            table,
             host_link: host_veth(&VethPrefix::default(), &pod(name)),
             pod_link: "eth0".parse().unwrap(),
             host_mac: Mac([0x0a, 1, 2, 3, 4, 5]),
             pod_mac: Mac([0x0a, 1, 2, 3, 4, 6]),
             mtu: 9001,
-            alias: LinkAlias::of(&key(name), &pod(name)).to_string(),
+            alias: LinkAlias::of(sandbox, &pod(name)).to_string(),
             layout: self.config.host.layout,
         });
-        self.host.wire(name, &wired).unwrap();
+        // As the kernel has it: sandboxes by container, whatever the pod's name.
+        let behind = if *sandbox == key(name) { name } else { &sandbox.container };
+        self.host.wire(behind, &wired).unwrap();
+        self.living.insert(behind.to_owned(), address);
     }
 
     /// DEL as a plugin does it, and the end of the sandbox.
@@ -247,6 +282,7 @@ impl World {
 
     pub fn sandbox_ends(&mut self, name: &str) {
         self.host.remove_sandbox(name);
+        self.living.remove(name);
     }
 
     /// By which link a packet of a pod leaves.
@@ -286,6 +322,9 @@ impl World {
     }
 
     pub fn tell(&mut self, input: Input) {
+        if self.dead {
+            return;
+        }
         let effects = self.agent.handle(self.now, input);
         self.carry_out(effects);
         assert_eq!(self.agent.audit(self.now), vec![], "at {:?}", self.now);
@@ -303,6 +342,9 @@ impl World {
             let next = [input.map(|(_, at)| at), link, deadline].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
+            if self.dead {
+                break;
+            }
             if link == Some(next) {
                 let at = self.links_due.iter().position(|(at, ..)| *at == next).unwrap();
                 let (_, mac, device) = self.links_due.remove(at);
@@ -349,6 +391,15 @@ impl World {
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
+            let counts =
+                matches!(effect, Effect::Cloud { .. } | Effect::ApplyHost { .. } | Effect::WriteCheckpoint { .. });
+            self.effects += usize::from(counts);
+            let last = self.dies_at.filter(|(at, _)| counts && *at == self.effects);
+            if self.dead || last.is_some_and(|(_, after)| !after) {
+                self.dead = true;
+                return;
+            }
+            self.dead = last.is_some();
             match effect {
                 Effect::Reply { ticket, outcome } => {
                     if let Outcome::Added(reply) = &outcome {
@@ -376,8 +427,8 @@ impl World {
                     }
                 }
                 Effect::ObserveHost { op } => {
-                    let state = self.host.observe();
-                    self.later(Millis(1), Input::HostObserved { op, result: Ok(state) });
+                    let state = if self.host_broken { Err("EPERM".to_owned()) } else { Ok(self.host.observe()) };
+                    self.later(Millis(1), Input::HostObserved { op, result: state });
                 }
                 Effect::ApplyHost { op, ops } => {
                     let result = ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|e| e.to_string());

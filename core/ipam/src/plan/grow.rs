@@ -28,7 +28,13 @@ impl Planner<'_> {
     fn fill(&self, eni: &PoolEni, level: &mut Level, hoped: &mut Level, actions: &mut Vec<Action>) {
         let id = &eni.facts.id;
         let unit = if self.only_singles(id) { Unit::Address } else { self.target.unit };
-        let wanted = hoped.wanted(self.target, unit);
+        // Pods that wait do not wait for a call to be answered if another ENI has room.
+        let urgent = level.urgent(self.target, unit);
+        let wanted = match unit {
+            // A new ENI can bring prefixes: single addresses only for pods, not to keep some ready.
+            Unit::Address if self.only_singles(id) && self.can_add_prefixes() => urgent,
+            Unit::Address | Unit::Prefix => hoped.wanted(self.target, unit).max(urgent),
+        };
         if wanted == 0 {
             return;
         }
@@ -39,7 +45,9 @@ impl Planner<'_> {
             level.add(unit, now);
             hoped.add(unit, now);
         }
-        hoped.add(unit, hoped.wanted(self.target, unit).min(room - now));
+        if unit == self.target.unit || !self.can_add_prefixes() {
+            hoped.add(unit, hoped.wanted(self.target, unit).min(room - now));
+        }
         self.make_room(eni, unit, hoped, actions);
     }
 
@@ -68,6 +76,12 @@ impl Planner<'_> {
         let Some(possible) = self.pending.new_eni else { return };
         // A pool of single addresses never takes prefixes.
         let unit = if possible == Unit::Address { Unit::Address } else { self.target.unit };
+        // What fits on an ENI that is on its way follows when it is there: pods that come one after the other in a burst must not
+        // get an ENI each.
+        for (_, count) in &self.pending.new_enis {
+            let room = self.target.slots_per_eni.saturating_sub(*count);
+            hoped.add(unit, hoped.wanted(self.target, unit).min(room));
+        }
         for _ in self.attached()..self.target.max_enis {
             let count = hoped.wanted(self.target, unit).min(self.target.slots_per_eni).min(self.at_most());
             if count == 0 {
@@ -77,6 +91,11 @@ impl Planner<'_> {
             level.add(unit, count);
             hoped.add(unit, count);
         }
+    }
+
+    /// Whether the pool can get prefixes with a new ENI.
+    fn can_add_prefixes(&self) -> bool {
+        self.pending.new_eni == Some(Unit::Prefix) && self.attached() < self.target.max_enis
     }
 
     /// Positions that can be added to an ENI. One that EC2 does not list any more takes none.

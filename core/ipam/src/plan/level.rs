@@ -22,7 +22,7 @@ pub(super) struct Level {
     serves: i64,
     /// Prefixes nothing is on.
     empty: i64,
-    /// Free addresses of the other prefixes.
+    /// Free addresses of other positions.
     partial: i64,
     demand: i64,
 }
@@ -36,20 +36,13 @@ impl Level {
     /// So many free single addresses.
     pub(super) fn of_singles(count: u32) -> Self {
         let count = i64::from(count);
-        Self { free: count, total: count, serves: count, ..Self::default() }
+        Self { free: count, total: count, serves: count, partial: count, ..Self::default() }
     }
 
     pub(super) fn of(unit: Unit, count: Count) -> Self {
         let empty = if unit == Unit::Prefix { i64::from(count.empty) } else { 0 };
         let free = i64::from(count.free());
-        Self {
-            free,
-            total: i64::from(count.addresses),
-            serves: free,
-            empty,
-            partial: if unit == Unit::Prefix { free - PREFIX * empty } else { 0 },
-            demand: 0,
-        }
+        Self { free, total: i64::from(count.addresses), serves: free, empty, partial: free - PREFIX * empty, demand: 0 }
     }
 
     pub(super) fn demand(self, pods: i64) -> Self {
@@ -58,10 +51,9 @@ impl Level {
 
     /// So many fresh positions more.
     pub(super) fn add(&mut self, unit: Unit, count: u32) {
-        let addresses = i64::from(count) * i64::from(unit.size());
+        let addresses = count * unit.size();
         let empty = if unit == Unit::Prefix { count } else { 0 };
-        *self = *self
-            + Self { free: addresses, total: addresses, serves: addresses, empty: i64::from(empty), ..Self::default() };
+        *self = *self + Self::of(unit, Count { positions: count, empty, addresses, held: 0, cooling: 0 });
     }
 
     pub(super) fn without(self, part: Self) -> Self {
@@ -105,6 +97,19 @@ impl Level {
             }
         };
         super::positive(wanted)
+    }
+
+    /// Positions of `unit` to ask for, were it only for pods that wait or are expected.
+    pub(super) fn urgent(&self, target: &Target, unit: Unit) -> u32 {
+        let lacking = super::positive(-self.free);
+        match unit {
+            _ if lacking == 0 => 0,
+            Unit::Prefix => lacking.div_ceil(Prefix28::SIZE),
+            Unit::Address => match (target.unit, target.warm) {
+                (Unit::Address, WarmTarget::Enis(_)) => target.slots_per_eni,
+                _ => lacking,
+            },
+        }
     }
 
     /// Positions of `unit` that would just do.

@@ -57,13 +57,23 @@ pub enum Cause {
     UnknownPod,
     /// The daemon has not finished its start.
     Starting,
+    /// The node takes no pods, so no address is kept ready.
+    NotSchedulable,
+    /// There is nowhere to make an ENI: the node's ENIConfig is missing or wrong, or tags forbid every subnet.
+    NoPlace,
+    /// EC2 has not said since the daemon's start what is on the node.
+    Unconfirmed,
+    /// The settings forbid to fetch more addresses.
+    CloudOff,
+    /// The subnet has free addresses and no free /28 for a prefix.
+    SubnetFragmented,
     /// A cause of a later version that this program has no name for.
     Unknown,
 }
 
 impl Cause {
     /// Every cause but [`Cause::Unknown`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::SubnetExhausted,
         Self::EniLimit,
         Self::AddressLimit,
@@ -79,20 +89,34 @@ impl Cause {
         Self::Unsupported,
         Self::UnknownPod,
         Self::Starting,
+        Self::NotSchedulable,
+        Self::NoPlace,
+        Self::Unconfirmed,
+        Self::CloudOff,
+        Self::SubnetFragmented,
     ];
 
     /// The gRPC status code that programs without our detail go by.
     #[must_use]
     pub fn code(self) -> Code {
         match self {
-            Self::SubnetExhausted | Self::EniLimit | Self::AddressLimit | Self::Cooling => Code::ResourceExhausted,
-            Self::Throttled | Self::Warming | Self::CloudError | Self::ShuttingDown | Self::Starting => {
-                Code::Unavailable
-            }
+            Self::SubnetExhausted
+            | Self::SubnetFragmented
+            | Self::EniLimit
+            | Self::AddressLimit
+            | Self::Cooling
+            | Self::CloudOff => Code::ResourceExhausted,
+            Self::Throttled
+            | Self::Warming
+            | Self::CloudError
+            | Self::ShuttingDown
+            | Self::Starting
+            | Self::NotSchedulable
+            | Self::Unconfirmed => Code::Unavailable,
             Self::Unauthorized => Code::PermissionDenied,
             Self::HostError | Self::Checkpoint => Code::Internal,
             Self::BadRequest => Code::InvalidArgument,
-            Self::Unsupported => Code::FailedPrecondition,
+            Self::Unsupported | Self::NoPlace => Code::FailedPrecondition,
             Self::UnknownPod => Code::NotFound,
             Self::Unknown => Code::Unknown,
         }
@@ -110,13 +134,18 @@ impl Cause {
             | Self::Cooling
             | Self::CloudError
             | Self::ShuttingDown
-            | Self::Starting => true,
+            | Self::Starting
+            | Self::NotSchedulable
+            | Self::Unconfirmed
+            | Self::CloudOff
+            | Self::SubnetFragmented => true,
             Self::Unauthorized
             | Self::HostError
             | Self::Checkpoint
             | Self::BadRequest
             | Self::Unsupported
             | Self::UnknownPod
+            | Self::NoPlace
             | Self::Unknown => false,
         }
     }
@@ -140,6 +169,11 @@ impl Cause {
             Self::Unsupported => "unsupported",
             Self::UnknownPod => "unknown_pod",
             Self::Starting => "starting",
+            Self::NotSchedulable => "not_schedulable",
+            Self::NoPlace => "no_place",
+            Self::Unconfirmed => "unconfirmed",
+            Self::CloudOff => "cloud_off",
+            Self::SubnetFragmented => "subnet_fragmented",
             Self::Unknown => "unknown",
         }
     }
@@ -161,6 +195,11 @@ impl Cause {
             Self::Unsupported => refusal_pb::Cause::Unsupported,
             Self::UnknownPod => refusal_pb::Cause::UnknownPod,
             Self::Starting => refusal_pb::Cause::Starting,
+            Self::NotSchedulable => refusal_pb::Cause::NotSchedulable,
+            Self::NoPlace => refusal_pb::Cause::NoPlace,
+            Self::Unconfirmed => refusal_pb::Cause::Unconfirmed,
+            Self::CloudOff => refusal_pb::Cause::CloudOff,
+            Self::SubnetFragmented => refusal_pb::Cause::SubnetFragmented,
             Self::Unknown => refusal_pb::Cause::Unspecified,
         }
     }

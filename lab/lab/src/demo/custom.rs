@@ -47,7 +47,8 @@ pub(super) fn play(stage: &mut Stage) -> Result<(), SceneError> {
 }
 
 fn topology() -> Result<TopologyFile, SceneError> {
-    let mut file = TopologyFile::built_in()?;
+    let ready = Ready::named("custom-networking").ok_or_else(|| anyhow::anyhow!("the topology is not there"))?;
+    let mut file = TopologyFile::parse(ready.text)?;
     file.nodes =
         ZONES.iter().map(|zone| node(&format!("node-{zone}"), &format!("private-{zone}"), &SETTINGS)).collect();
     file.objects.extend(ZONES.iter().map(|zone| {

@@ -128,8 +128,10 @@ fn more_than_a_number_holds_is_as_good_as_a_thousand_million() {
     assert_eq!((pool.warm_enis, pool.max_enis), (1_000_000_000, Some(1_000_000_000)));
 }
 
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// Settings, the variable that is spoken of, and what is said of who wins.
-const CONTRADICTIONS: &[(&[(&str, &str)], &str, &str)] = &[
+const CONTRADICTIONS: &[(Pairs, &str, &str)] = &[
     (&[("WARM_IP_TARGET", "5"), ("WARM_ENI_TARGET", "1")], "WARM_ENI_TARGET", "WARM_IP_TARGET wins"),
     (&[("MINIMUM_IP_TARGET", "5"), ("WARM_ENI_TARGET", "2")], "WARM_ENI_TARGET", "MINIMUM_IP_TARGET wins"),
     (

@@ -1,0 +1,117 @@
+//! Which cause a refusal names: the first of those that explain it, the ones people can do something about first.
+
+use std::collections::BTreeSet;
+
+use vpc_ipam::SlotState;
+use vpc_model::{Millis, SubnetId, Time};
+
+use crate::agent::Agent;
+use crate::cloud::{CloudFailure, FailureClass};
+use crate::places::NoPlace;
+use crate::refusal::Refusal;
+
+impl Agent {
+    /// Why a pod that has waited this long gets no address.
+    pub(crate) fn why_none(&self, now: Time, waiting: u32, waited: Millis) -> Refusal {
+        if let Some(error) = self.host.error() {
+            return Refusal::Host { error: error.to_owned() };
+        }
+        let stats = self.pool.stats();
+        let unconfirmed = self.unconfirmed();
+        if unconfirmed > 0 && self.config.cloud.may_ask() && !self.recon.heard_ec2() {
+            let failure = self.cloud.last_refusal().cloned();
+            return Refusal::Unconfirmed { addresses: unconfirmed, failure, waited };
+        }
+        if !self.config.cloud.may_change() {
+            let (total, held, cooling) = (stats.total, stats.held, stats.cooling);
+            return Refusal::CloudOff { allowed: self.config.cloud, total, held, cooling, waited };
+        }
+        if let Some(refusal) = self.cloud_refused(now, waited) {
+            return refusal;
+        }
+        let room = self.has_room_for_eni();
+        let coming = self.cloud.coming() + stats.setting_up;
+        match self.places.choose(now, self.target().unit) {
+            Err(NoPlace::AllRefused { .. }) if coming > 0 => {}
+            Err(why) if room && coming == 0 => return Refusal::NoPlace { why, waited },
+            _ => {}
+        }
+        if (coming > 0 || !self.host.is_set()) && !self.takes_pods() {
+            return Refusal::NotSchedulable { coming, waiting, waited };
+        }
+        if coming > 0 || !self.host.is_set() {
+            return Refusal::Warming { coming, waiting, waited };
+        }
+        match self.pool.next_rest_end() {
+            Some(at) if stats.cooling > 0 => Refusal::Cooling {
+                total: stats.total,
+                held: stats.held,
+                cooling: stats.cooling,
+                next_free_in: at.since(now),
+                waited,
+            },
+            _ => Refusal::Full {
+                enis: stats.enis + u32::try_from(self.others.len()).unwrap_or(u32::MAX),
+                max_enis: self.target().max_enis,
+                total: stats.total,
+                held: stats.held,
+                waited,
+            },
+        }
+    }
+
+    /// What EC2 said last, if nothing has come since.
+    fn cloud_refused(&self, now: Time, waited: Millis) -> Option<Refusal> {
+        let exhausted = self.closed_subnets(|subnet| self.places.exhausted(now, subnet).is_some());
+        if !exhausted.is_empty() {
+            let until = exhausted.iter().filter_map(|subnet| self.places.exhausted(now, subnet)).min();
+            let retry_in = until.unwrap_or(now).since(now);
+            return Some(Refusal::SubnetExhausted { subnets: exhausted, retry_in, waited });
+        }
+        if let Some((at, failure)) = self.cloud.held_up() {
+            return Some(Refusal::Throttled { failure: failure.clone(), retry_in: at.since(now), waited });
+        }
+        let (failure, until) = self.cloud.fetch.refused(now)?;
+        Some(self.refused_by(failure, until.since(now), now, waited))
+    }
+
+    fn refused_by(&self, failure: &CloudFailure, retry_in: Millis, now: Time, waited: Millis) -> Refusal {
+        let failure = failure.clone();
+        match failure.class {
+            FailureClass::Throttled => Refusal::Throttled { failure, retry_in, waited },
+            FailureClass::Unauthorized => {
+                Refusal::Denied { action: format!("ec2:{}", failure.action), failure, retry_in, waited }
+            }
+            FailureClass::SubnetExhausted => {
+                Refusal::SubnetExhausted { subnets: self.closed_subnets(|_| true), retry_in, waited }
+            }
+            FailureClass::Fragmented => {
+                let subnets = self.closed_subnets(|subnet| self.places.single_only(now, subnet));
+                Refusal::Fragmented { subnets, retry_in, waited }
+            }
+            _ => Refusal::Cloud { failure, retry_in, waited },
+        }
+    }
+
+    /// Subnets of ENIs with room for more, or where a new ENI would be made, that are `closed`.
+    fn closed_subnets(&self, closed: impl Fn(&SubnetId) -> bool) -> Vec<SubnetId> {
+        let slots = self.target().slots_per_eni as usize;
+        let with_room = self.pool.enis().filter(|eni| eni.takes_pods() && eni.slots.len() < slots);
+        let mut subnets: BTreeSet<SubnetId> = with_room.filter_map(|eni| eni.facts.subnet_id.clone()).collect();
+        if self.has_room_for_eni() {
+            subnets.extend(self.cloud.fetch.tried().cloned());
+        }
+        subnets.into_iter().filter(closed).collect()
+    }
+
+    fn has_room_for_eni(&self) -> bool {
+        let here = self.pool.enis().count() + self.others.len() + self.cloud.fetch.builds().count();
+        here < self.target().max_enis as usize
+    }
+
+    /// Addresses that only the metadata show.
+    fn unconfirmed(&self) -> u32 {
+        let slots = self.pool.enis().flat_map(|eni| &eni.slots);
+        slots.filter(|(_, state)| **state == SlotState::Unconfirmed).map(|(slot, _)| slot.size()).sum()
+    }
+}
