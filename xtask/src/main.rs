@@ -6,6 +6,7 @@
 //!   tidy           what a machine can check: fmt, clippy, cargo-deny               tidy.rs
 //!   dist           static programs, as they are shipped                            dist.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
+//!   bench pool     what an AddNetwork takes, memory, calls of EC2                  bench/pool.rs
 //!   bench fabric   what the lab's fabric costs beside a plain router               bench/fabric.rs
 //! ```
 //!
@@ -58,6 +59,8 @@ enum Chore {
 enum Bench {
     /// The pod's path: ADD, DEL, start, a burst of pods
     Add(bench::Options),
+    /// The pool: AddNetwork alone, memory, calls of EC2, start, many pods at once
+    Pool(bench::pool::Options),
     /// The lab's fabric: round trip and throughput through it and through a plain router
     Fabric(bench::fabric::Options),
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Dist => dist::run(),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
+        Chore::Bench { what: Bench::Pool(options) } => bench::pool::run(&options),
         Chore::Bench { what: Bench::Fabric(options) } => bench::fabric::run(&options),
     };
     match done {

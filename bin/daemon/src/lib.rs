@@ -13,6 +13,7 @@
 
 pub mod answers;
 pub mod books;
+mod calendar;
 pub mod clock;
 pub mod cloud;
 pub mod cluster;

@@ -9,7 +9,7 @@ use vpc_model::{EniId, VethPrefix};
 use vpc_wire::checkpoint as file;
 
 use crate::host::Hand;
-use crate::{books, clock};
+use crate::{books, calendar, clock};
 
 /// Found at start.
 #[derive(Clone, Debug, Default)]
@@ -42,16 +42,28 @@ pub fn recall(checkpoint: &Path, host: &mut impl Hand, prefix: &VethPrefix) -> a
         Ok(count) => tracing::info!("removed {count} unfinished checkpoints of an earlier run"),
         Err(error) => tracing::warn!("unfinished checkpoints of an earlier run can not be removed: {error}"),
     }
-    match file::load(checkpoint) {
-        Ok(Some(read)) => heed_the_kernel(understand(read), host, prefix),
-        Ok(None) => ask_the_kernel(host, prefix),
+    let memory = match file::load(checkpoint) {
+        Ok(Some(read)) => heed_the_kernel(of_today(understand(read), checkpoint), host, prefix)?,
+        Ok(None) => ask_the_kernel(host, prefix)?,
         Err(error @ file::LoadError::Damaged { .. }) => {
             tracing::error!("{error}; what the kernel's links say is taken instead");
             put_aside(checkpoint);
-            ask_the_kernel(host, prefix)
+            ask_the_kernel(host, prefix)?
         }
-        Err(error @ file::LoadError::Unreadable { .. }) => Err(error.into()),
+        Err(error @ file::LoadError::Unreadable { .. }) => return Err(error.into()),
+    };
+    calendar::note(checkpoint);
+    Ok(memory)
+}
+
+/// With the times of the file as the calendar has them now, on disk too: the next run must not move them again.
+fn of_today(mut memory: Memory, checkpoint: &Path) -> Memory {
+    if calendar::catch_up(checkpoint, &mut memory.books)
+        && let Err(error) = file::store(checkpoint, &books::to_file(&memory.books, memory.writes))
+    {
+        tracing::warn!("{error}");
     }
+    memory
 }
 
 fn understand(read: file::Checkpoint) -> Memory {

@@ -419,7 +419,7 @@ fn wire(world: &World, container: &str, address: Ipv4Addr) {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_what() {
+fn r53_a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_what() {
     let world = World::new();
     let first = world.start(0);
     let a = world.add("a").unwrap();
@@ -441,6 +441,56 @@ fn a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_what()
     let again = world.start(9);
     assert_eq!(world.add("a").unwrap(), a);
     again.stop();
+}
+
+/// R53: the pod's address is `A` in each.
+#[test]
+fn whatever_stands_where_the_checkpoint_should_be_the_node_starts_and_never_from_empty() {
+    let world = World::new();
+    let first = world.start(0);
+    let a = world.add("a").unwrap();
+    wire(&world, "a", a);
+    first.stop();
+    let own = std::fs::read_to_string(world.checkpoint()).unwrap();
+    let newer = own.replace("vpc-cni-ipam/1", "vpc-cni-ipam/2");
+    let entry = r#"{"networkName":"aws-cni","containerID":"a","ifName":"eth0","ipv4":"A","allocationTimestamp":1,"metadata":{}}"#;
+    let reference = format!(r#"{{"version":"vpc-cni-ipam/1","allocations":[{entry}]}}"#).replace('A', &a.to_string());
+    let twice = reference.replace("}]}", "},X]}").replace('X', entry).replace('A', &a.to_string());
+    // What stands there, and whether it is kept aside.
+    let files: &[(&str, &[u8], bool)] = &[
+        ("a newer version", newer.as_bytes(), true),
+        ("a version that is a number", br#"{"version":2,"allocations":[]}"#, true),
+        ("no version", br#"{"allocations":[]}"#, true),
+        ("half of it", &own.as_bytes()[..own.len() / 2], true),
+        ("nothing", b"", true),
+        ("zeros", &[0; 512], true),
+        ("not JSON", b"<html>", true),
+        ("another shape", br#"{"version":"vpc-cni-ipam/1","allocations":{"a":1}}"#, true),
+        ("the reference's", reference.as_bytes(), false),
+        ("one address twice", twice.as_bytes(), true),
+    ];
+    for (what, bytes, bad) in files {
+        let folder = world.checkpoint().parent().unwrap().to_owned();
+        for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().contains(".bad-") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        std::fs::write(world.checkpoint(), bytes).unwrap();
+        let again = world.start(9);
+        assert_eq!(world.add("a").unwrap(), a, "{what}: the pod keeps its address");
+        let others: BTreeSet<_> = (0..8).map(|i| world.add(&format!("b{i}")).unwrap()).collect();
+        assert!(!others.contains(&a), "{what}: no other pod gets it");
+        again.stop();
+        let aside = folder.join("ipam.json.bad-1");
+        let kept = std::fs::read(&aside).ok();
+        assert_eq!(kept.as_deref(), bad.then_some(*bytes), "{what}: a bad file is kept as it was");
+        let now = file(&world.checkpoint());
+        assert!(
+            now.allocations.iter().any(|lease| lease.address == std::net::IpAddr::from(a)),
+            "{what}: and written anew"
+        );
+    }
 }
 
 #[test]
@@ -467,7 +517,7 @@ fn a_checkpoint_that_can_not_be_written_promises_nothing() {
 }
 
 #[test]
-fn an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
+fn r52_an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
     let world = World::new();
     world.start(0).stop();
     let mut old = file(&world.checkpoint());
@@ -488,7 +538,7 @@ fn an_old_lease_of_a_pod_that_is_gone_ends_and_its_address_rests() {
 }
 
 #[test]
-fn a_del_that_found_no_daemon_is_carried_out_when_it_is_back() {
+fn r48_a_del_that_found_no_daemon_is_carried_out_when_it_is_back() {
     let world = World::new();
     let first = world.start(0);
     let (a, b) = (world.add("a").unwrap(), world.add("b").unwrap());
@@ -521,4 +571,86 @@ fn a_checkpoint_older_than_the_pods_gives_no_running_pod_s_address_away() {
     assert!(!others.contains(&a), "{a} belongs to the pod whose link is there: {others:?}");
     assert_eq!(world.del("a").unwrap(), a, "and it can be given back");
     second.stop();
+}
+
+#[test]
+fn r16_a_clock_set_forward_between_two_runs_ends_no_rest() {
+    let world = World::new();
+    let first = world.start(0);
+    let address = world.add("a").unwrap();
+    world.del("a").unwrap();
+    first.stop();
+    // All of it was recorded by a calendar an hour behind today's.
+    let hour = 3_600_000_000_000;
+    let mut old = file(&world.checkpoint());
+    old.cooling.iter_mut().for_each(|rest| rest.released.0 -= hour);
+    file::store(&world.checkpoint(), &old).unwrap();
+    let anchor = world.checkpoint().with_file_name("ipam.clock");
+    let text = std::fs::read_to_string(&anchor).unwrap();
+    let (boot, offset) = text.trim().split_once(' ').unwrap();
+    std::fs::write(&anchor, format!("{boot} {}", offset.parse::<i64>().unwrap() - hour)).unwrap();
+    for _ in 0..2 {
+        // The second start finds nothing left to move.
+        let again = world.start(9);
+        let rests = || file(&world.checkpoint()).cooling;
+        again.wait_until(|_| rests().iter().any(|rest| rest.address == address));
+        let age = aws_k8s_agent::clock::wall().0 - rests()[0].released.0;
+        assert!((0..30_000_000_000).contains(&age), "released {age} ns ago");
+        let others: BTreeSet<_> = (0..8).map(|i| world.add(&format!("c{i}")).unwrap()).collect();
+        assert!(!others.contains(&address), "it rests");
+        again.stop();
+    }
+}
+
+#[test]
+fn r53_after_a_damaged_file_a_node_goes_on_from_what_the_kernel_shows_never_from_nothing() {
+    for damage in
+        [&b"{\"version\":\"vpc-cni-ipam/9\",\"allocations\":[]}"[..], b"[]", b"\0\0\0\0", b"{\"version\":\"vpc"]
+    {
+        let world = World::new();
+        let first = world.start(0);
+        let held: Vec<_> = (0..5).map(|i| world.add(&format!("p{i}")).unwrap()).collect();
+        (0..5).for_each(|i| wire(&world, &format!("p{i}"), held[i]));
+        first.stop();
+        std::fs::write(world.checkpoint(), damage).unwrap();
+        let again = world.start(9);
+        let others: BTreeSet<_> = (0..4).map(|i| world.add(&format!("new{i}")).unwrap()).collect();
+        assert!(held.iter().all(|address| !others.contains(address)), "{held:?} {others:?}");
+        for (i, address) in held.iter().enumerate() {
+            assert_eq!(world.del(&format!("p{i}")).unwrap(), *address, "known by its own container");
+        }
+        again.stop();
+    }
+}
+
+/// The daemon speaks over its socket in the file system alone: whoever has the ports that others of its kind listen on keeps them.
+#[test]
+fn r50_ports_that_are_taken_are_nothing_to_it() {
+    let taken: Vec<_> = [50051, 50052, 8080, 61678, 61679]
+        .into_iter()
+        .map(|port| std::net::TcpListener::bind(("0.0.0.0", port)))
+        .collect();
+    let world = World::new();
+    let before = listening();
+    let run = world.start(9);
+    world.add("a").unwrap();
+    assert_eq!(listening(), before, "and it listens on none itself");
+    run.stop();
+    drop(taken);
+}
+
+/// Sockets of this process that listen on TCP, by inode.
+fn listening() -> BTreeSet<String> {
+    let mine: BTreeSet<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let tables =
+        ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/self/net/{name}")).unwrap_or_default());
+    let listening = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(3) == Some(&"0A")).then(|| words[9].to_owned())
+    });
+    listening.filter(|inode| mine.contains(inode)).collect()
 }

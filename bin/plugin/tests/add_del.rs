@@ -336,8 +336,8 @@ fn a_policy_mode_asks_the_agent_and_its_refusal_undoes_everything() {
 }
 
 #[test]
-fn del_without_a_daemon_goes_by_the_previous_result() {
-    on_a_node("del_without_a_daemon_goes_by_the_previous_result", |node| {
+fn r48_del_without_a_daemon_goes_by_the_previous_result() {
+    on_a_node("r48_del_without_a_daemon_goes_by_the_previous_result", |node| {
         node.daemon();
         node.gives("10.20.9.201", 1, 2);
         let mut pod = node.pod("web-1");
@@ -382,8 +382,8 @@ fn del_without_a_previous_result_goes_by_the_daemon() {
 }
 
 #[test]
-fn a_second_del_is_no_error_from_either_make_of_daemon() {
-    on_a_node("a_second_del_is_no_error_from_either_make_of_daemon", |node| {
+fn r49_a_second_del_is_no_error_from_either_make_of_daemon() {
+    on_a_node("r49_a_second_del_is_no_error_from_either_make_of_daemon", |node| {
         node.daemon();
         node.gives("10.20.9.201", 1, 2);
         let pod = node.pod("web-1");
@@ -404,8 +404,8 @@ fn a_second_del_is_no_error_from_either_make_of_daemon() {
 }
 
 #[test]
-fn a_late_del_does_not_touch_the_address_s_next_owner() {
-    on_a_node("a_late_del_does_not_touch_the_address_s_next_owner", |node| {
+fn r33_a_late_del_does_not_touch_the_address_s_next_owner() {
+    on_a_node("r33_a_late_del_does_not_touch_the_address_s_next_owner", |node| {
         node.daemon();
         node.gives("10.20.9.201", 1, 2);
         let mut first = node.pod("web-0");
@@ -423,8 +423,8 @@ fn a_late_del_does_not_touch_the_address_s_next_owner() {
 }
 
 #[test]
-fn a_late_del_of_an_old_sandbox_does_not_touch_the_new_one_of_the_same_pod() {
-    on_a_node("a_late_del_of_an_old_sandbox_does_not_touch_the_new_one_of_the_same_pod", |node| {
+fn r33_a_late_del_of_an_old_sandbox_does_not_touch_the_new_one_of_the_same_pod() {
+    on_a_node("r33_a_late_del_of_an_old_sandbox_does_not_touch_the_new_one_of_the_same_pod", |node| {
         node.daemon();
         node.gives("10.20.9.201", 1, 2);
         let mut old = node.pod("web-1");
@@ -543,5 +543,52 @@ fn the_log_has_a_line_of_json_for_each_thing_and_no_annotation() {
         let outcome = pod.call_with("ADD", &quiet.replace(node::LOG, "stdout"), &[]);
         assert_eq!(outcome.assert_ok().json()["cniVersion"], "0.4.0");
         assert!(outcome.stderr.contains("`pluginLogFile` is `stdout`"), "{outcome:?}");
+    });
+}
+
+/// The sandbox was killed with its namespace: the runtime has no path to give, or one that leads nowhere.
+#[test]
+fn r14_del_without_a_namespace_gives_the_address_back_and_leaves_nothing() {
+    on_a_node("r14_del_without_a_namespace_gives_the_address_back_and_leaves_nothing", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        for (path, remembers) in [(Some(""), true), (Some(""), false), (None, true), (None, false)] {
+            let mut pod = node.pod("web-1");
+            let add = pod.call("ADD");
+            add.assert_ok();
+            pod.gone();
+            let input = config(remembers.then(|| add.json()));
+            pod.call_with("DEL", &input, &[("CNI_NETNS", path)]).assert_ok();
+            let request = node.script().deleted.pop().unwrap();
+            assert_eq!((request.container_id.as_str(), request.k8s_pod_name.as_str()), ("c-web-1", "web-1"));
+            wait_until(|| node.state().is_empty());
+        }
+        let pod = node.pod("web-1");
+        let add = pod.call("ADD");
+        let dead = [("CNI_NETNS", Some("/var/run/netns/cni-never-was"))];
+        pod.call_with("DEL", &config(Some(add.assert_ok().json())), &dead).assert_ok();
+        assert_eq!(node.script().deleted.len(), 1);
+    });
+}
+
+/// The address went to the next pod while the old one's link was still there: the route leads to the new link, also when the old
+/// namespace dies after it.
+#[test]
+fn r34_the_route_leads_to_the_new_link_after_the_old_namespace_has_died() {
+    on_a_node("r34_the_route_leads_to_the_new_link_after_the_old_namespace_has_died", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let mut old = node.pod("web-0");
+        let add = old.call("ADD");
+        add.assert_ok();
+        // Its rules and route are still there: the plugin was killed on its way to them.
+        let new = node.pod("web-1");
+        new.call("ADD").assert_ok();
+        old.gone();
+        let alias = "alias vpc-cni/1 aws-cni c-web-0 default/web-0";
+        wait_until(|| !node.state().iter().any(|line| line.contains(alias)));
+        assert_eq!(node.state(), wired_host());
+        old.del_after(&add).assert_ok();
+        assert_eq!(node.state(), wired_host(), "and its late DEL does not touch it");
     });
 }

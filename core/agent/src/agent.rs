@@ -40,8 +40,8 @@ pub struct Agent {
     pub(crate) node: Option<NodeView>,
     /// Pods bound to this node that want an address.
     pub(crate) bound: BTreeSet<PodRef>,
-    /// Those of them that have, or had, an address.
-    pub(crate) had: BTreeSet<PodRef>,
+    /// Those of them that never had one.
+    pub(crate) coming: BTreeSet<PodRef>,
     /// The API server answers.
     pub(crate) api: bool,
     pub(crate) host: Host,
@@ -102,7 +102,7 @@ impl Agent {
             recon: Recon::default(),
             node: None,
             bound: BTreeSet::new(),
-            had: BTreeSet::new(),
+            coming: BTreeSet::new(),
             api: false,
             host: Host::new(),
             disk: Disk::new(),
@@ -128,6 +128,7 @@ impl Agent {
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
         agent.metadata_were_read(now);
+        agent.start_doubts(now);
         agent.ask_about_node();
         agent.ask_for_limits();
         agent.look_for_strays(now);
@@ -174,7 +175,7 @@ impl Agent {
             .chain(disk)
             .chain(places)
             .chain(self.cloud.deadlines())
-            .chain(self.recon.deadlines())
+            .chain(self.recon.deadlines().filter(|_| !self.terminating))
             .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))
             .chain(self.host.deadlines())
             .chain(self.suspect_deadlines().chain(self.orphans.deadlines()).filter(|_| self.host.is_ready()))

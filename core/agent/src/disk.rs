@@ -156,6 +156,8 @@ impl Agent {
     fn recorded(&self, eni: &PoolEni) -> Vec<Slot> {
         let counts = |slot: Slot, state: SlotState| match state {
             SlotState::Held if eni.usage != EniUse::Leaving => true,
+            // The metadata lag at the start, and EC2 has not been heard: what was recorded stays recorded.
+            SlotState::Unconfirmed if self.recon.remembers(&eni.facts.id, slot) => true,
             SlotState::Held | SlotState::Unconfirmed | SlotState::Missing | SlotState::Leaving => {
                 self.pool.on_slot(slot).0 > 0
             }

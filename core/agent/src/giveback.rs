@@ -486,6 +486,10 @@ impl Agent {
         self.start_job(Job::Tag { enis, tags }, 0);
     }
 
+    pub(crate) fn set_termination(&mut self, eni: EniId, attachment: AttachmentId) {
+        self.start_job(Job::DeleteOnTermination { eni, attachment }, 0);
+    }
+
     pub(crate) fn set_groups(&mut self, eni: EniId, groups: Vec<SecurityGroupId>) {
         // A newer word on the same ENI replaces an older one that has not been sent.
         self.drop_queued(|job| matches!(job, Job::SetGroups { eni: other, .. } if *other == eni));

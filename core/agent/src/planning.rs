@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, Target, WarmTarget, plan};
+use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, Target, Unit, WarmTarget, plan};
 use vpc_model::{EniId, PodRef, SubnetId, Time};
 
 use crate::agent::Agent;
@@ -39,11 +39,18 @@ impl Agent {
         let growing = !pending.no_growth && (lacks_place || plan.actions.iter().any(makes_eni));
         for action in plan.actions {
             match action {
-                Action::Assign { eni, unit, count } => self.start_assign(eni, unit, count),
+                Action::Assign { eni, unit, count } => {
+                    let count = self.asked_at_once(self.subnet_of(&eni).as_ref(), unit, count);
+                    self.start_assign(eni, unit, count);
+                }
                 Action::NewEni { unit, count } => {
                     // Where nothing is to be had, the plan was made without; where it is not known yet, the list is on its way.
-                    if let Ok(Choice { place, net: Some(net), .. }) = self.places.choose(now, unit) {
-                        self.start_build(unit, count, place, net);
+                    if let Ok(Choice { place, net, .. }) = self.places.choose(now, unit) {
+                        let at_once = self.asked_at_once(Some(&place.subnet), unit, count);
+                        // Where little is asked at once, one ENI after the other.
+                        if at_once == count || !self.cloud.fetch.is_building_in(&place.subnet) {
+                            self.start_build(unit, at_once, place, net);
+                        }
                     }
                 }
                 Action::Release { eni, slots } => self.start_release(now, &eni, slots),
@@ -51,6 +58,11 @@ impl Agent {
             }
         }
         self.ask_for_subnets(now, growing);
+    }
+
+    /// How much to ask of a subnet: after a refusal as little as shows whether it gives something again.
+    fn asked_at_once(&self, subnet: Option<&SubnetId>, unit: Unit, count: u32) -> u32 {
+        if subnet.is_some_and(|subnet| self.places.is_doubtful(subnet, unit)) { count.min(1) } else { count }
     }
 
     fn ask_for_subnets(&mut self, now: Time, growing: bool) {
@@ -81,33 +93,26 @@ impl Agent {
     /// Pods that want an address: those that wait, and those that Kubernetes has bound to the node and that never had one.
     pub(crate) fn demand(&self) -> Demand {
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        if !self.config.look_ahead || self.bound.is_empty() {
+        if !self.config.look_ahead || self.coming.is_empty() {
             return Demand { waiting, expected: 0 };
         }
-        let here: BTreeSet<&PodRef> = self
-            .pool
-            .held()
-            .map(|held| &held.pod)
-            .chain(self.waiters.iter().map(|waiter| &waiter.request.pod))
-            .collect();
-        let coming = self.bound.iter().filter(|pod| !here.contains(pod) && !self.had.contains(*pod));
-        Demand { waiting, expected: u32::try_from(coming.take(LOOK_AHEAD_MOST).count()).unwrap_or(u32::MAX) }
+        let here: BTreeSet<&PodRef> = self.waiters.iter().map(|waiter| &waiter.request.pod).collect();
+        let coming = self.coming.len() - here.into_iter().filter(|pod| self.coming.contains(*pod)).count();
+        Demand { waiting, expected: u32::try_from(coming.min(LOOK_AHEAD_MOST)).unwrap_or(u32::MAX) }
     }
 
     /// Kubernetes lists the pods bound to this node.
     pub(crate) fn pods_are(&mut self, pods: Vec<PodRef>) {
-        self.bound = pods.into_iter().collect();
-        let bound = &self.bound;
-        self.had.retain(|pod| bound.contains(pod));
-        let held = self.pool.held().map(|held| &held.pod).filter(|pod| bound.contains(pod)).cloned();
-        self.had.extend(held);
+        let had = |pod: &PodRef| self.bound.contains(pod) && !self.coming.contains(pod);
+        let bound: BTreeSet<PodRef> = pods.into_iter().collect();
+        let here: BTreeSet<&PodRef> = self.pool.held().map(|held| &held.pod).collect();
+        self.coming = bound.iter().filter(|pod| !here.contains(pod) && !had(pod)).cloned().collect();
+        self.bound = bound;
     }
 
     /// A pod has an address: when it loses that, it is ending, and will want no other.
     pub(crate) fn pod_has_address(&mut self, pod: &PodRef) {
-        if self.bound.contains(pod) {
-            self.had.insert(pod.clone());
-        }
+        self.coming.remove(pod);
     }
 
     fn pending(&self, now: Time, target: &Target) -> Pending {

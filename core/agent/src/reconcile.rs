@@ -44,6 +44,10 @@ pub(crate) struct Recon {
     doubts: Option<Doubts>,
     /// Security groups of ENIs, as EC2 last said.
     groups: BTreeMap<EniId, Vec<SecurityGroupId>>,
+    /// Positions the checkpoint recorded and the metadata did not show at the start: recorded until EC2 has been heard.
+    remembered: BTreeSet<(EniId, Slot)>,
+    /// ENIs that have been asked to go with their instance.
+    tied: BTreeSet<EniId>,
     /// ENIs that a daemon made for this instance: only their security groups follow the primary's.
     made_by_us: BTreeSet<EniId>,
 }
@@ -70,6 +74,11 @@ impl Recon {
         self.heard_ec2
     }
 
+    /// Whether a position is the checkpoint's word alone.
+    pub(crate) fn remembers(&self, eni: &EniId, slot: Slot) -> bool {
+        self.remembered.contains(&(eni.clone(), slot))
+    }
+
     /// EC2 has given these positions just now.
     pub(crate) fn given(&mut self, now: Time, eni: &EniId, slots: &[Slot]) {
         self.fresh.extend(slots.iter().map(|slot| ((eni.clone(), *slot), now)));
@@ -82,15 +91,12 @@ impl Recon {
         self.absent.remove(eni);
         self.groups.remove(eni);
         self.made_by_us.remove(eni);
+        self.tied.remove(eni);
+        self.remembered.retain(|(id, _)| id != eni);
     }
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         self.next_reading.filter(|_| self.reading.is_none()).map(|at| (at, Wake::Audit)).into_iter()
-    }
-
-    /// Whether a daemon made the ENI for this instance.
-    pub(crate) fn is_made_by_us(&self, eni: &EniId) -> bool {
-        self.made_by_us.contains(eni)
     }
 
     fn is_fresh(&self, eni: &EniId, slot: Slot) -> bool {
@@ -136,6 +142,7 @@ impl Agent {
                         }
                         for slot in lacking {
                             self.set_slot(id, slot, SlotState::Unconfirmed);
+                            self.recon.remembered.insert((id.clone(), slot));
                         }
                         self.say(Notice::Disagreement {
                             what: format!("the checkpoint has {count} positions of {id} that the metadata do not list; EC2 is asked"),
@@ -156,10 +163,21 @@ impl Agent {
                     let what =
                         format!("{id} is in the checkpoint but not in the metadata; its pods stay, EC2 is asked");
                     if self.pool.adopt(doubtful).is_ok() {
+                        self.recon.remembered.extend(eni.slots.iter().map(|slot| (id.clone(), *slot)));
                         self.say(Notice::Disagreement { what });
                     }
                 }
             }
+        }
+    }
+
+    /// What has been said at the start need not be said again when the metadata still show the same.
+    pub(crate) fn start_doubts(&mut self, now: Time) {
+        let shown = |id: &EniId| self.pool.eni(id).is_some_and(|eni| eni.usage != EniUse::Doubtful);
+        let lacking = self.recon.remembered.iter().filter(|(id, _)| shown(id));
+        let odd: BTreeSet<Odd> = lacking.map(|(id, slot)| Odd::SlotNotShown(id.clone(), *slot)).collect();
+        if !odd.is_empty() {
+            self.recon.doubts = Some(Doubts { odd, ask_again: now + self.config.audit_every, times: 1 });
         }
     }
 
@@ -249,6 +267,11 @@ impl Agent {
         }
         if !self.config.cloud.may_ask() {
             return self.believe(now, metadata);
+        }
+        for seen in &metadata.enis {
+            if let Some(other) = self.others.get_mut(&seen.facts.id) {
+                other.seen = Some(seen.clone());
+            }
         }
         self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
         let odd = self.differences(now, &metadata);
@@ -374,6 +397,8 @@ impl Agent {
         let (usage, primary) = (known.usage, known.facts.is_primary());
         let positions: Vec<Slot> = known.positions().collect();
         self.recon.absent.remove(id);
+        self.recon.remembered.retain(|(eni, _)| eni != id);
+        self.tie(truth);
         self.recon.groups.insert(id.clone(), truth.groups.clone());
         if truth.tags.get(INSTANCE_TAG).is_some_and(|owner| owner == self.instance.as_str()) {
             self.recon.made_by_us.insert(id.clone());
@@ -383,7 +408,6 @@ impl Agent {
         {
             return self.say(Notice::Disagreement { what: error.to_string() });
         }
-        self.end_with_instance(truth);
         self.admit(now, id, &truth.slots);
         self.weigh(now, id, &positions, &truth.slots);
         if usage == EniUse::Doubtful {
@@ -395,6 +419,20 @@ impl Agent {
         }
         let role = self.role_of(id);
         self.set_role(id, role, truth.kind == EniKind::Efa);
+    }
+
+    /// An earlier life of this daemon may have ended between attaching an ENI and tying it to its instance.
+    fn tie(&mut self, truth: &EniTruth) {
+        let ours = truth.tags.get(INSTANCE_TAG).is_some_and(|owner| owner == self.instance.as_str());
+        let loose = truth.delete_on_termination == Some(false) && ours && self.is_ours(truth);
+        if let Some((attachment, _, device)) = &truth.attachment
+            && loose
+            && device.0 != 0
+            && self.config.cloud.may_change()
+            && self.recon.tied.insert(truth.id.clone())
+        {
+            self.set_termination(truth.id.clone(), attachment.clone());
+        }
     }
 
     /// Somebody keeps an ENI of ours for himself now: its pods stay, it gets no new ones, and it is never given back.
@@ -544,6 +582,7 @@ impl Agent {
 
     /// An ENI was made and attached by this agent just now.
     pub(crate) fn made(&mut self, now: Time, truth: &EniTruth) {
+        self.recon.tied.insert(truth.id.clone());
         self.recon.made_by_us.insert(truth.id.clone());
         self.recon.groups.insert(truth.id.clone(), truth.groups.clone());
         self.recon.given(now, &truth.id, &truth.slots);

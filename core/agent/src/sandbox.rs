@@ -6,7 +6,7 @@ use vpc_ipam::{Allocation, Taken};
 use vpc_model::{Millis, SandboxKey, Time};
 
 use crate::agent::Agent;
-use crate::message::{AddReply, AddRequest, DelReply, Notice, Outcome, Ticket, Wake};
+use crate::message::{AddReply, AddRequest, DelReply, Generation, Notice, Outcome, Ticket, Wake};
 use crate::refusal::Refusal;
 
 /// An ADD that waits for an address.
@@ -69,10 +69,22 @@ impl Agent {
             Some(released) => {
                 let allocation = released.held.allocation;
                 self.podless.insert(allocation.address);
+                self.cancel_promises(allocation);
                 let generation = self.touch_disk();
                 self.disk.replies.push((generation, ticket, Outcome::Deleted(DelReply::Released(allocation))));
             }
             None => self.reply(ticket, Outcome::Deleted(DelReply::UnknownPod)),
+        }
+    }
+
+    /// ADDs that were about to be told an address that has just been released: their sandbox is gone.
+    fn cancel_promises(&mut self, allocation: Allocation) {
+        let of_it = |outcome: &Outcome| matches!(outcome, Outcome::Added(reply) if reply.allocation == allocation);
+        let (gone, kept) = std::mem::take(&mut self.disk.replies).into_iter().partition(|(_, _, out)| of_it(out));
+        self.disk.replies = kept;
+        let gone: Vec<(Generation, Ticket, Outcome)> = gone;
+        for (_, ticket, _) in gone {
+            self.reply(ticket, Outcome::Refused(Refusal::Cancelled));
         }
     }
 

@@ -64,9 +64,8 @@ fn a_burst_makes_enis_side_by_side_each_with_all_it_carries() {
 fn an_exhausted_subnet_spills_over_to_the_next() {
     let mut config = config(1, 3);
     config.placing.discovery = true;
-    let mut world = World::in_cloud(config, 9, |world| {
-        world.add_subnet(PaperSubnet::new("2", "10.20.16.0/22", 500).tagged(ROLE, "1"));
-    });
+    let second = PaperSubnet::new("2", "10.20.16.0/22", 500).tagged(ROLE, "1");
+    let mut world = World::among(config, vec![PaperSubnet::home(9), second]);
     world.run_for(Millis::seconds(5));
     let tickets = add_many(&mut world, 12);
     world.run_for(Millis::seconds(15));
@@ -91,7 +90,8 @@ fn an_exhausted_subnet_is_named_with_its_way_out() {
 
 #[test]
 fn a_fragmented_subnet_gives_single_addresses_and_prefixes_again_later() {
-    let mut world = World::in_cloud(prefixes(1), 1000, |world| world.subnet("1").fragmented = true);
+    let mut world =
+        World::in_cloud(prefixes(1), vec![PaperSubnet::home(1000)], |world| world.subnet("1").fragmented = true);
     let tickets = add_many(&mut world, 3);
     world.run_for(Millis::seconds(15));
     assert_eq!(served(&world, &tickets), 3, "{:#?}", world.notices);
@@ -138,7 +138,7 @@ fn r25_address_limit_exceeded_corrects_the_count() {
 fn r30_limits_are_asked_once_and_hold() {
     let mut config = config(1, 15);
     (config.limits_known, config.target.slots_per_eni) = (false, 49);
-    let mut world = World::in_cloud(config, 1000, |world| {
+    let mut world = World::in_cloud(config, vec![PaperSubnet::home(1000)], |world| {
         (world.limits, world.slot_limit, world.eni_limit) = (Some((2, 5, false)), 5, 2);
     });
     world.run_for(Millis::seconds(30));
@@ -154,7 +154,8 @@ fn r30_limits_that_nobody_says_are_learned_from_refusals() {
     let mut config = config(0, 15);
     (config.limits_known, config.target.slots_per_eni) = (false, 49);
     config.target.warm = WarmTarget::Addresses { warm: 2, minimum: 0 };
-    let mut world = World::in_cloud(config, 1000, |world| (world.slot_limit, world.eni_limit) = (5, 3));
+    let mut world =
+        World::in_cloud(config, vec![PaperSubnet::home(1000)], |world| (world.slot_limit, world.eni_limit) = (5, 3));
     world.run_for(Millis::seconds(60));
     let mut got = BTreeSet::new();
     for i in 0..15 {

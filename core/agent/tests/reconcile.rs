@@ -248,3 +248,40 @@ fn r03_an_address_only_the_metadata_know_is_never_promised() {
     let primary: EniId = "eni-primary".parse().unwrap();
     assert!(!world.agent.pool().eni(&primary).unwrap().slots.contains_key(&ghost));
 }
+
+/// The metadata lack half of what the checkpoint recorded, and EC2 is slow: the file keeps all of it until EC2 has spoken.
+#[test]
+fn r02_a_short_list_at_the_start_does_not_reach_the_checkpoint() {
+    let mut world = World::settled(config(1, 1));
+    world.start_pod("a");
+    let recorded = |world: &World| world.disk.as_ref().unwrap().enis[0].slots.clone();
+    let before = recorded(&world);
+    world.unshown = before.iter().copied().skip(3).collect();
+    world.call_takes = Millis::seconds(5);
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(3));
+    assert_eq!(recorded(&world), before, "EC2 has not been heard");
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(3));
+    assert_eq!(recorded(&world), before, "after a second start either");
+    world.run_for(Millis::seconds(300));
+    assert_eq!(recorded(&world), before);
+    let said = world.notices.iter().filter(|notice| matches!(notice, Notice::Disagreement { .. })).count();
+    assert_eq!(said, 2, "once for each start: {:#?}", world.notices);
+}
+
+/// Killed between attaching an ENI and tying it to its instance.
+#[test]
+fn r18_an_eni_that_was_attached_and_not_tied_is_tied_after_the_restart() {
+    let mut world = World::settled(config(1, 2));
+    let mut eni = attached(1, &[SELF]);
+    eni.truth.delete_on_termination = Some(false);
+    world.enis.insert(id(1), eni);
+    world.plug(1);
+    world.restart(SECOND);
+    // Soon: an ENI that nothing is on is given back when it is old enough.
+    world.run_for(Millis::seconds(30));
+    assert!(world.enis[&id(1)].delete_on_termination);
+    assert_eq!(world.calls_of("Modify"), 1, "once is enough");
+    assert!(world.agent.pool().eni(&id(1)).is_some());
+}

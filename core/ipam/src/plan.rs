@@ -220,6 +220,9 @@ impl<'a> Planner<'a> {
 
     /// Positions of an ENI that nothing is on, highest first.
     fn idle_slots(&self, id: &EniId, unit: Unit) -> Vec<Slot> {
+        if self.pool.count(id, unit, SlotState::Held).empty == 0 {
+            return Vec::new();
+        }
         let idle = self.pool.positions(id).filter(|at| at.state == SlotState::Held && at.is_empty());
         let mut slots: Vec<Slot> = idle.map(|at| at.slot).filter(|slot| Unit::of(*slot) == unit).collect();
         slots.reverse();

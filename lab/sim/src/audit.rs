@@ -138,11 +138,15 @@ pub(crate) struct Owner {
 }
 
 impl World {
-    /// Looks at every running pod: whether its address is on its node, and packets go both ways. Adds to [`World::faults`].
+    /// Looks at every running pod (whether its address is on its node, and packets go both ways) and at the agents' books. Adds to
+    /// [`World::faults`].
     pub fn look(&mut self) {
         let mut found = Vec::new();
+        let now = self.agent_time(self.now);
         for (index, own) in self.nodes.iter().enumerate() {
             let node = NodeAt(index);
+            let books = own.agent().map(|agent| agent.audit(now)).unwrap_or_default();
+            found.extend(books.into_iter().map(|fault| Fault::Agent { node, fault }));
             for (_, pod) in own.running() {
                 let (Some(key), Some(reply)) = (pod.key(), pod.reply()) else { continue };
                 if let Err(why) = reached(own, key, reply) {

@@ -110,6 +110,13 @@ impl World {
 
     /// EC2 has answered, or the connection has ended without an answer.
     pub(crate) fn answered(&mut self, call: CallId, result: Option<Result<Box<AnyResponse>, ApiError>>) {
+        if let Some(answer) = self.account.get_mut(&call) {
+            match result {
+                Some(result) => *answer = Some(result.map(|response| *response)),
+                None => _ = self.account.remove(&call),
+            }
+            return;
+        }
         let Some(node) = self.flights.get(&call).map(|flight| flight.node) else { return };
         if self.springs(node, Moment::Answered) {
             return;

@@ -89,13 +89,15 @@ impl World {
     }
 
     pub(crate) fn round_done(&mut self, node: NodeAt, life: u32, mut round: Round) {
-        let Some(instance) = self.nodes.get(node.0).map(|own| own.instance.clone()) else { return };
+        let Some(own) = self.nodes.get(node.0) else { return };
+        let (instance, shown) = (own.instance.clone(), own.shown.clone());
         for path in std::mem::take(&mut round.asked) {
             let full = format!("meta-data/{path}");
             let value = match round.refusal {
                 Some(status) => {
                     Err(ImdsError { path: format!("/latest/{full}"), failure: ImdsFailure::Status(status) })
                 }
+                None if shown.contains_key(&path) => Ok(shown.get(&path).cloned().flatten()),
                 None => Ok(self.cloud.imds_answer(self.now, &instance, &full).value),
             };
             round.reading.put(path, value);

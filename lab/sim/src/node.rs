@@ -35,6 +35,9 @@ pub struct Node {
     pub conflist: bool,
     /// Starts of the daemon that came to nothing (its metadata could not be read).
     pub exits: u32,
+    /// What IMDS shows at a path below `/latest/meta-data/` instead of what it would (`None`: nothing), for what no fault of the cloud
+    /// does.
+    pub shown: BTreeMap<String, Option<String>>,
     /// Its pods by name.
     pub pods: BTreeMap<String, Pod>,
     pub(crate) agent: Option<Agent>,

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use lab_cloud::{AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
+use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
 use vpc_agent::{Agent, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
+use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_aws::hand::{Hand, Place};
 use vpc_aws::imds::NodeMetadata;
 use vpc_hostnet::{HostOp, PaperHost};
@@ -42,6 +43,8 @@ pub struct World {
     pub sent: Vec<Sent>,
     /// What was found wrong so far. A sound world has none.
     pub faults: Vec<Fault>,
+    /// Every agent's books are audited after every step. Long histories may do it less often, by [`World::look`].
+    pub watchful: bool,
     /// How long a checkpoint takes to be on disk.
     pub write_takes: Millis,
     /// How long a look at or a change of the host takes.
@@ -50,6 +53,8 @@ pub struct World {
     pub(crate) now: Time,
     pub(crate) flights: BTreeMap<CallId, Flight>,
     pub(crate) trap: Option<Trap>,
+    /// Answers to the account's own calls.
+    pub(crate) account: BTreeMap<CallId, Option<Result<AnyResponse, ApiError>>>,
     /// Who was promised which address and has not given it back.
     pub(crate) owners: BTreeMap<Ipv4Addr, Owner>,
     /// When an address last lost its owner.
@@ -135,6 +140,7 @@ impl World {
             ready_at: None,
             conflist: false,
             exits: 0,
+            shown: BTreeMap::new(),
             pods: BTreeMap::new(),
             agent: None,
             hand: None,
@@ -153,12 +159,14 @@ impl World {
             dice: Dice::new(seed ^ 0x5157_u64.rotate_left(32)),
             sent: Vec::new(),
             faults: Vec::new(),
+            watchful: true,
             write_takes: Millis(1),
             host_takes: Millis(2),
             nodes,
             now: Time(0),
             flights: BTreeMap::new(),
             trap: None,
+            account: BTreeMap::new(),
             owners: BTreeMap::new(),
             ended: BTreeMap::new(),
             tickets: 0,
@@ -423,7 +431,9 @@ impl World {
         let life = own.life;
         let Some(agent) = &mut own.agent else { return };
         let effects = agent.handle(now, input);
-        self.faults.extend(agent.audit(now).into_iter().map(|fault| Fault::Agent { node, fault }));
+        if self.watchful {
+            self.faults.extend(agent.audit(now).into_iter().map(|fault| Fault::Agent { node, fault }));
+        }
         self.carry_out(node, life, effects);
         self.set_wake(node);
     }
@@ -555,6 +565,14 @@ impl World {
 
     fn node_of(&self, instance: &InstanceId) -> Option<NodeAt> {
         self.nodes.iter().position(|own| own.instance == *instance).map(NodeAt)
+    }
+
+    /// Somebody with the account's own key asks EC2; time passes until the answer. `None`: it is not answered.
+    pub fn as_account(&mut self, request: AnyRequest) -> Option<Result<AnyResponse, ApiError>> {
+        let call = self.cloud.submit(self.now, &Caller::Account, request);
+        self.account.insert(call, None);
+        self.run_until(Time(u64::MAX), |world| world.account.get(&call).is_none_or(Option::is_some));
+        self.account.remove(&call).flatten()
     }
 
     /// Ends the daemon of `node` at the `nth` request to EC2 from now on (counted from 0).

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -25,11 +25,22 @@ impl Lab {
         env: &str,
         daemon: Option<&str>,
     ) -> Result<Self> {
+        Self::with(programs, &format!("profile = \"{profile}\""), instance_type, env, daemon)
+    }
+
+    /// The same with more lines at the head of the topology than the profile.
+    pub(crate) fn with(
+        programs: &Path,
+        head: &str,
+        instance_type: &str,
+        env: &str,
+        daemon: Option<&str>,
+    ) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("bench-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let daemon = daemon.map_or(String::new(), |command| format!("daemon = {{ command = {command} }}\n"));
         let topology = format!(
-            r#"profile = "{profile}"
+            r#"{head}
 [vpc]
 cidrs = ["10.20.0.0/16"]
 [[subnets]]
@@ -72,6 +83,26 @@ env = {env}
         let written_ms = next()?["written_ms"].as_f64().context("the probe gave no time")?;
         probe.wait()?;
         Ok(written_ms - begin_ms)
+    }
+
+    /// What the node's daemon has asked of EC2 so far: the actions, in order.
+    pub(crate) fn ec2_calls(&self) -> Result<Vec<String>> {
+        let calls: Vec<Value> = serde_json::from_str(&self.must(&["calls", "--json", "--node", "node-a"])?)?;
+        let ec2 = calls.iter().filter(|call| call["service"] == "ec2");
+        Ok(ec2.filter_map(|call| call["action"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// The same, once nothing more has been asked for two seconds.
+    pub(crate) fn ec2_calls_at_rest(&self) -> Result<Vec<String>> {
+        let mut before = None;
+        loop {
+            let calls = self.ec2_calls()?;
+            if before == Some(calls.len()) {
+                return Ok(calls);
+            }
+            before = Some(calls.len());
+            std::thread::sleep(Duration::from_secs(2));
+        }
     }
 
     /// Runs a command of the lab; anything but success is an error with all it said.

@@ -6,6 +6,7 @@
 mod bench_lab;
 pub(crate) mod fabric;
 mod figures;
+pub(crate) mod pool;
 
 use std::fs;
 use std::path::{Path, PathBuf};

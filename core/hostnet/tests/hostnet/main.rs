@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod alias;
+mod custom;
 mod examples;
 mod packets;
 mod properties;

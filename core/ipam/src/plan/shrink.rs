@@ -94,6 +94,10 @@ impl Planner<'_> {
 
     /// Positions to give back from ENIs that stay, one action for each ENI and unit.
     fn surplus(&self, mut level: Level, going: &[&EniId]) -> Vec<Action> {
+        let leftovers = self.stats.leftovers(self.target.unit).empty + self.stats.retired.empty;
+        if level.surplus(self.target) == 0 && leftovers == 0 {
+            return Vec::new();
+        }
         let mut chosen = Vec::new();
         let mut staying: Vec<&PoolEni> = self.usable().filter(|eni| !going.contains(&&eni.facts.id)).collect();
         staying.sort_by_key(|eni| {

@@ -7,6 +7,8 @@
 //! ```
 #![allow(dead_code)]
 
+pub(crate) mod reference;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 

@@ -1,10 +1,14 @@
 //! What the histories share.
 #![allow(dead_code, unreachable_pub)]
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use lab_cloud::{CloudFault, FaultId, Setup, WorldSpec};
 use lab_sim::{NodeAt, World, scene};
 use vpc_agent::Config;
-use vpc_model::Millis;
+use vpc_ipam::{Unit, WarmTarget};
+use vpc_model::{Millis, Time};
 
 /// The only node of most histories.
 pub const NODE: NodeAt = NodeAt(0);
@@ -103,4 +107,53 @@ pub fn lift(world: &mut World, id: FaultId) {
 
 pub fn running(world: &World, node: NodeAt) -> usize {
     world.node(node).unwrap().running().count()
+}
+
+/// Prefix mode with so many free prefixes ahead.
+pub fn prefixes(config: &mut Config, warm: u32) {
+    config.target.unit = Unit::Prefix;
+    config.target.warm = WarmTarget::Prefixes(warm);
+    config.target.max_pods = Some(110);
+}
+
+/// `WARM_IP_TARGET` and `MINIMUM_IP_TARGET`.
+pub fn addresses(config: &mut Config, warm: u32, minimum: u32) {
+    config.target.warm = WarmTarget::Addresses { warm, minimum };
+}
+
+/// What IMDS shows at a field of the ENI at a position, and its path.
+pub fn shown(world: &mut World, node: NodeAt, device: u8, field: &str) -> (String, Vec<String>) {
+    let own = world.node(node).unwrap();
+    let instance = own.instance.clone();
+    let mac = own.guest_enis().find(|eni| eni.device.0 == device).unwrap().mac;
+    let path = format!("network/interfaces/macs/{mac}/{field}");
+    let now = world.now();
+    let value = world.cloud.metadata(now, &instance, &format!("meta-data/{path}")).unwrap_or_default();
+    (path, value.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Has IMDS show this there, until [`show_truth`].
+pub fn show(world: &mut World, node: NodeAt, path: &str, values: &[String]) {
+    world.node_mut(node).unwrap().shown.insert(path.to_owned(), Some(values.join("\n")));
+}
+
+pub fn show_truth(world: &mut World, node: NodeAt) {
+    world.node_mut(node).unwrap().shown.clear();
+}
+
+/// Addresses that pods have.
+pub fn given(world: &World, node: NodeAt) -> BTreeSet<Ipv4Addr> {
+    world.node(node).unwrap().running().map(|(_, pod)| pod.reply().unwrap().allocation.address).collect()
+}
+
+/// Runs until so many pods of the node run.
+pub fn until_running(world: &mut World, node: NodeAt, count: usize, within: Millis) {
+    let end = world.now() + within;
+    let served = world.run_until(end, |world| running(world, node) == count);
+    assert!(served, "{} of {count} pods run after {within}\n{}", running(world, node), story(world));
+}
+
+/// How often an action was asked for by a node since a moment.
+pub fn asked(world: &World, node: NodeAt, since: Time, action: &str) -> usize {
+    world.requests(node, since, false).iter().filter(|name| **name == action).count()
 }

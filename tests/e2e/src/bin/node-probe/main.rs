@@ -6,7 +6,7 @@
 //!   node-probe bare AT-ONCE ROUNDS   the same without plugin and daemon: an empty process, a bare veth pair; times in JSON
 //!   node-probe conflist              waits until the conflist is there anew, and says when
 //!   node-probe rpc PODS ROUNDS       the daemon alone, at so many pods: times of AddNetwork and of a control, memory; in JSON
-//!   node-probe burst PODS keep|drop  so many AddNetwork at the same moment; times and failures in JSON
+//!   node-probe burst FIRST PODS keep|drop  so many AddNetwork at the same moment; times and failures in JSON
 //!   node-probe memory                the daemon's memory in JSON
 //!   node-probe nothing               nothing
 //! ```
@@ -32,11 +32,13 @@ fn main() -> Result<()> {
         ["pods", at_once, rounds] => runtime::pods(at_once.parse()?, rounds.parse()?),
         ["bare", at_once, rounds] => bare::pairs(at_once.parse()?, rounds.parse()?),
         ["rpc", pods, rounds] => rpc::measure(pods.parse()?, rounds.parse()?),
-        ["burst", pods, after @ ("keep" | "drop")] => rpc::burst(pods.parse()?, *after == "keep"),
+        ["burst", first, pods, after @ ("keep" | "drop")] => {
+            rpc::burst(first.parse()?, pods.parse()?, *after == "keep")
+        }
         ["memory"] => rpc::print_memory(),
         _ => bail!(
             "node-probe observe | conflist | nothing | memory | pods AT-ONCE ROUNDS | bare AT-ONCE ROUNDS | rpc PODS ROUNDS \
-             | burst PODS keep|drop"
+             | burst FIRST PODS keep|drop"
         ),
     }
 }

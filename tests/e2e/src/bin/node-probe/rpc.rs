@@ -21,11 +21,15 @@ const NETWORK: &str = "aws-cni";
 const INTERFACE: &str = "eth0";
 /// The daemon's name, as the kernel knows it.
 const DAEMON: &str = "aws-k8s-agent";
+/// Pods that come again in each round.
+const LAST: usize = 10;
+/// With no cool-down, an address is free once the kernel has forgotten its connections.
+const FREE_AGAIN: Duration = Duration::from_millis(50);
 /// How long freed memory may take to be seen.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Fills the node up to `pods`, then takes the last one away and asks for it again, `rounds` times; then all of them go. Times of
-/// each call in microseconds, memory in bytes.
+/// Fills the node up to `pods`, then takes the last [`LAST`] away and asks for them again, one by one, `rounds` times; then all of
+/// them go. Times of each call in microseconds, memory in bytes.
 pub(crate) fn measure(pods: usize, rounds: usize) -> Result<()> {
     block_on(async {
         let mut daemon = Daemon::connect().await?;
@@ -36,10 +40,16 @@ pub(crate) fn measure(pods: usize, rounds: usize) -> Result<()> {
         }
         let fill_ms = fill.elapsed().as_secs_f64() * 1e3;
         let (mut add, mut del, mut control) = (Vec::new(), Vec::new(), Vec::new());
+        let last = pods.saturating_sub(LAST)..pods;
         for _ in 0..rounds {
-            del.push(timed(daemon.del(pods - 1)).await?);
-            add.push(timed(daemon.add(pods - 1)).await?);
-            control.push(timed(daemon.nothing()).await?);
+            for n in last.clone() {
+                del.push(timed(daemon.del(n)).await?);
+            }
+            tokio::time::sleep(FREE_AGAIN).await;
+            for n in last.clone() {
+                add.push(timed(daemon.add(n)).await?);
+                control.push(timed(daemon.nothing()).await?);
+            }
         }
         tokio::time::sleep(PAUSE).await;
         let full = memory()?;
@@ -54,9 +64,9 @@ pub(crate) fn measure(pods: usize, rounds: usize) -> Result<()> {
     })
 }
 
-/// `pods` ADDs at the same moment over one connection each, as so many plugins make them; milliseconds of each, and what failed.
+/// ADDs of `pods` pods, the first of which has the number `first`, at the same moment over one connection each, as so many plugins make them; milliseconds of each, and what failed.
 /// `keep` leaves them there.
-pub(crate) fn burst(pods: usize, keep: bool) -> Result<()> {
+pub(crate) fn burst(first: usize, pods: usize, keep: bool) -> Result<()> {
     block_on(async {
         let mut daemons = Vec::new();
         for _ in 0..pods {
@@ -66,7 +76,7 @@ pub(crate) fn burst(pods: usize, keep: bool) -> Result<()> {
         let mut asked = tokio::task::JoinSet::new();
         for (n, mut daemon) in daemons.into_iter().enumerate() {
             asked.spawn(async move {
-                let answer = daemon.add(n).await;
+                let answer = daemon.add(first + n).await;
                 (begin.elapsed().as_secs_f64() * 1e3, answer.map_err(|error| format!("{error:#}")))
             });
         }
@@ -79,7 +89,7 @@ pub(crate) fn burst(pods: usize, keep: bool) -> Result<()> {
         }
         if !keep {
             let mut daemon = Daemon::connect().await?;
-            for n in 0..pods {
+            for n in first..first + pods {
                 daemon.del(n).await?;
             }
         }
