@@ -443,6 +443,56 @@ fn r53_a_damaged_checkpoint_is_kept_aside_and_the_kernel_s_links_tell_who_has_wh
     again.stop();
 }
 
+/// R53: the pod's address is `A` in each.
+#[test]
+fn whatever_stands_where_the_checkpoint_should_be_the_node_starts_and_never_from_empty() {
+    let world = World::new();
+    let first = world.start(0);
+    let a = world.add("a").unwrap();
+    wire(&world, "a", a);
+    first.stop();
+    let own = std::fs::read_to_string(world.checkpoint()).unwrap();
+    let newer = own.replace("vpc-cni-ipam/1", "vpc-cni-ipam/2");
+    let entry = r#"{"networkName":"aws-cni","containerID":"a","ifName":"eth0","ipv4":"A","allocationTimestamp":1,"metadata":{}}"#;
+    let reference = format!(r#"{{"version":"vpc-cni-ipam/1","allocations":[{entry}]}}"#).replace('A', &a.to_string());
+    let twice = reference.replace("}]}", "},X]}").replace('X', entry).replace('A', &a.to_string());
+    // What stands there, and whether it is kept aside.
+    let files: &[(&str, &[u8], bool)] = &[
+        ("a newer version", newer.as_bytes(), true),
+        ("a version that is a number", br#"{"version":2,"allocations":[]}"#, true),
+        ("no version", br#"{"allocations":[]}"#, true),
+        ("half of it", &own.as_bytes()[..own.len() / 2], true),
+        ("nothing", b"", true),
+        ("zeros", &[0; 512], true),
+        ("not JSON", b"<html>", true),
+        ("another shape", br#"{"version":"vpc-cni-ipam/1","allocations":{"a":1}}"#, true),
+        ("the reference's", reference.as_bytes(), false),
+        ("one address twice", twice.as_bytes(), true),
+    ];
+    for (what, bytes, bad) in files {
+        let folder = world.checkpoint().parent().unwrap().to_owned();
+        for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().contains(".bad-") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        std::fs::write(world.checkpoint(), bytes).unwrap();
+        let again = world.start(9);
+        assert_eq!(world.add("a").unwrap(), a, "{what}: the pod keeps its address");
+        let others: BTreeSet<_> = (0..8).map(|i| world.add(&format!("b{i}")).unwrap()).collect();
+        assert!(!others.contains(&a), "{what}: no other pod gets it");
+        again.stop();
+        let aside = folder.join("ipam.json.bad-1");
+        let kept = std::fs::read(&aside).ok();
+        assert_eq!(kept.as_deref(), bad.then_some(*bytes), "{what}: a bad file is kept as it was");
+        let now = file(&world.checkpoint());
+        assert!(
+            now.allocations.iter().any(|lease| lease.address == std::net::IpAddr::from(a)),
+            "{what}: and written anew"
+        );
+    }
+}
+
 #[test]
 fn a_checkpoint_that_can_not_be_written_promises_nothing() {
     let world = World::new();

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, SlotState, Target, Unit};
 use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Slot, Subnet, SubnetId, Time};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Other};
 use crate::cloud::{CloudCall, CloudFailure, EniTruth, FailureClass, Place};
 use crate::jobs::{Cloud, Job};
 use crate::message::Notice;
@@ -28,8 +28,8 @@ pub(crate) struct Build {
     pub(crate) count: u32,
     pub(crate) device: DeviceIndex,
     place: Place,
-    /// Network of the place's subnet.
-    net: Subnet,
+    /// Network of the place's subnet; where nobody could list it, the metadata show it once the ENI is attached.
+    net: Option<Subnet>,
     /// Set once it exists.
     truth: Option<EniTruth>,
 }
@@ -102,6 +102,10 @@ impl Fetch {
 
     pub(crate) fn builds(&self) -> impl Iterator<Item = &Build> {
         self.builds.values()
+    }
+
+    pub(crate) fn is_building_in(&self, subnet: &SubnetId) -> bool {
+        self.builds().any(|build| build.place.subnet == *subnet)
     }
 
     pub(crate) fn may_assign(&self, now: Time) -> bool {
@@ -200,7 +204,7 @@ impl Agent {
     }
 
     /// Starts to make an ENI.
-    pub(crate) fn start_build(&mut self, unit: Unit, count: u32, place: Place, net: Subnet) {
+    pub(crate) fn start_build(&mut self, unit: Unit, count: u32, place: Place, net: Option<Subnet>) {
         let Some(device) = self.free_device() else { return };
         self.cloud.fetch.next_build += 1;
         let number = self.cloud.fetch.next_build;
@@ -242,6 +246,7 @@ impl Agent {
         self.cloud.fetch.something_came();
         self.made(now, &truth);
         let (id, count) = (truth.id.clone(), truth.slots.len());
+        let Some(net) = net else { return self.attached_unseen(now, device, id, attachment) };
         let facts = EniFacts {
             id: truth.id,
             mac: truth.mac,
@@ -270,6 +275,14 @@ impl Agent {
             }
             Err(error) => self.say(Notice::Disagreement { what: format!("attached {id}: {error}") }),
         }
+    }
+
+    /// An ENI of ours is attached, and the network of its subnet is not known: it waits beside the pool until the metadata show it.
+    fn attached_unseen(&mut self, now: Time, device: DeviceIndex, eni: EniId, attachment: AttachmentId) {
+        let other = Other { device, seen: None, foreign: false, shown: false, since: now };
+        self.others.insert(eni.clone(), other);
+        self.start_job(Job::DeleteOnTermination { eni, attachment }, 0);
+        self.read_metadata_soon(now);
     }
 
     pub(crate) fn attachment_found(&mut self, now: Time, number: u64, truth: Option<EniTruth>) {
@@ -363,7 +376,7 @@ impl Agent {
         }
     }
 
-    fn subnet_of(&self, eni: &EniId) -> Option<SubnetId> {
+    pub(crate) fn subnet_of(&self, eni: &EniId) -> Option<SubnetId> {
         self.pool.eni(eni).and_then(|eni| eni.facts.subnet_id.clone())
     }
 

@@ -267,6 +267,12 @@ impl Places {
         self.memory.exhausted(now, subnet)
     }
 
+    /// Whether a subnet refused such units the last time it was asked for some: one position is enough to see whether it gives something again.
+    #[must_use]
+    pub fn is_doubtful(&self, subnet: &SubnetId, unit: Unit) -> bool {
+        self.memory.is_doubtful(subnet, unit)
+    }
+
     /// Moments after `after` at which asking again may give something.
     pub fn deadlines(&self, after: Time) -> impl Iterator<Item = Time> + '_ {
         let list = self.list_failed.as_ref().map(|failed| failed.until);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, Target, WarmTarget, plan};
+use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, Target, Unit, WarmTarget, plan};
 use vpc_model::{EniId, PodRef, SubnetId, Time};
 
 use crate::agent::Agent;
@@ -39,11 +39,18 @@ impl Agent {
         let growing = !pending.no_growth && (lacks_place || plan.actions.iter().any(makes_eni));
         for action in plan.actions {
             match action {
-                Action::Assign { eni, unit, count } => self.start_assign(eni, unit, count),
+                Action::Assign { eni, unit, count } => {
+                    let count = self.asked_at_once(self.subnet_of(&eni).as_ref(), unit, count);
+                    self.start_assign(eni, unit, count);
+                }
                 Action::NewEni { unit, count } => {
                     // Where nothing is to be had, the plan was made without; where it is not known yet, the list is on its way.
-                    if let Ok(Choice { place, net: Some(net), .. }) = self.places.choose(now, unit) {
-                        self.start_build(unit, count, place, net);
+                    if let Ok(Choice { place, net, .. }) = self.places.choose(now, unit) {
+                        let at_once = self.asked_at_once(Some(&place.subnet), unit, count);
+                        // Where little is asked at once, one ENI after the other.
+                        if at_once == count || !self.cloud.fetch.is_building_in(&place.subnet) {
+                            self.start_build(unit, at_once, place, net);
+                        }
                     }
                 }
                 Action::Release { eni, slots } => self.start_release(now, &eni, slots),
@@ -51,6 +58,11 @@ impl Agent {
             }
         }
         self.ask_for_subnets(now, growing);
+    }
+
+    /// How much to ask of a subnet: after a refusal as little as shows whether it gives something again.
+    fn asked_at_once(&self, subnet: Option<&SubnetId>, unit: Unit, count: u32) -> u32 {
+        if subnet.is_some_and(|subnet| self.places.is_doubtful(subnet, unit)) { count.min(1) } else { count }
     }
 
     fn ask_for_subnets(&mut self, now: Time, growing: bool) {

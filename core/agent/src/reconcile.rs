@@ -270,6 +270,11 @@ impl Agent {
         if !self.config.cloud.may_ask() {
             return self.believe(now, metadata);
         }
+        for seen in &metadata.enis {
+            if let Some(other) = self.others.get_mut(&seen.facts.id) {
+                other.seen = Some(seen.clone());
+            }
+        }
         self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
         let odd = self.differences(now, &metadata);
         if odd.is_empty() {

@@ -79,6 +79,13 @@ impl Memory {
         self.lasting(now, subnet, |refusals| refusals.unknown).is_some()
     }
 
+    pub(super) fn is_doubtful(&self, subnet: &SubnetId, unit: Unit) -> bool {
+        let refused = |refusals: &Refusals| {
+            refusals.exhausted.is_some() || (unit == Unit::Prefix && refusals.fragmented.is_some())
+        };
+        self.0.get(subnet).is_some_and(refused)
+    }
+
     pub(super) fn pauses(&self) -> impl Iterator<Item = Time> + '_ {
         let all = self.0.values().flat_map(|refusals| [refusals.exhausted, refusals.fragmented, refusals.unknown]);
         all.flatten().map(|pause| pause.until)

@@ -52,6 +52,16 @@ impl PaperSubnet {
         Self { truth, fragmented: false, addresses: 0, prefixes: 0 }
     }
 
+    /// The primary ENI's.
+    pub fn home(free: u32) -> Self {
+        Self::new("1", "10.20.8.0/22", free)
+    }
+
+    pub fn fragmented(mut self) -> Self {
+        self.fragmented = true;
+        self
+    }
+
     pub fn tagged(mut self, key: &str, value: &str) -> Self {
         self.truth.tags.insert(key.into(), value.into());
         self
@@ -84,11 +94,6 @@ impl PaperSubnet {
             }
         }
     }
-}
-
-pub fn subnets(home_free: u32) -> BTreeMap<SubnetId, PaperSubnet> {
-    let home = PaperSubnet::new("1", "10.20.8.0/22", home_free);
-    BTreeMap::from([(home.truth.id.clone(), home)])
 }
 
 impl World {

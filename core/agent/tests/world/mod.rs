@@ -137,24 +137,26 @@ impl World {
     }
 
     pub fn with(config: Config, free_addresses: u32) -> Self {
+        Self::among(config, vec![PaperSubnet::home(free_addresses)])
+    }
+
+    /// A node whose VPC has these subnets; home is among them.
+    pub fn among(config: Config, subnets: Vec<PaperSubnet>) -> Self {
+        let subnets = subnets.into_iter().map(|subnet| (subnet.truth.id.clone(), subnet)).collect();
         let first = primary();
         let eth0 = "eth0".parse().unwrap();
         let gateway = "10.20.8.1".parse().unwrap();
         let host = PaperHost::booted(&eth0, first.mac, "10.20.11.162/22".parse().unwrap(), gateway).unwrap();
         let id = first.id.clone();
         let primary = CloudEni { truth: first, token: None, delete_on_termination: true };
-        let (agent, effects) = Agent::start(
-            T0,
-            config.clone(),
-            facts(&cloud::subnets(free_addresses), std::iter::once(&primary), T0),
-            &Checkpoint::default(),
-        );
+        let (agent, effects) =
+            Agent::start(T0, config.clone(), facts(&subnets, std::iter::once(&primary), T0), &Checkpoint::default());
         let mut world = Self {
             now: T0,
             agent,
             host,
             enis: BTreeMap::from([(id, primary)]),
-            subnets: cloud::subnets(free_addresses),
+            subnets,
             eni_limit: 100,
             slot_limit: config.target.slots_per_eni as usize,
             limits: None,
