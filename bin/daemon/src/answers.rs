@@ -85,6 +85,7 @@ fn cause(why: &Refusal) -> Cause {
             FailureClass::Throttled => Cause::Throttled,
             FailureClass::Unauthorized => Cause::Unauthorized,
             FailureClass::NotFound
+            | FailureClass::GroupNotFound
             | FailureClass::WrongState
             | FailureClass::Lost
             | FailureClass::Unreachable

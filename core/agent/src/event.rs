@@ -41,6 +41,11 @@ fn of_failure(failure: &CloudFailure) -> Option<ClusterEvent> {
         FailureClass::Unauthorized if failure.code == "UnauthorizedOperation" => {
             (About::OwnPod, "MissingIAMPermissions", format!("the node's role must allow {call}: see {PERMISSIONS}"))
         }
+        FailureClass::GroupNotFound => (
+            About::Node,
+            "SecurityGroupUnknown",
+            "name security groups that exist: in the node's ENIConfig, or on the primary ENI".to_owned(),
+        ),
         FailureClass::EniLimit => {
             let way_out = "use a larger instance type, or raise the account's quota of network interfaces";
             (About::Node, "EniLimitExceeded", way_out.to_owned())
