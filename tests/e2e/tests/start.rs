@@ -64,6 +64,29 @@ fn calls(lab: &Lab, service: &str) -> Vec<Value> {
     all.as_array().unwrap().iter().filter(|call| call["service"] == service).cloned().collect()
 }
 
+/// A node whose other pods leave the daemon 5 ms of every 100: each pod comes and goes at its first attempt, the daemon answers all
+/// the while, and nobody has a reason to start it again.
+#[test]
+fn r51_a_starved_daemon_serves_and_is_not_started_again() {
+    const TEST: &str = "r51_a_starved_daemon_serves_and_is_not_started_again";
+    let user = match User::myself() {
+        Ok(user) => user,
+        Err(reason) => return skip(TEST, &reason),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let lab = lab(&user, &folder, r#"{ WARM_ENI_TARGET = "1" }"#);
+    let starts = |lab: &Lab| lab.json(&["status", "--json"]).unwrap()["nodes"][0]["daemon"]["starts"].clone();
+    let before = starts(&lab);
+    lab.must(&["fault", "add", "starve", "node=node-a", "run_ms=5", "stop_ms=95"]).unwrap();
+    for round in 0..4 {
+        let pod = format!("default/starved-{round}");
+        lab.must(&["pod", "add", "node-a", &pod, "--attempts", "1"]).unwrap();
+        lab.must(&["pod", "del", "node-a", &pod]).unwrap();
+    }
+    assert_eq!(starts(&lab), before);
+    lab.must(&["fault", "lift", "--all"]).unwrap();
+}
+
 /// With IMDS at 50 ms a request and EC2 away: what the checkpoint holds is promised at once.
 #[test]
 fn a_node_that_starts_again_is_ready_before_ec2_has_answered() {
