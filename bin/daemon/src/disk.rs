@@ -45,10 +45,11 @@ impl Hand {
     /// The system gives no thread.
     pub fn start(path: PathBuf, earlier: u64, door: Door) -> io::Result<Self> {
         let in_memory = path.parent().is_some_and(is_memory);
-        let mut writer = Writer { path, earlier, pages: Pages::default(), text: Vec::new() };
-        if in_memory {
-            return Ok(Self::Here(writer));
-        }
+        let writer = Writer::new(path, earlier);
+        if in_memory { Ok(Self::Here(writer)) } else { Self::on_a_thread(writer, door) }
+    }
+
+    fn on_a_thread(mut writer: Writer, door: Door) -> io::Result<Self> {
         let (work, inbox) = mpsc::channel::<(Generation, Update)>();
         thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
             for (generation, update) in inbox {
@@ -82,6 +83,10 @@ pub struct Writer {
 }
 
 impl Writer {
+    fn new(path: PathBuf, earlier: u64) -> Self {
+        Self { path, earlier, pages: Pages::default(), text: Vec::new() }
+    }
+
     fn write(&mut self, generation: Generation, update: Update) -> Result<(), String> {
         self.pages.update(update).map_err(|error| file::StoreError::from(error).to_string())?;
         self.pages.render(self.earlier.saturating_add(generation.0), &mut self.text);
@@ -93,4 +98,53 @@ impl Writer {
 fn is_memory(folder: &Path) -> bool {
     let kind = statfs(folder).map(|answer| answer.filesystem_type());
     kind.is_ok_and(|kind| kind == TMPFS_MAGIC || kind == FsType(RAMFS_MAGIC as _))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use vpc_agent::Checkpoint;
+
+    use super::*;
+    use crate::door::{Event, door};
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn in_memory_the_file_is_there_when_write_returns() {
+        let shm = Path::new("/dev/shm");
+        if !is_memory(shm) {
+            return println!("SKIPPED in_memory_the_file_is_there_when_write_returns: /dev/shm is no tmpfs");
+        }
+        let folder = tempfile::tempdir_in(shm).unwrap();
+        let path = folder.path().join("ipam.json");
+        let (door, _inbox) = door();
+        let mut hand = Hand::start(path.clone(), 6, door).unwrap();
+        let written = hand.write(Generation(1), Update::Whole(Checkpoint::default())).unwrap();
+        assert_eq!(written, Some(Ok(())));
+        assert_eq!(file::load(&path).unwrap().unwrap().generation, 7, "six writes of earlier runs and one of ours");
+        drop(folder);
+        let failed = hand.write(Generation(2), Update::Whole(Checkpoint::default())).unwrap().unwrap().unwrap_err();
+        assert!(failed.contains("ipam.json"), "{failed}");
+    }
+
+    #[test]
+    fn a_disk_is_written_by_a_thread_that_reports_through_the_door() {
+        // What no file system is, is no memory either.
+        assert!(!is_memory(Path::new("/proc/self")) && !is_memory(Path::new("/nowhere")));
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("ipam.json");
+            let (door, mut inbox) = door();
+            let mut hand = Hand::on_a_thread(Writer::new(path.clone(), 0), door).unwrap();
+            assert_eq!(hand.write(Generation(3), Update::Whole(Checkpoint::default())).unwrap(), None);
+            let Some(Event::Told(Input::CheckpointWritten { generation, result })) = inbox.recv().await else {
+                panic!()
+            };
+            assert_eq!((generation, result), (Generation(3), Ok(())));
+            assert_eq!(file::load(&path).unwrap().unwrap().generation, 3);
+        });
+    }
 }
