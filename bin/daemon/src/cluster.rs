@@ -8,7 +8,7 @@
 use std::env;
 
 use tokio::sync::mpsc;
-use vpc_agent::{Config, Input};
+use vpc_agent::{ClusterNews, Config, Input, NodeView};
 use vpc_cluster::{Access, Cluster, Environment, Identity, Pace, Wanted};
 
 use crate::door::Door;
@@ -69,10 +69,28 @@ impl Kubernetes {
         // It ends with the watches.
         tokio::spawn(async move {
             while let Some(news) = news.recv().await {
+                log(&news);
                 door.tell(Input::Cluster(news)).await;
             }
         });
         cluster
+    }
+}
+
+/// News as people see them in the log. Pods come and go too often to be told above debug.
+fn log(news: &ClusterNews) {
+    match news {
+        ClusterNews::Node(node) => {
+            let NodeView { max_pods, unschedulable, .. } = node;
+            tracing::info!(max_pods, unschedulable, "the node object");
+        }
+        ClusterNews::EniConfigs(configs) => {
+            let named: Vec<_> = configs.iter().map(|config| format!("{} ({})", config.name, config.subnet)).collect();
+            tracing::info!("ENIConfigs: {}", if named.is_empty() { "none".to_owned() } else { named.join(", ") });
+        }
+        ClusterNews::Pods(pods) => tracing::debug!(count = pods.len(), "pods bound to this node"),
+        // Told where it is found out, with its reason.
+        ClusterNews::Reachable(_) => {}
     }
 }
 

@@ -20,7 +20,6 @@ impl Notice {
             Self::Disagreement { .. } | Self::Unbacked { .. } => on_node("AddressDisagreement", "KeepWhatIsThere"),
             Self::HostFailed { .. } => on_node("HostNetworkFailed", "ConfigureHost"),
             Self::CheckpointFailed { .. } => on_node("CheckpointFailed", "WriteCheckpoint"),
-            Self::Disagreement { .. } | Self::Unbacked { .. } => on_node("AddressDisagreement", "KeepAddresses"),
             Self::Refused { refusal: Refusal::Warming { .. } | Refusal::ShuttingDown | Refusal::Cancelled, .. } => None,
             Self::Refused { refusal, pod, .. } => Some(ClusterEvent {
                 about: if pod.name.is_empty() { About::Node } else { About::Pod(pod.clone()) },

@@ -68,7 +68,9 @@ fn an_exhausted_subnet_spills_over_and_is_asked_again_later() {
     let asked = world.now;
     let ticket = world.add("p9");
     world.run_for(Millis::seconds(15));
-    assert_eq!(third(world.added(ticket).allocation.address), 16, "spilled over");
+    let reply = world.added(ticket);
+    assert_eq!(third(reply.allocation.address), 16, "spilled over");
+    world.wire("p9", &reply);
     assert!(world.waited(ticket, asked) <= Millis::seconds(6), "waited {}", world.waited(ticket, asked));
     let exhausted = |world: &World| {
         world.notices.iter().filter(|notice| matches!(notice, Notice::Place(PlaceNews::Exhausted { .. }))).count()
@@ -93,6 +95,10 @@ fn exhaustion_of_one_subnet_does_not_stop_enis_of_another() {
     world.run_for(Millis::seconds(15));
     let addresses: Vec<Ipv4Addr> = tickets.iter().map(|ticket| world.added(*ticket).allocation.address).collect();
     assert_eq!(addresses.iter().filter(|address| third(**address) == 16).count(), 17, "{addresses:?}");
+    for (i, ticket) in tickets.iter().enumerate() {
+        let reply = world.added(*ticket);
+        world.wire(&format!("p{i}"), &reply);
+    }
     let slowest = tickets.iter().map(|ticket| world.waited(*ticket, start)).max().unwrap();
     assert!(slowest <= Millis::seconds(8), "waited {slowest}");
     // Addresses come free at home: they are found again.

@@ -9,6 +9,7 @@
 
 pub(crate) mod node_object;
 pub(crate) mod pod_object;
+mod role;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -63,6 +64,7 @@ impl Cluster {
         let (namespace, name) = ACCOUNT;
         api.create(&Resource::SERVICE_ACCOUNTS, namespace, json!({"metadata": {"name": name}}))
             .map_err(|e| failed(&e))?;
+        api.restrict(&User::service_account(namespace, name).name, Some(role::of_the_daemon_set()));
         let ca = ClusterCa::new().map_err(|e| failed(&e))?;
         let addresses = [IpAddr::V4(KUBE_ADDRESS), IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let tls = ca.serving(&[], &addresses).map_err(|e| failed(&e))?;
@@ -109,10 +111,13 @@ impl Cluster {
         self.account.files().map(file).into()
     }
 
-    /// The variables that in-cluster configuration reads.
+    /// The variables that in-cluster configuration reads, and what the daemon set's manifest has the downward API say on a node. There
+    /// is a pod of that name only where the topology has it.
     #[must_use]
-    pub fn variables() -> BTreeMap<String, String> {
+    pub fn variables(node: &str) -> BTreeMap<String, String> {
         BTreeMap::from([
+            ("MY_NODE_NAME".to_owned(), node.to_owned()),
+            ("MY_POD_NAME".to_owned(), format!("{}-{node}", ACCOUNT.1)),
             ("KUBERNETES_SERVICE_HOST".to_owned(), KUBE_ADDRESS.to_string()),
             ("KUBERNETES_SERVICE_PORT".to_owned(), KUBE_PORT.to_string()),
         ])

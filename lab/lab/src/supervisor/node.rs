@@ -455,7 +455,7 @@ impl Node {
             (EC2_ENDPOINT_VARIABLE, format!("http://{EC2_ADDRESS}")),
         ];
         let mut env: BTreeMap<_, _> = standard.map(|(key, value)| (key.to_owned(), value)).into();
-        env.extend(Cluster::variables());
+        env.extend(Cluster::variables(&self.spec.name));
         env.extend(self.spec.env.clone());
         env
     }
