@@ -181,7 +181,7 @@ impl Agent {
             .chain(disk)
             .chain(places)
             .chain(self.cloud.deadlines())
-            .chain(self.recon.deadlines())
+            .chain(self.recon.deadlines().filter(|_| !self.terminating))
             .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))
             .chain(self.host.deadlines())
             .chain(self.suspect_deadlines().chain(self.orphans.deadlines()).filter(|_| self.host.is_ready()))

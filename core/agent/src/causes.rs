@@ -31,15 +31,19 @@ impl Agent {
         }
         let room = self.has_room_for_eni();
         let coming = self.cloud.coming() + stats.setting_up;
-        match self.places.choose(now, self.target().unit) {
-            Err(NoPlace::AllRefused { .. }) if coming > 0 => {}
-            Err(why) if room && coming == 0 => return Refusal::NoPlace { why, waited },
-            _ => {}
+        let mut fetching = coming > 0 || !self.host.is_set();
+        if room && coming == 0 {
+            match self.places.choose(now, self.target().unit) {
+                // The first step of fetching.
+                Err(NoPlace::Listing) => fetching = true,
+                Err(why) => return Refusal::NoPlace { why, waited },
+                Ok(_) => {}
+            }
         }
-        if (coming > 0 || !self.host.is_set()) && !self.takes_pods() {
+        if fetching && !self.takes_pods() {
             return Refusal::NotSchedulable { coming, waiting, waited };
         }
-        if coming > 0 || !self.host.is_set() {
+        if fetching {
             return Refusal::Warming { coming, waiting, waited };
         }
         match self.pool.next_rest_end() {

@@ -204,6 +204,21 @@ impl Cloud {
     }
 }
 
+/// Whether a job ends what was begun.
+fn finishes(job: &Job) -> bool {
+    matches!(
+        job,
+        Job::Attach(_)
+            | Job::FindAttachment(_)
+            | Job::DeleteOnTermination { .. }
+            | Job::Refresh(_)
+            | Job::SeeUnassigned(_)
+            | Job::AwaitDetached(_)
+            | Job::Delete(_)
+            | Job::Discard(_)
+    )
+}
+
 impl Agent {
     /// Has a job done as soon as its turn comes. One that is there already is not done twice.
     pub(crate) fn start_job(&mut self, job: Job, tries: u32) {
@@ -241,8 +256,8 @@ impl Agent {
         for queued in due {
             // A job whose subject has gone meanwhile has nothing to ask.
             let Some(call) = self.call_of(&queued.job) else { continue };
-            if !self.may_call(&queued.job) {
-                // The settings may allow it again.
+            if !self.may_call(&queued.job) || (self.terminating && !finishes(&queued.job)) {
+                // The settings may allow it again; what an ending daemon does not begin, the next one does.
                 self.cloud.queue.push(queued);
                 continue;
             }

@@ -102,6 +102,8 @@ struct ListFailed {
 impl Places {
     /// How old the list of subnets may be when something is to be fetched.
     pub const LIST_AGE: Millis = Millis::seconds(300);
+    /// The same while no subnet that is known has room.
+    pub const THIRSTY_AGE: Millis = Millis::seconds(10);
 
     /// Begins with nothing known but home.
     #[must_use]
@@ -167,7 +169,13 @@ impl Places {
                 growing
             }
             None => growing || self.lists_at_start(),
-            Some(list) => lacking || (growing && now.since(list.at) >= Self::LIST_AGE),
+            Some(list) => {
+                let age = now.since(list.at);
+                // Somebody may have made or tagged another subnet, or freed addresses, since the last look.
+                let free_choice = self.placing.custom.is_none() && self.placing.discovery;
+                let thirsty = || free_choice && age >= Self::THIRSTY_AGE && self.choose(now, Unit::Address).is_err();
+                lacking || (growing && (age >= Self::LIST_AGE || thirsty()))
+            }
         };
         if !needed {
             return None;

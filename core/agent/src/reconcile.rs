@@ -19,7 +19,6 @@ use crate::agent::{Agent, Other};
 use crate::checkpoint::CheckpointEni;
 use crate::cloud::{EniKind, EniTruth, OpId};
 use crate::config::{Metadata, SeenEni};
-use crate::jobs::Job;
 use crate::message::{Effect, Notice, Wake};
 
 /// `true` takes an ENI away from us, anything else gives it to us.
@@ -201,7 +200,6 @@ impl Agent {
         }
         self.others.retain(|id, other| other.shown || !not_told(id));
         self.put_tags(&truths);
-        self.tie_to_instance(&truths);
         self.follow_groups();
         self.host.is_dirty();
     }
@@ -552,28 +550,6 @@ impl Agent {
         }
         if !enis.is_empty() {
             self.tag_enis(enis, tags);
-        }
-    }
-
-    /// ENIs that were made here go with the instance, also those whose maker was killed before it could say so.
-    fn tie_to_instance(&mut self, truths: &[EniTruth]) {
-        if !self.config.cloud.may_change() {
-            return;
-        }
-        let ours = |eni: &EniId| {
-            let known = self.pool.eni(eni).is_some_and(|eni| eni.usage != EniUse::Leaving && !eni.facts.is_primary());
-            known && self.recon.made_by_us.contains(eni)
-        };
-        let told =
-            |id: &EniId| self.cloud.jobs().any(|job| matches!(job, Job::DeleteOnTermination { eni, .. } if eni == id));
-        let loose: Vec<Job> = truths
-            .iter()
-            .filter(|truth| truth.delete_on_termination == Some(false) && ours(&truth.id) && !told(&truth.id))
-            .filter_map(|truth| Some((truth.id.clone(), truth.attachment.as_ref()?.0.clone())))
-            .map(|(eni, attachment)| Job::DeleteOnTermination { eni, attachment })
-            .collect();
-        for job in loose {
-            self.start_job(job, 0);
         }
     }
 

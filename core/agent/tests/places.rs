@@ -202,6 +202,19 @@ fn the_list_is_asked_for_at_start_and_when_it_is_old_and_needed() {
     assert_eq!(places.take_news(), []);
 }
 
+/// Nothing that is known has room: a subnet that somebody tags now is found soon.
+#[test]
+fn a_thirsty_node_looks_for_other_subnets_sooner() {
+    let mut places = Places::new(discovery(None), home());
+    list(&mut places, NOW, vec![subnet("home", 1, &[]), subnet("b", 9, &[])]);
+    let soon = NOW + Places::THIRSTY_AGE;
+    assert!(places.clone().wants_list(soon, true).is_none(), "home has room");
+    places.refused(soon - Millis(1), &id("home"), FailureClass::SubnetExhausted);
+    assert!(places.clone().wants_list(soon - Millis(1), true).is_none());
+    list(&mut places, soon, vec![subnet("home", 0, &[]), subnet("b", 9, &[(ROLE, "1")])]);
+    assert_eq!(places.choose(soon, Unit::Address).unwrap().place.subnet, id("b"));
+}
+
 #[test]
 fn a_subnet_the_list_lacks_is_not_excluded() {
     let mut places = Places::new(discovery(None), home());

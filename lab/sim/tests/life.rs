@@ -92,8 +92,13 @@ fn the_auditor_sees_what_is_wrong() {
     let mut forgotten = world.clone();
     forgotten.kill(NODE);
     forgotten.node_mut(NODE).unwrap().disk = None;
+    // A daemon without a memory, on a host that does not show the pods either, gives what others have.
+    let host = &mut forgotten.node_mut(NODE).unwrap().host;
+    for rule in host.observe().rules.into_iter().filter(|rule| matches!(rule.priority, 512 | 1536)) {
+        host.apply(&HostOp::RemoveRule(rule)).unwrap();
+    }
+    (0..3).for_each(|n| host.remove_sandbox(&format!("p{n}-1")));
     forgotten.start(NODE);
-    // A daemon without a memory and without the links' word gives what others have.
     forgotten.add_pods(NODE, "q", 6);
     forgotten.run_for(Millis::seconds(30));
     let twice = |fault: &Fault| matches!(fault, Fault::TwoOwners { .. });

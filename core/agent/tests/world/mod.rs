@@ -137,11 +137,16 @@ impl World {
     }
 
     pub fn with(config: Config, free_addresses: u32) -> Self {
-        Self::among(config, vec![PaperSubnet::home(free_addresses)])
+        Self::in_cloud(config, vec![PaperSubnet::home(free_addresses)], |_| {})
     }
 
     /// A node whose VPC has these subnets; home is among them.
     pub fn among(config: Config, subnets: Vec<PaperSubnet>) -> Self {
+        Self::in_cloud(config, subnets, |_| {})
+    }
+
+    /// The same, in a cloud that is so from its first call on.
+    pub fn in_cloud(config: Config, subnets: Vec<PaperSubnet>, so: impl FnOnce(&mut Self)) -> Self {
         let subnets = subnets.into_iter().map(|subnet| (subnet.truth.id.clone(), subnet)).collect();
         let first = primary();
         let eth0 = "eth0".parse().unwrap();
@@ -191,6 +196,7 @@ impl World {
             next_ticket: 0,
             made: 0,
         };
+        so(&mut world);
         world.carry_out(effects);
         world
     }

@@ -1,0 +1,306 @@
+//! Giving back on the paper node: nothing leaves without proof, and nothing is lost when the daemon dies in between. The cloud itself
+//! refuses to take addresses of living pods: it panics.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use vpc_agent::{CloudCall, CloudUse, FailureClass, Notice, Outcome};
+use vpc_hostnet::{HostOp, Rule};
+use vpc_ipam::{SlotState, Unit, WarmTarget};
+use vpc_model::{Millis, Slot};
+use world::{Fault, World, config, key};
+
+const SECOND: Millis = Millis::seconds(1);
+
+/// Holds eight and one free address for every pod; what is too much is given back after 30 s.
+fn sips() -> vpc_agent::Config {
+    let mut config = config(0, 3);
+    config.target.warm = WarmTarget::Addresses { warm: 1, minimum: 2 };
+    config
+}
+
+fn prefixes() -> vpc_agent::Config {
+    let mut config = config(0, 3);
+    config.target.unit = Unit::Prefix;
+    config.target.warm = WarmTarget::Addresses { warm: 1, minimum: 0 };
+    config
+}
+
+/// A node that had six pods, and has one.
+fn shrinking() -> World {
+    let mut world = World::settled(sips());
+    for i in 0..6 {
+        world.start_pod(&format!("p{i}"));
+    }
+    for i in 1..6 {
+        world.stop_pod(&format!("p{i}"));
+    }
+    world
+}
+
+fn given_back(world: &World) -> usize {
+    let slots = world.calls.iter().filter_map(|call| match call {
+        CloudCall::Unassign { slots, .. } => Some(slots.len()),
+        _ => None,
+    });
+    slots.sum()
+}
+
+fn on_cloud(world: &World) -> BTreeSet<Slot> {
+    world.enis.values().filter(|eni| eni.truth.attachment.is_some()).flat_map(|eni| eni.truth.slots.clone()).collect()
+}
+
+fn in_books(world: &World) -> BTreeSet<Slot> {
+    world.agent.pool().enis().flat_map(|eni| eni.positions().collect::<Vec<_>>()).collect()
+}
+
+/// No ENI, address or prefix that nobody knows; none in the books that is not there; nothing half done.
+fn is_whole(world: &World) {
+    assert_eq!(on_cloud(world), in_books(world), "{:#?}", world.notices);
+    for eni in world.enis.values() {
+        assert!(eni.truth.attachment.is_some(), "{} belongs to nobody: {:?}", eni.truth.id, world.calls);
+        assert!(eni.delete_on_termination, "{} would outlive its instance", eni.truth.id);
+    }
+    let held = |state: &SlotState| *state == SlotState::Held;
+    assert!(world.agent.pool().enis().all(|eni| eni.slots.values().all(held)), "{:?}", world.agent.pool());
+}
+
+#[test]
+fn surplus_is_given_back_and_then_nothing() {
+    let mut world = shrinking();
+    world.run_for(Millis::seconds(300));
+    assert!(given_back(&world) >= 4, "{:?}", world.calls);
+    is_whole(&world);
+    assert_eq!(in_books(&world).len(), 2);
+    let calls = world.calls.len();
+    world.run_for(Millis::seconds(3600));
+    assert_eq!(world.calls.len(), calls, "{:?}", &world.calls[calls..]);
+}
+
+#[test]
+fn nothing_is_asked_of_ec2_before_the_books_say_it() {
+    let mut world = shrinking();
+    world.disk_broken = true;
+    world.run_for(Millis::seconds(300));
+    assert_eq!(given_back(&world), 0);
+    world.disk_broken = false;
+    world.run_for(Millis::seconds(300));
+    assert!(given_back(&world) >= 4);
+    is_whole(&world);
+}
+
+#[test]
+fn r11_an_add_at_the_instant_of_a_release_wins_or_loses_but_never_both() {
+    for step in 0..120 {
+        let mut world = shrinking();
+        // The release falls somewhere into these thirty seconds.
+        world.run_for(Millis(29_000 + 100 * step));
+        let tickets: Vec<_> = (10..16).map(|i| world.add(&format!("p{i}"))).collect();
+        world.run_for(Millis(50));
+        let mut named: Vec<(String, vpc_agent::Ticket)> = Vec::new();
+        for (i, ticket) in (10..16).zip(&tickets) {
+            if let Some((_, Outcome::Added(reply))) = world.answers.get(ticket).cloned() {
+                // From here on the cloud panics if the address is given back.
+                world.wire(&format!("p{i}"), &reply);
+            } else {
+                named.push((format!("p{i}"), *ticket));
+            }
+        }
+        world.run_for(Millis::seconds(15));
+        for (name, ticket) in named {
+            let reply = world.added(ticket);
+            world.wire(&name, &reply);
+        }
+        let addresses: BTreeSet<_> = tickets.iter().map(|t| world.added(*t).allocation.address).collect();
+        assert_eq!(addresses.len(), 6);
+        world.run_for(Millis::seconds(300));
+        let there = on_cloud(&world);
+        assert!(addresses.iter().all(|address| there.iter().any(|slot| slot.contains(*address))), "step {step}");
+        is_whole(&world);
+    }
+}
+
+#[test]
+fn r12_a_prefix_with_one_pod_is_never_given_back() {
+    let mut world = World::settled(prefixes());
+    for i in 0..40 {
+        world.start_pod(&format!("p{i}"));
+    }
+    let prefix = |world: &World, name: &str| {
+        let address = world.agent.pool().of(&key(name)).unwrap().allocation.address;
+        on_cloud(world).into_iter().find(|slot| slot.contains(address)).unwrap()
+    };
+    let kept: BTreeSet<Slot> = ["p0", "p39"].iter().map(|name| prefix(&world, name)).collect();
+    for i in 1..39 {
+        world.stop_pod(&format!("p{i}"));
+    }
+    world.run_for(Millis::seconds(400));
+    assert!(kept.is_subset(&on_cloud(&world)));
+    assert!(on_cloud(&world).len() <= 2 && given_back(&world) >= 1, "{:?}", world.calls);
+    is_whole(&world);
+}
+
+#[test]
+fn a_rule_that_the_kernel_still_has_keeps_the_address() {
+    let mut world = shrinking();
+    let free: Vec<Slot> = on_cloud(&world).into_iter().collect();
+    let pod = world.agent.pool().of(&key("p0")).unwrap().allocation.address;
+    for slot in free.iter().filter(|slot| !slot.contains(pod)) {
+        let mut rule: Rule =
+            world.host.observe().rules.into_iter().find(|rule| rule.to.is_some_and(|to| to.addr() == pod)).unwrap();
+        rule.to = Some(slot.net());
+        world.host.apply(&HostOp::AddRule(rule)).unwrap();
+    }
+    world.run_for(Millis::seconds(120));
+    let rules = world.host.observe().rules;
+    let ruled = |slot: &Slot| rules.iter().any(|rule| rule.to == Some(slot.net()));
+    for call in &world.calls {
+        if let CloudCall::Unassign { slots, .. } = call {
+            assert!(!slots.iter().any(ruled), "given back although the kernel routes it: {slots:?}");
+        }
+    }
+}
+
+#[test]
+fn what_ec2_does_not_list_is_not_given_back_and_said() {
+    let mut world = shrinking();
+    let pod = world.agent.pool().of(&key("p0")).unwrap().allocation.address;
+    let gone: Vec<Slot> = on_cloud(&world).into_iter().filter(|slot| !slot.contains(pod)).take(2).collect();
+    let eni = world.enis.values_mut().next().unwrap();
+    eni.truth.slots.retain(|slot| !gone.contains(slot));
+    world.run_for(Millis::seconds(400));
+    for call in &world.calls {
+        if let CloudCall::Unassign { slots, .. } = call {
+            assert!(!slots.iter().any(|slot| gone.contains(slot)));
+        }
+    }
+    assert!(world.notices.iter().any(|notice| matches!(notice, Notice::Disagreement { .. })));
+    is_whole(&world);
+}
+
+#[test]
+fn a_lost_answer_to_an_unassign_is_looked_into() {
+    let mut world = shrinking();
+    world.faults.push_back(("Unassign", Fault::LoseAnswer));
+    world.run_for(Millis::seconds(300));
+    is_whole(&world);
+    assert_eq!(in_books(&world).len(), 2);
+    let mut world = shrinking();
+    world.faults.push_back(("Unassign", Fault::Refuse(FailureClass::Lost, "timeout")));
+    world.run_for(Millis::seconds(300));
+    is_whole(&world);
+    assert_eq!(in_books(&world).len(), 2, "it was not carried out, and is asked again");
+}
+
+#[test]
+fn a_refused_release_keeps_the_addresses_and_is_not_asked_at_every_turn() {
+    let mut world = shrinking();
+    for _ in 0..100 {
+        world.faults.push_back(("Unassign", Fault::Refuse(FailureClass::Unauthorized, "UnauthorizedOperation")));
+    }
+    world.run_for(Millis::seconds(1200));
+    assert!((1..=4).contains(&world.calls_of("Unassign")), "{}", world.calls_of("Unassign"));
+    is_whole(&world);
+    let tickets: Vec<_> = (10..13).map(|i| world.add(&format!("p{i}"))).collect();
+    world.run_for(Millis(100));
+    tickets.iter().for_each(|ticket| drop(world.added(*ticket)));
+}
+
+#[test]
+fn no_release_means_that_nothing_is_given_back() {
+    let mut config = sips();
+    config.cloud = CloudUse::NoRelease;
+    let mut world = World::settled(config);
+    for i in 0..12 {
+        world.start_pod(&format!("p{i}"));
+    }
+    for i in 0..12 {
+        world.stop_pod(&format!("p{i}"));
+    }
+    world.run_for(Millis::seconds(1200));
+    assert_eq!((given_back(&world), world.calls_of("Detach"), world.calls_of("Delete")), (0, 0, 0));
+}
+
+#[test]
+fn r03_what_was_given_back_is_not_taken_for_ours_though_the_metadata_still_show_it() {
+    let mut world = shrinking();
+    let before = on_cloud(&world);
+    world.run_for(Millis::seconds(300));
+    let gone: BTreeSet<Slot> = before.difference(&on_cloud(&world)).copied().collect();
+    assert!(!gone.is_empty());
+    world.ghosts = gone.clone();
+    world.run_for(Millis::seconds(300));
+    assert!(in_books(&world).is_disjoint(&gone), "{:?}", world.notices);
+    world.restart(SECOND);
+    for i in 20..24 {
+        let reply = world.start_pod(&format!("p{i}"));
+        assert!(on_cloud(&world).iter().any(|slot| slot.contains(reply.allocation.address)), "{reply:?} is a ghost");
+    }
+}
+
+/// What a node does whose daemon is killed at the effect of this number; `None` when there are not so many.
+fn killed_at(number: usize, after: bool, config: &vpc_agent::Config) -> Option<World> {
+    let mut world = World::settled(config.clone());
+    let first = world.effects;
+    world.dies_at = Some((first + number, after));
+    let tickets: Vec<_> = (0..12).map(|i| (format!("p{i}"), world.add(&format!("p{i}")))).collect();
+    world.run_for(Millis::seconds(10));
+    for (name, ticket) in &tickets {
+        if let Some((_, Outcome::Added(reply))) = world.answers.get(ticket).cloned() {
+            world.wire(name, &reply);
+        }
+    }
+    let names: Vec<String> = world.living.keys().skip(1).cloned().collect();
+    for name in names {
+        if world.dead {
+            break;
+        }
+        let ticket = world.del(&name);
+        world.run_for(SECOND);
+        if world.answers.contains_key(&ticket) {
+            world.sandbox_ends(&name);
+        }
+    }
+    if !world.dead {
+        world.run_for(Millis::seconds(400));
+    }
+    world.dead.then_some(world)
+}
+
+fn killed_everywhere(config: &vpc_agent::Config) {
+    let mut kills = 0;
+    for after in [false, true] {
+        for number in 1.. {
+            let Some(mut world) = killed_at(number, after, config) else { break };
+            kills += 1;
+            let living = world.living.clone();
+            world.restart(SECOND);
+            world.run_for(Millis::seconds(300));
+            is_whole(&world);
+            let there = on_cloud(&world);
+            for (name, address) in living {
+                assert!(there.iter().any(|slot| slot.contains(address)), "{name} lost {address}: killed at {number}");
+            }
+        }
+    }
+    assert!(kills >= 25, "only {kills} boundaries: the story is too short");
+}
+
+#[test]
+fn r19_killed_at_every_boundary_with_single_addresses_no_orphan_is_left() {
+    killed_everywhere(&sips());
+}
+
+#[test]
+fn r19_killed_at_every_boundary_with_whole_enis_no_orphan_is_left() {
+    killed_everywhere(&config(0, 3));
+}
+
+#[test]
+fn r19_killed_at_every_boundary_with_prefixes_no_orphan_is_left() {
+    let mut config = prefixes();
+    config.target.slots_per_eni = 1;
+    killed_everywhere(&config);
+}
