@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_ipam::{Held, Pool, Target, Use};
 use vpc_model::{
-    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, PodRef, SandboxKey, SecurityGroupId, Time, WallTime,
+    DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey, SecurityGroupId, Time, WallTime,
 };
 
 use crate::checkpoint::{Checkpoint, Lease};
@@ -132,6 +132,8 @@ impl Agent {
         agent.ask_about_node();
         agent.ask_for_limits();
         agent.look_for_strays(now);
+        let look = now + agent.cloud.pacer.jitter(Self::FIRST_LOOK_SPREAD);
+        agent.places.first_look_at(look);
         agent.touch_disk();
         agent.settle(now);
         let effects = std::mem::take(&mut agent.out);
@@ -170,6 +172,9 @@ impl Agent {
         }
         std::mem::take(&mut self.out)
     }
+
+    /// Over how much the nodes of a fleet that start together spread their first look at the subnets, where nothing waits for it.
+    const FIRST_LOOK_SPREAD: Millis = Millis::seconds(120);
 
     /// When to call [`Self::handle`] with [`Input::Tick`] if nothing happens before, and what for.
     #[must_use]

@@ -340,6 +340,8 @@ impl Agent {
     const DETACH_POLL: Millis = Millis::seconds(1);
     /// When ENIs of an earlier life are looked for: later than any call of it can still be under way.
     const STRAYS_AFTER: Millis = Millis::seconds(60);
+    /// Over how much longer the nodes of a fleet spread that.
+    const STRAYS_SPREAD: Millis = Millis::seconds(120);
     /// Pause before a call that may have been carried out is made again.
     const AGAIN: Millis = Millis::seconds(5);
 
@@ -472,7 +474,9 @@ impl Agent {
     /// earlier life sent off has surely ended.
     pub(crate) fn look_for_strays(&mut self, now: Time) {
         if self.config.cloud.may_release() {
-            self.queue_job(now + Self::STRAYS_AFTER, Job::FindStrays, 0);
+            // Nodes that start together must not ask together.
+            let spread = self.cloud.pacer.jitter(Self::STRAYS_SPREAD);
+            self.queue_job(now + Self::STRAYS_AFTER + spread, Job::FindStrays, 0);
         }
     }
 

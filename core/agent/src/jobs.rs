@@ -122,7 +122,7 @@ struct Call {
 pub(crate) struct Cloud {
     calls: BTreeMap<OpId, Call>,
     queue: Vec<Queued>,
-    pacer: Pacer,
+    pub(crate) pacer: Pacer,
     /// When the pacer lets the next queued call through.
     admits_at: Option<Time>,
     /// What EC2 said when it last asked for fewer calls.
@@ -463,7 +463,7 @@ impl Agent {
             return;
         }
         let what = self.call_of(&job).map(|call| call.to_string()).unwrap_or_default();
-        let pause = pause_after(failure.class, tries);
+        let pause = self.pause_before_again(failure.class, tries);
         self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });
         let again = now + pause;
         match (job, failure.class) {
@@ -489,4 +489,18 @@ impl Agent {
             (job, _) => self.queue_job(again, job, tries),
         }
     }
+
+    /// Throttled, and nobody waits: the account's bucket is empty for all nodes, and they come back one after the other.
+    fn pause_before_again(&mut self, class: FailureClass, tries: u32) -> Millis {
+        let pause = pause_after(class, tries);
+        if class != FailureClass::Throttled {
+            return pause;
+        }
+        let most =
+            if self.waiters.is_empty() { Self::THROTTLED_SPREAD.0 << tries.saturating_sub(1).min(2) } else { pause.0 };
+        Millis(pause.0 + self.cloud.pacer.jitter(Millis(most)).0)
+    }
+
+    /// Over how much the nodes of a fleet spread their second attempt (a bucket that refills 20 a second serves 600 nodes in it).
+    const THROTTLED_SPREAD: Millis = Millis::seconds(30);
 }

@@ -73,6 +73,8 @@ pub struct Places {
     /// The list was asked for, with these besides the zone's; the answer is still to come.
     listing: Option<BTreeSet<SubnetId>>,
     list_failed: Option<ListFailed>,
+    /// Before this a node that needs nothing does not ask for the list.
+    first_look: Time,
     memory: Memory,
     /// The last ENIConfig that was found right.
     good: Option<Good>,
@@ -116,12 +118,18 @@ impl Places {
             list: None,
             listing: None,
             list_failed: None,
+            first_look: Time(0),
             memory: Memory::default(),
             good: None,
             wrong: None,
             said_excluded: BTreeSet::new(),
             news: Vec::new(),
         }
+    }
+
+    /// A node that needs nothing looks at the subnets no sooner than this.
+    pub fn first_look_at(&mut self, at: Time) {
+        self.first_look = at;
     }
 
     /// The settings have changed.
@@ -168,7 +176,7 @@ impl Places {
             None if self.list_failed.as_ref().is_some_and(|failed| failed.class == FailureClass::Unauthorized) => {
                 growing
             }
-            None => growing || self.lists_at_start(),
+            None => growing || self.placing.custom.is_some() || (self.placing.discovery && now >= self.first_look),
             Some(list) => {
                 let age = now.since(list.at);
                 // Somebody may have made or tagged another subnet, or freed addresses, since the last look.
@@ -284,7 +292,8 @@ impl Places {
     /// Moments after `after` at which asking again may give something.
     pub fn deadlines(&self, after: Time) -> impl Iterator<Item = Time> + '_ {
         let list = self.list_failed.as_ref().map(|failed| failed.until);
-        self.memory.pauses().chain(list).filter(move |at| *at > after)
+        let first = self.list.is_none().then_some(self.first_look);
+        self.memory.pauses().chain(list).chain(first).filter(move |at| *at > after)
     }
 
     /// The security groups an ENI in this subnet should have; `None` = an ENIConfig may have given it its own: never overwrite them.
@@ -327,10 +336,6 @@ impl Places {
                 self.wrong = Some(wrong);
             }
         }
-    }
-
-    fn lists_at_start(&self) -> bool {
-        self.placing.discovery || self.placing.custom.is_some()
     }
 
     fn subnet(&self, id: &SubnetId) -> Option<&SubnetTruth> {

@@ -31,7 +31,16 @@ fn every_setting_is_documented_with_its_default() {
         None if cell == "not set" => "-".to_owned(),
         None => cell.trim_matches('`').to_owned(),
     };
-    let documented: BTreeMap<&str, String> = documented.into_iter().map(|(name, cell)| (name, default(cell))).collect();
+    let mut documented: BTreeMap<&str, String> =
+        documented.into_iter().map(|(name, cell)| (name, default(cell))).collect();
+    // What holds where these are not set depends on others; the page says so in words, beside its tables.
+    for (name, written, words, holds) in [
+        ("ENABLE_IPv4", "false", "`ENABLE_IPv4` is `true` by default where `ENABLE_IPv6` is not set either", "true"),
+        ("POD_MTU", "-", "not set: that of the ENIs", "9001"),
+    ] {
+        assert!(text.contains(words), "{name}: {words}");
+        assert_eq!(documented.insert(name, holds.to_owned()).as_deref(), Some(written), "{name}");
+    }
     let honoured: BTreeMap<&str, String> = honoured.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
     assert_eq!(documented, honoured, "docs/configuration.md (left) and --check-config (right)");
 }
@@ -40,7 +49,7 @@ fn every_setting_is_documented_with_its_default() {
 fn row(line: &str) -> Option<(&str, &str)> {
     let cells: Vec<&str> = line.split('|').map(str::trim).collect();
     let name = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
-    let setting = cells.len() == 8 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let setting = cells.len() == 9 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     setting.then(|| (name, cells[2]))
 }
 

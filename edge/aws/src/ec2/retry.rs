@@ -18,19 +18,13 @@ pub fn again_after(request: &Query, error: &Ec2Error, attempt: u32, random: f64)
     retryable(error, Repeat::of(request)).then(|| wait(attempt, random, error.retry_after))
 }
 
-/// Whether the failure of one attempt is worth another.
+/// Whether the failure of one attempt is worth another at once. A throttled one is not: EC2 counts refused requests too, the bucket is
+/// the whole account's, and who paces the calls knows better when to come back.
 pub(crate) fn retryable(error: &Ec2Error, repeat: Repeat) -> bool {
     if error.outcome == Outcome::Unknown && repeat == Repeat::Harmful {
         return false;
     }
-    matches!(
-        error.class,
-        ErrorClass::Throttled
-            | ErrorClass::ServerSide
-            | ErrorClass::Transport
-            | ErrorClass::Timeout
-            | ErrorClass::BadAnswer
-    )
+    matches!(error.class, ErrorClass::ServerSide | ErrorClass::Transport | ErrorClass::Timeout | ErrorClass::BadAnswer)
 }
 
 /// The wait after attempt `attempt` (from 1): anything up to the doubled base, so that nodes that failed together do not
