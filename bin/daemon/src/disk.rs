@@ -8,12 +8,15 @@
 //! Putting a file on a disk must not hold up anybody else's answer, so a disk has a thread of its own. Where the folder is memory
 //! (the usual `/var/run`), a write takes less time than waking that thread and being woken by it.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use tokio::time::sleep;
 use vpc_agent::{Generation, Input, Update};
 use vpc_wire::checkpoint as file;
 
@@ -22,6 +25,9 @@ use crate::door::Door;
 
 /// `RAMFS_MAGIC` of linux/magic.h.
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
+/// By then, those who waited for a checkpoint have their answer.
+const ANSWERED: Duration = Duration::from_millis(1);
 
 /// Where updates go.
 #[derive(Debug)]
@@ -53,20 +59,28 @@ impl Hand {
         let (work, inbox) = mpsc::channel::<(Generation, Update)>();
         thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
             for (generation, update) in inbox {
-                let result = writer.write(generation, update);
+                let (result, former) = writer.write(generation, update);
                 door.tell_from_thread(Input::CheckpointWritten { generation, result });
+                drop(former);
             }
         })?;
         Ok(Self::Thread(work))
     }
 
-    /// Has an update written; what came of it, if that is known already.
+    /// Has an update written; what came of it, if that is known already. Within the runtime.
     ///
     /// # Errors
     /// The thread has ended.
     pub fn write(&mut self, generation: Generation, update: Update) -> Result<Option<Result<(), String>>, Lost> {
         match self {
-            Self::Here(writer) => Ok(Some(writer.write(generation, update))),
+            Self::Here(writer) => {
+                let (result, former) = writer.write(generation, update);
+                tokio::spawn(async {
+                    sleep(ANSWERED).await;
+                    drop(former);
+                });
+                Ok(Some(result))
+            }
             Self::Thread(work) => work.send((generation, update)).map(|()| None).map_err(|_| Lost),
         }
     }
@@ -78,19 +92,29 @@ pub struct Writer {
     path: PathBuf,
     earlier: u64,
     pages: Pages,
+    /// The file that stands there, once we have written one.
+    current: Option<File>,
     /// The whole text; kept so that its memory is.
     text: Vec<u8>,
 }
 
 impl Writer {
     fn new(path: PathBuf, earlier: u64) -> Self {
-        Self { path, earlier, pages: Pages::default(), text: Vec::new() }
+        Self { path, earlier, pages: Pages::default(), current: None, text: Vec::new() }
     }
 
-    fn write(&mut self, generation: Generation, update: Update) -> Result<(), String> {
-        self.pages.update(update).map_err(|error| file::StoreError::from(error).to_string())?;
+    /// Writes; gives the file that was replaced, if it is ours. To close it costs as much as to write it, and nobody waits for that.
+    fn write(&mut self, generation: Generation, update: Update) -> (Result<(), String>, Option<File>) {
+        match self.try_write(generation, update) {
+            Ok(file) => (Ok(()), self.current.replace(file)),
+            Err(error) => (Err(error.to_string()), None),
+        }
+    }
+
+    fn try_write(&mut self, generation: Generation, update: Update) -> Result<File, file::StoreError> {
+        self.pages.update(update)?;
         self.pages.render(self.earlier.saturating_add(generation.0), &mut self.text);
-        file::store_text(&self.path, &self.text).map_err(|error| error.to_string())
+        file::store_text(&self.path, &self.text)
     }
 }
 
@@ -118,16 +142,20 @@ mod tests {
         if !is_memory(shm) {
             return println!("SKIPPED in_memory_the_file_is_there_when_write_returns: /dev/shm is no tmpfs");
         }
-        let folder = tempfile::tempdir_in(shm).unwrap();
-        let path = folder.path().join("ipam.json");
-        let (door, _inbox) = door();
-        let mut hand = Hand::start(path.clone(), 6, door).unwrap();
-        let written = hand.write(Generation(1), Update::Whole(Checkpoint::default())).unwrap();
-        assert_eq!(written, Some(Ok(())));
-        assert_eq!(file::load(&path).unwrap().unwrap().generation, 7, "six writes of earlier runs and one of ours");
-        drop(folder);
-        let failed = hand.write(Generation(2), Update::Whole(Checkpoint::default())).unwrap().unwrap().unwrap_err();
-        assert!(failed.contains("ipam.json"), "{failed}");
+        run(async {
+            let folder = tempfile::tempdir_in(shm).unwrap();
+            let path = folder.path().join("ipam.json");
+            let (door, _inbox) = door();
+            let mut hand = Hand::start(path.clone(), 6, door).unwrap();
+            for (ours, generation) in [(1, 7), (2, 8)] {
+                let written = hand.write(Generation(ours), Update::Whole(Checkpoint::default())).unwrap();
+                assert_eq!(written, Some(Ok(())));
+                assert_eq!(file::load(&path).unwrap().unwrap().generation, generation, "six were of earlier runs");
+            }
+            drop(folder);
+            let failed = hand.write(Generation(3), Update::Whole(Checkpoint::default())).unwrap().unwrap();
+            assert!(failed.unwrap_err().contains("ipam.json"));
+        });
     }
 
     #[test]
