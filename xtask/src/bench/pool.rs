@@ -4,11 +4,10 @@
 //! Each stands beside a control of the same run and its goal. Nothing fails here: what could not be taken says why.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::bench_lab::Lab;
 use super::figures::median;
@@ -23,6 +22,9 @@ pub(crate) struct Options {
     /// Only the figures whose group contains this: latency, memory, calls, start, burst
     #[arg(long)]
     only: Option<String>,
+    /// Folder with vpc-lab, aws-cni, aws-k8s-agent and node-probe; without it they are built
+    #[arg(long)]
+    programs: Option<PathBuf>,
 }
 
 /// One line of the table.
@@ -62,7 +64,10 @@ const GROUPS: [Group; 5] =
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let programs = programs()?;
+    let programs = match &options.programs {
+        Some(folder) => folder.canonicalize().with_context(|| folder.display().to_string())?,
+        None => programs()?,
+    };
     println!("\n{}", head());
     for (name, take) in GROUPS {
         if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
