@@ -85,6 +85,7 @@ fn cause(why: &Refusal) -> Cause {
             FailureClass::Throttled => Cause::Throttled,
             FailureClass::Unauthorized => Cause::Unauthorized,
             FailureClass::NotFound
+            | FailureClass::GroupNotFound
             | FailureClass::WrongState
             | FailureClass::Lost
             | FailureClass::Unreachable
@@ -104,7 +105,7 @@ fn numbers(why: &Refusal) -> Vec<(&'static str, i64)> {
         Refusal::Warming { coming, waiting, waited } | Refusal::NotSchedulable { coming, waiting, waited } => {
             vec![("coming", i64::from(*coming)), ("waiting", i64::from(*waiting)), ("waited_ms", span(waited))]
         }
-        Refusal::Full { enis, max_enis, total, held, waited } => vec![
+        Refusal::Full { enis, max_enis, total, held, retired: _, waited } => vec![
             ("enis", i64::from(*enis)),
             ("max_enis", i64::from(*max_enis)),
             ("addresses", i64::from(*total)),
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_cause_numbers_and_way_out() {
-        let full = Refusal::Full { enis: 3, max_enis: 3, total: 27, held: 27, waited: Millis::seconds(3) };
+        let full = Refusal::Full { enis: 3, max_enis: 3, total: 27, held: 27, retired: 0, waited: Millis::seconds(3) };
         let status = add(Outcome::Refused(full), "").unwrap_err();
         let said = WireRefusal::from_status(&status).unwrap();
         assert_eq!(said.cause, Cause::AddressLimit);

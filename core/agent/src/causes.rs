@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vpc_ipam::SlotState;
+use vpc_ipam::{EniRole, SlotState};
 use vpc_model::{Millis, SubnetId, Time};
 
 use crate::agent::Agent;
@@ -25,6 +25,14 @@ impl Agent {
         if !self.config.cloud.may_change() {
             let (total, held, cooling) = (stats.total, stats.held, stats.cooling);
             return Refusal::CloudOff { allowed: self.config.cloud, total, held, cooling, waited };
+        }
+        // An ENIConfig that is gone or wrong explains it, whatever EC2 said before that.
+        if self.has_room_for_eni()
+            && self.config.placing.custom.is_some()
+            && let Err(why) = self.places.choose(now, self.target().unit)
+            && !matches!(why, NoPlace::Listing | NoPlace::AllRefused { .. })
+        {
+            return Refusal::NoPlace { why, waited };
         }
         if let Some(refusal) = self.cloud_refused(now, waited) {
             return refusal;
@@ -59,9 +67,16 @@ impl Agent {
                 max_enis: self.target().max_enis,
                 total: stats.total,
                 held: stats.held,
+                retired: self.retired_with_pods(),
                 waited,
             },
         }
+    }
+
+    fn retired_with_pods(&self) -> u32 {
+        let retired = self.pool.enis().filter(|eni| matches!(eni.role, EniRole::Retired(_)));
+        let stuck = retired.filter(|eni| self.pool.on(&eni.facts.id).is_some_and(|(held, _)| held > 0));
+        u32::try_from(stuck.count()).unwrap_or(u32::MAX)
     }
 
     /// What EC2 said last, if nothing has come since.

@@ -265,6 +265,8 @@ pub enum FailureClass {
     EniLimit,
     /// What was named does not exist.
     NotFound,
+    /// A security group that was named does not exist.
+    GroupNotFound,
     /// What was named is in another state than the call needs (in use, attaching …).
     WrongState,
     /// The call may or may not have been carried out: its answer was lost.
@@ -296,7 +298,7 @@ impl FailureClass {
             Self::Throttled => Millis::seconds(1),
             // The reference's 120 s is its longest word; a shorter first pause lets a freed address be found sooner.
             Self::SubnetExhausted | Self::Fragmented => Millis::seconds(5),
-            Self::Unauthorized | Self::EniLimit => Millis::seconds(15),
+            Self::Unauthorized | Self::EniLimit | Self::GroupNotFound => Millis::seconds(15),
             Self::AddressLimit | Self::NotFound | Self::WrongState | Self::Lost => Millis(500),
             Self::Unreachable | Self::Other => Millis::seconds(1),
         }
@@ -313,6 +315,9 @@ impl fmt::Display for CloudFailure {
             FailureClass::SubnetExhausted => " (the subnet has no free addresses: free some, or use a larger subnet)",
             FailureClass::Fragmented => {
                 " (the subnet has no free /28: reserve a block for prefixes, or use another subnet)"
+            }
+            FailureClass::GroupNotFound => {
+                " (name security groups that exist: in the node's ENIConfig, or on the primary ENI)"
             }
             FailureClass::Throttled => " (the account's request rate is exceeded)",
             FailureClass::EniLimit => " (no more ENIs are allowed here)",

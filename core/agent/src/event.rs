@@ -41,6 +41,11 @@ fn of_failure(failure: &CloudFailure) -> Option<ClusterEvent> {
         FailureClass::Unauthorized if failure.code == "UnauthorizedOperation" => {
             (About::OwnPod, "MissingIAMPermissions", format!("the node's role must allow {call}: see {PERMISSIONS}"))
         }
+        FailureClass::GroupNotFound => (
+            About::Node,
+            "SecurityGroupUnknown",
+            "name security groups that exist: in the node's ENIConfig, or on the primary ENI".to_owned(),
+        ),
         FailureClass::EniLimit => {
             let way_out = "use a larger instance type, or raise the account's quota of network interfaces";
             (About::Node, "EniLimitExceeded", way_out.to_owned())
@@ -82,7 +87,7 @@ mod tests {
         let pod = vpc_model::PodRef { namespace: "shop".into(), name: "web".into() };
         let key = vpc_model::SandboxKey { network: "n".into(), container: "c".into(), interface: "eth0".into() };
         let waited = vpc_model::Millis::seconds(15);
-        let full = Refusal::Full { enis: 3, max_enis: 3, total: 27, held: 27, waited };
+        let full = Refusal::Full { enis: 3, max_enis: 3, total: 27, held: 27, retired: 0, waited };
         let event = Notice::Refused { key: key.clone(), pod: pod.clone(), refusal: full }.event().unwrap();
         assert_eq!((event.about, event.reason), (About::Pod(pod.clone()), "AddressesUsedUp"));
         assert!(event.note.contains("all 27 addresses"), "{}", event.note);

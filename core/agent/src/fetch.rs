@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, SlotState, Target, Unit};
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Slot, Subnet, SubnetId, Time};
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Millis, Slot, Subnet, SubnetId, Time};
 
 use crate::agent::{Agent, Other};
 use crate::cloud::{CloudCall, CloudFailure, EniTruth, FailureClass, Place};
@@ -60,6 +60,8 @@ pub(crate) struct Learned {
     pub(crate) max_enis: Option<u32>,
     pub(crate) slots_per_eni: Option<u32>,
     pub(crate) no_prefixes: bool,
+    /// Until when `slots_per_eni` is believed against the table's figure, and how often it was learned.
+    doubted: Option<(Time, u32)>,
 }
 
 impl Learned {
@@ -74,6 +76,25 @@ impl Learned {
 
     fn at_most_slots(&mut self, most: u32) {
         self.slots_per_eni = Some(self.slots_per_eni.map_or(most, |known| known.min(most)));
+    }
+
+    /// The type's figure is known, and EC2 gave less: that may pass (an address somebody else put there for a moment, an odd answer),
+    /// so it is tried again when a pod waits after a growing while.
+    fn doubt(&mut self, now: Time) {
+        let times = self.doubted.map_or(0, |(_, times)| times);
+        let pause = Millis(FailureClass::LONGEST.0 << times.min(5));
+        self.doubted = Some((now + pause, times + 1));
+    }
+
+    /// Believes the table's figure again when its time has come.
+    pub(crate) fn reconsider(&mut self, now: Time) {
+        if self.slots_per_eni.is_some() && self.doubted.is_some_and(|(until, _)| until <= now) {
+            self.slots_per_eni = None;
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.doubted.map(|(until, _)| until).filter(|_| self.slots_per_eni.is_some())
     }
 }
 
@@ -96,6 +117,9 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
+    /// How long after it could have been asked again EC2's last refusal still explains why nothing has come.
+    const RECENT: Millis = Millis::seconds(60);
+
     pub(crate) fn build(&self, number: u64) -> Option<&Build> {
         self.builds.get(&number)
     }
@@ -121,7 +145,8 @@ impl Fetch {
         let pauses = [&self.create_pause, &self.assign_pause].into_iter().flatten();
         let pause = pauses.filter(|pause| pause.until > now).max_by_key(|pause| pause.until);
         let pause = pause.map(|pause| (&pause.failure, pause.until));
-        pause.or_else(|| self.refusal.as_ref().map(|(failure, until)| (failure, (*until).max(now))))
+        let recent = self.refusal.as_ref().filter(|(_, until)| now.since(*until) < Self::RECENT);
+        pause.or_else(|| recent.map(|(failure, until)| (failure, (*until).max(now))))
     }
 
     /// Subnets in which ENIs were to be made since something has come.
@@ -135,7 +160,8 @@ impl Fetch {
     }
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Time> + '_ {
-        [&self.create_pause, &self.assign_pause].into_iter().flatten().map(|pause| pause.until)
+        let pauses = [&self.create_pause, &self.assign_pause].into_iter().flatten().map(|pause| pause.until);
+        pauses.chain(self.learned.deadline())
     }
 }
 
@@ -187,8 +213,12 @@ impl Agent {
     }
 
     pub(crate) fn limits_learned(&mut self, max_enis: u32, slots_per_eni: u32, prefixes: bool) {
-        self.cloud.fetch.learned =
-            Learned { max_enis: Some(max_enis), slots_per_eni: Some(slots_per_eni), no_prefixes: !prefixes };
+        self.cloud.fetch.learned = Learned {
+            max_enis: Some(max_enis),
+            slots_per_eni: Some(slots_per_eni),
+            no_prefixes: !prefixes,
+            doubted: None,
+        };
         self.say(Notice::LimitsLearned { max_enis, slots_per_eni, prefixes });
         if !prefixes && self.config.target.unit == Unit::Prefix {
             let why = "EC2 says that this instance type takes no prefixes; it holds secondary addresses".to_owned();
@@ -336,13 +366,20 @@ impl Agent {
     }
 
     /// EC2 has said what is on an ENI that it would not fill: if what is on it left room, the limit is lower than was thought.
-    pub(crate) fn learn_room(&mut self, eni: &EniId, truth: Option<&EniTruth>) {
+    pub(crate) fn learn_room(&mut self, now: Time, eni: &EniId, truth: Option<&EniTruth>) {
         let (Some(refused), Some(truth)) = (self.cloud.fetch.too_many.remove(eni), truth) else { return };
         let there = u32::try_from(truth.slots.len()).unwrap_or(u32::MAX);
         let most = there.saturating_add(refused).saturating_sub(1);
         if most < self.target().slots_per_eni {
-            self.cloud.fetch.learned.at_most_slots(most);
+            self.learn_slots(now, most);
             self.cloud.fetch.at_most = (refused > 1).then_some(refused / 2);
+        }
+    }
+
+    fn learn_slots(&mut self, now: Time, most: u32) {
+        self.cloud.fetch.learned.at_most_slots(most);
+        if self.config.limits_known {
+            self.cloud.fetch.learned.doubt(now);
         }
     }
 
@@ -396,7 +433,7 @@ impl Agent {
         match failure.class {
             // It holds more than an ENI of this type may.
             FailureClass::AddressLimit if build.count > 0 => {
-                self.cloud.fetch.learned.at_most_slots(build.count - 1);
+                self.learn_slots(now, build.count - 1);
                 self.cloud.fetch.at_most = (build.count > 1).then_some(build.count / 2);
             }
             FailureClass::EniLimit if !self.config.limits_known => {

@@ -416,7 +416,7 @@ impl Agent {
             (Job::FindAttachment(number), CloudAnswer::Described(truth)) => self.attachment_found(now, number, truth),
             (Job::Assign { eni, unit, .. }, CloudAnswer::Assigned(slots)) => self.assigned(now, &eni, unit, &slots),
             (Job::Refresh(eni), CloudAnswer::Described(truth)) => {
-                self.learn_room(&eni, truth.as_ref());
+                self.learn_room(now, &eni, truth.as_ref());
                 self.refreshed(now, &eni, truth);
             }
             (Job::CheckSlots(eni), CloudAnswer::Described(truth)) => self.slots_checked(now, &eni, truth),

@@ -25,6 +25,9 @@ impl Agent {
         if self.terminating || self.must_hear_first() {
             return;
         }
+        if !self.waiters.is_empty() {
+            self.cloud.fetch.learned.reconsider(now);
+        }
         let mut target = self.target();
         if !self.takes_pods() {
             target.warm = WarmTarget::Addresses { warm: 0, minimum: 0 };

@@ -37,6 +37,8 @@ pub enum Refusal {
         total: u32,
         /// Addresses pods have.
         held: u32,
+        /// ENIs that take no new pods and can not leave before theirs have ended.
+        retired: u32,
         /// How long this pod waited.
         waited: Millis,
     },
@@ -201,10 +203,18 @@ impl fmt::Display for Refusal {
                 write!(f, "no address within {waited}: the node takes no pods (cordoned), so none are kept ready; ")?;
                 write!(f, "{coming} are on their way for the {waiting} pods that wait here all the same")
             }
-            Self::Full { enis, max_enis, total, held, waited } => {
+            Self::Full { enis, max_enis, total, held, retired, waited } => {
                 write!(f, "no address within {waited}: all {total} addresses of the node are taken ")?;
                 write!(f, "({held} by pods) on {enis} of {max_enis} ENIs; ")?;
-                f.write_str("one comes free when a pod ends, or use a larger instance type")
+                if *retired > 0 {
+                    write!(
+                        f,
+                        "{retired} of them take no new pods (another subnet, or excluded) and leave when theirs have ended; "
+                    )?;
+                }
+                f.write_str(
+                    "one comes free when a pod ends, or use a larger instance type (or MAX_ENI, where it is set)",
+                )
             }
             Self::Cooling { total, held, cooling, next_free_in, waited } => {
                 write!(f, "no address within {waited}: of the node's {total} addresses {held} belong to pods and ")?;

@@ -10,7 +10,7 @@ use vpc_agent::{
     Refusal, Ticket,
 };
 use vpc_ipam::{Unit, WarmTarget};
-use vpc_model::Millis;
+use vpc_model::{EniId, Millis, Slot};
 use world::{Fault, PaperSubnet, World, config, pod};
 
 const SECOND: Millis = Millis::seconds(1);
@@ -386,4 +386,33 @@ fn a_missing_eni_config_is_named_and_a_right_one_is_used() {
     let second = world.enis.values().find(|eni| eni.truth.subnet.as_str() == "subnet-3").unwrap();
     assert_eq!(second.truth.groups, vec!["sg-9".parse().unwrap()]);
     rests(&mut world);
+}
+
+/// EC2 says once that an ENI of a known type is full, and it is not: that is tried again, not believed for ever.
+#[test]
+fn a_limit_below_the_type_s_is_believed_for_a_while_only() {
+    let mut world = World::settled(config(1, 1));
+    for name in ["a", "b", "c"] {
+        world.start_pod(name);
+    }
+    let primary: EniId = "eni-primary".parse().unwrap();
+    world.run_for(Millis::seconds(120));
+    // Somebody has taken four positions away, and EC2 refuses to give them back, once for each try of a while.
+    let gone: Vec<Slot> = {
+        let free = |slot: &&Slot| !world.agent.pool().held().any(|held| slot.contains(held.allocation.address));
+        world.enis[&primary].truth.slots.iter().filter(free).take(4).copied().collect()
+    };
+    world.enis.get_mut(&primary).unwrap().truth.slots.retain(|slot| !gone.contains(slot));
+    for _ in 0..3 {
+        world.faults.push_back(("Assign", Fault::Refuse(FailureClass::AddressLimit, "PrivateIpAddressLimitExceeded")));
+    }
+    world.run_for(Millis::seconds(240));
+    assert!(world.agent.pool().stats().total < 9, "{:#?}", world.notices);
+    let calls = world.calls_of("Assign");
+    world.run_for(Millis::seconds(900));
+    assert_eq!(world.calls_of("Assign"), calls, "nobody waits");
+    for name in ["d", "e", "f", "g", "h", "i"] {
+        world.start_pod(name);
+    }
+    assert_eq!(world.agent.pool().stats().total, 9, "{:#?}", world.notices);
 }

@@ -77,6 +77,17 @@ fn resting_addresses_are_neither_warm_nor_a_pod() {
     ]);
 }
 
+/// After a burst: what carries the pool at rest is kept on the first ENI, while the others' addresses are still resting.
+#[test]
+fn what_is_kept_in_the_end_is_kept_on_the_first_eni() {
+    check(&[
+        ("m5.large WARM_IP=1 MIN_IP=5", "E0 9/0 rest=4; E1 9/0 rest=1", "E0 -4, E1 -8"),
+        ("m5.large WARM_IP=1 MIN_IP=5", "E0 9/0; E1 9/0 rest=9", "E0 -4"),
+        ("m5.large WARM_IP=1 MIN_IP=5", "E0 5/0; E1 9/0 rest=8 young", "E1 -1"),
+        ("m5.large PD WARM_PREFIX=1", "E0 [0,0]; E1 [0,0] rest=16 young", "E0 -1, E1 -1"),
+    ]);
+}
+
 #[test]
 fn expected_pods_count_as_far_as_the_node_may_run_them() {
     check(&[

@@ -14,9 +14,8 @@ use support::{Arrived, Step, Stub};
 use tokio::time::Instant;
 use vpc_aws::Ec2Settings;
 use vpc_aws::ec2::shapes::{
-    Action, AnyRequest, AssignPrivateIpAddresses, AssignPrivateIpAddressesResponse, CreateNetworkInterface,
-    DeleteNetworkInterface, DescribeSubnets, DescribeVpcs, DescribeVpcsResponse, Done, ErrorAnswer, Query, Timestamp,
-    Vpc, answer_to_xml,
+    Action, AnyRequest, AssignPrivateIpAddresses, CreateNetworkInterface, DeleteNetworkInterface, DescribeSubnets,
+    DescribeVpcs, DescribeVpcsResponse, Done, ErrorAnswer, Query, Timestamp, Vpc, answer_to_xml,
 };
 use vpc_aws::ec2::signature::{self, Received, Secret};
 use vpc_aws::ec2::{

@@ -224,7 +224,7 @@ fn r29_groups_of_an_eniconfig_are_never_overwritten() {
     let own = own_enis(&mut world, NODE);
     assert!(!own.is_empty());
     for eni in own {
-        assert_eq!(groups_of(&mut world, &eni), [nodes.clone()], "{}", story(&world));
+        assert_eq!(groups_of(&mut world, &eni), std::slice::from_ref(&nodes), "{}", story(&world));
     }
     healthy(&mut world);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -25,7 +26,7 @@ cidr = "10.20.8.0/22"
 [[nodes]]
 name = "a"
 subnet = "private-a"
-env = { WARM_ENI_TARGET = "0", AWS_VPC_K8S_CNI_LOGLEVEL = "DEBUG" }
+env = { WARM_ENI_TARGET = "0", VPC_CNI_ADD_WAIT = "1", AWS_VPC_K8S_CNI_LOGLEVEL = "DEBUG" }
 "#;
 
 /// A lab, and what runs kubectl against it.
@@ -110,25 +111,37 @@ fn a_missing_permission_is_an_event_that_kubectl_shows() {
 }
 
 #[test]
-fn eniconfigs_are_seen_as_they_come_change_and_go() {
+fn eniconfigs_are_followed_as_they_come_change_and_go() {
+    const POD_SUBNET: &str = r#"
+[[subnets]]
+name = "pods-a"
+zone = "ap-northeast-2a"
+cidr = "10.20.12.0/22"
+[[objects]]
+apiVersion = "crd.k8s.amazonaws.com/v1alpha1"
+kind = "ENIConfig"
+metadata = { name = "ap-northeast-2a" }
+spec = { subnet = "${subnet.pods-a}" }
+"#;
     let env = r#"AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG = "true", ENI_CONFIG_LABEL_DEF = "topology.kubernetes.io/zone", WARM_ENI_TARGET"#;
-    let stage = match Stage::of(&TOPOLOGY.replace("WARM_ENI_TARGET", env)) {
+    let stage = match Stage::of(&format!("{}{POD_SUBNET}", TOPOLOGY.replace("WARM_ENI_TARGET", env))) {
         Ok(stage) => stage,
-        Err(reason) => return skip("eniconfigs_are_seen_as_they_come_change_and_go", &reason),
+        Err(reason) => return skip("eniconfigs_are_followed_as_they_come_change_and_go", &reason),
     };
-    stage.logged(&["ENIConfigs: none"]);
-    let config = |subnet: &str| {
-        format!(
-            "apiVersion: crd.k8s.amazonaws.com/v1alpha1\nkind: ENIConfig\nmetadata: {{name: ap-northeast-2a}}\n\
-             spec: {{subnet: {subnet}, securityGroups: [sg-0123]}}\n"
-        )
-    };
-    stage.kubectl("create -f -", &config("subnet-01"));
-    stage.logged(&["ENIConfigs: ap-northeast-2a (subnet-01)"]);
-    stage.kubectl("replace --force -f -", &config("subnet-02"));
+    stage.logged(&["ENIConfigs: ap-northeast-2a (subnet-"]);
+    // What it says is done: the pod's address is of the subnet it names, not of the node's.
+    stage.starts("web");
+    let status = stage.lab.json(&["status", "--json"]).unwrap();
+    let address: Ipv4Addr = status["nodes"][0]["pods"][0]["address"].as_str().unwrap().parse().unwrap();
+    assert!((12..16).contains(&address.octets()[2]), "{address} is not of pods-a");
+
+    stage.kubectl(r#"patch eniconfig ap-northeast-2a --type=merge -p {"spec":{"subnet":"subnet-02"}}"#, "");
     stage.logged(&["ENIConfigs: ap-northeast-2a (subnet-02)"]);
     stage.kubectl("delete eniconfig ap-northeast-2a", "");
-    wait_until("gone", PATIENCE, || stage.log(), |log| log.matches("ENIConfigs: none").count() >= 2);
+    stage.logged(&["ENIConfigs: none"]);
+    let second = "apiVersion: crd.k8s.amazonaws.com/v1alpha1\nkind: ENIConfig\nmetadata: {name: other}\nspec: {subnet: subnet-03}\n";
+    stage.kubectl("create -f -", second);
+    stage.logged(&["ENIConfigs: other (subnet-03)"]);
 }
 
 /// The API goes away and the daemon is started anew meanwhile: pods start as before, and when it is back it is found.

@@ -54,6 +54,11 @@ pub enum FileError {
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let shown = || path.display().to_string();
     let mut bytes = Vec::new();
+    // A pipe would have us wait for whoever writes into it.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(FileError::Unreadable { path: shown(), error });
+    }
     match std::fs::File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)) {
         Ok(length) if length as u64 > LARGEST_FILE => Err(FileError::TooLarge { path: shown() }),
         Ok(_) => Ok(Some(bytes)),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use vpc_model::{EniId, Slot, Time};
 
-use crate::{Action, EniRole, EniUse, PoolEni, Retired, SlotState, Unit};
+use crate::{Action, EniRole, EniUse, PoolEni, Position, Retired, SlotState, Unit, WarmTarget};
 
 use super::Planner;
 use super::level::Level;
@@ -117,7 +117,7 @@ impl Planner<'_> {
         let singles = self.pick(&single_only, Unit::Address, level.surplus(self.target), &mut chosen);
         level = level.without(Level::of_singles(singles));
         let most = if unit == Unit::Prefix { level.surplus_prefixes(self.target) } else { level.surplus(self.target) };
-        self.pick(&staying, unit, most, &mut chosen);
+        self.pick_evenly_kept(&staying, unit, most, &mut chosen);
         if level.short(self.target) == 0 {
             self.pick(&normal, unit.other(), u32::MAX, &mut chosen);
             for unit in [Unit::Address, Unit::Prefix] {
@@ -138,6 +138,43 @@ impl Planner<'_> {
         let stays = |eni: &&PoolEni| eni.facts.is_primary() || has_pods(eni);
         let enis = self.pool.enis().filter(ours).filter(steady).filter(stays);
         enis.filter(|eni| !going.contains(&&eni.facts.id)).collect()
+    }
+
+    /// Takes up to `most` idle positions of `unit` from ENIs in their order, but from each only what lies beyond its part of what is
+    /// kept in the end. The last ENIs keep first, with what rests on the others in mind: else the ENI that should carry the pool at
+    /// rest gives its positions back because the others' are still resting, and none of those can ever leave.
+    fn pick_evenly_kept(&self, enis: &[&PoolEni], unit: Unit, most: u32, chosen: &mut Vec<Action>) {
+        let idle = |eni: &PoolEni| crate::stats::number(self.idle_slots(&eni.facts.id, unit).len());
+        let all: u32 = enis.iter().map(|eni| idle(eni)).sum();
+        let mut kept = all.saturating_sub(most).max(self.kept_at_rest(unit));
+        let mut spare: Vec<u32> = Vec::with_capacity(enis.len());
+        for eni in enis.iter().rev() {
+            let (idle, resting) = (idle(eni), self.resting_slots(&eni.facts.id, unit));
+            let own = kept.min(idle + resting);
+            kept -= own;
+            spare.push((idle + resting - own).min(idle));
+        }
+        let mut left = most;
+        for (eni, spare) in enis.iter().zip(spare.into_iter().rev()) {
+            left -= self.pick(&[*eni], unit, left.min(spare), chosen);
+        }
+    }
+
+    /// Free single addresses that the pool holds when nothing rests any more and no pod comes or goes. What of that is on prefixes with
+    /// pods is not known here: those are taken as the level says.
+    fn kept_at_rest(&self, unit: Unit) -> u32 {
+        match (unit, self.target.warm) {
+            (Unit::Address, WarmTarget::Addresses { warm, minimum }) => {
+                warm.max(minimum.saturating_sub(self.stats.pods))
+            }
+            _ => 0,
+        }
+    }
+
+    /// Positions of an ENI that no pod is on, and on which addresses rest.
+    fn resting_slots(&self, id: &EniId, unit: Unit) -> u32 {
+        let resting = |at: &Position| at.state == SlotState::Held && at.held == 0 && at.cooling > 0;
+        crate::stats::number(self.pool.positions(id).filter(|at| resting(at) && Unit::of(at.slot) == unit).count())
     }
 
     /// Takes up to `most` idle positions of `unit` from ENIs in their order; says how many.

@@ -23,7 +23,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass};
 use vpc_ipam::Unit;
-use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, Slot, VpcId, WallTime};
+use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, InstanceId, Mac, SecurityGroupId, Slot, VpcId, WallTime};
 
 pub use ask::{Answer, Request};
 pub use calls::Work;
@@ -222,9 +222,10 @@ fn class_of(error: &Ec2Error) -> FailureClass {
     if error.outcome == Outcome::Unknown {
         return FailureClass::Lost;
     }
-    match error.class {
+    match &error.class {
         ErrorClass::Throttled => FailureClass::Throttled,
         ErrorClass::Unauthorized | ErrorClass::Credentials => FailureClass::Unauthorized,
+        ErrorClass::NotFound { id: Some(id) } if id.parse::<SecurityGroupId>().is_ok() => FailureClass::GroupNotFound,
         ErrorClass::NotFound { .. } => FailureClass::NotFound,
         ErrorClass::SubnetExhausted(Shortage::Blocks) => FailureClass::Fragmented,
         ErrorClass::SubnetExhausted(Shortage::Addresses | Shortage::Total) => FailureClass::SubnetExhausted,

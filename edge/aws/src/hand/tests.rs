@@ -77,6 +77,18 @@ fn errors_are_weighed_by_their_class() {
 }
 
 #[test]
+fn a_security_group_that_does_not_exist_is_no_missing_subnet() {
+    for (message, class) in [
+        ("The security group 'sg-0deadbeef' does not exist", FailureClass::GroupNotFound),
+        ("The subnet ID 'subnet-0deadbeef' does not exist", FailureClass::NotFound),
+    ] {
+        let code = if class == FailureClass::NotFound { "InvalidSubnetID.NotFound" } else { "InvalidGroup.NotFound" };
+        let answer = ErrorAnswer { code: code.into(), message: message.into(), request_id: "r".into() };
+        assert_eq!(failure(&Ec2Error::refused("CreateNetworkInterface", 400, answer)).class, class, "{message}");
+    }
+}
+
+#[test]
 fn the_calendar_is_read_with_its_offset() {
     let utc = read_calendar("2026-02-03T04:05:06Z");
     assert_eq!(utc, Some(WallTime(1_770_091_506_000_000_000)));
