@@ -6,13 +6,10 @@
 
 mod rotate;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Mutex;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -97,16 +94,6 @@ impl Write for Output {
 /// Formats events as the reference's log lines.
 struct JsonLines;
 
-#[derive(Serialize)]
-struct Line<'a> {
-    level: &'static str,
-    ts: String,
-    caller: String,
-    msg: &'a str,
-    #[serde(flatten)]
-    fields: &'a Map<String, Value>,
-}
-
 impl<S, N> FormatEvent<S, N> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -122,35 +109,41 @@ where
             Level::INFO => "info",
             Level::DEBUG | Level::TRACE => "debug",
         };
-        let caller = caller(meta.file().unwrap_or_default(), meta.line().unwrap_or_default());
-        let line = Line { level, ts: clock::utc(), caller, msg: &found.message, fields: &found.others };
-        let text = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
-        writeln!(writer, "{text}")
+        let (message, ts) = (quoted(&found.message), clock::utc());
+        write!(writer, "{{\"level\":\"{level}\",\"ts\":\"{ts}\",\"caller\":\"")?;
+        write_caller(&mut writer, meta.file().unwrap_or_default(), meta.line().unwrap_or_default())?;
+        writeln!(writer, "\",\"msg\":{message}{}}}", found.others)
     }
 }
 
 /// The crate's folder and the file, as Go's loggers shorten it: `daemon/shell.rs:12`.
-fn caller(file: &str, line: u32) -> String {
-    let parts = Path::new(file).components().map(|part| part.as_os_str().to_string_lossy());
-    let parts: Vec<_> = parts.filter(|part| part != "src").collect();
-    let short = parts[parts.len().saturating_sub(2)..].join("/");
-    format!("{short}:{line}")
+fn write_caller(writer: &mut Writer<'_>, file: &str, line: u32) -> fmt::Result {
+    let mut parts = file.rsplit('/').filter(|part| *part != "src");
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(folder)) => write!(writer, "{folder}/{name}:{line}"),
+        (name, _) => write!(writer, "{}:{line}", name.unwrap_or_default()),
+    }
 }
 
+/// Text as a JSON string.
+fn quoted(text: &str) -> String {
+    // A text is always a JSON string.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+/// An event's message, and its other fields as JSON, each after a comma.
 #[derive(Default)]
 struct Fields {
     message: String,
-    others: Map<String, Value>,
+    others: String,
 }
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: Value) {
+    fn put(&mut self, field: &Field, json: impl fmt::Display) {
         // Keys of the line itself are not a field's to take.
-        let name = match field.name() {
-            name @ ("level" | "ts" | "caller" | "msg") => format!("{name}_"),
-            name => name.to_owned(),
-        };
-        self.others.insert(name, value);
+        let mark = if matches!(field.name(), "level" | "ts" | "caller" | "msg") { "_" } else { "" };
+        // Writing into a text does not fail.
+        let _ = write!(self.others, ",\"{}{mark}\":{json}", field.name());
     }
 }
 
@@ -159,7 +152,7 @@ impl Visit for Fields {
         if field.name() == "message" {
             self.message = format!("{value:?}");
         } else {
-            self.put(field, format!("{value:?}").into());
+            self.put(field, quoted(&format!("{value:?}")));
         }
     }
 
@@ -167,20 +160,20 @@ impl Visit for Fields {
         if field.name() == "message" {
             value.clone_into(&mut self.message);
         } else {
-            self.put(field, value.into());
+            self.put(field, quoted(value));
         }
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
+        self.put(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
+        self.put(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
+        self.put(field, value);
     }
 }
 
@@ -188,6 +181,8 @@ impl Visit for Fields {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::sync::Arc;
+
+    use serde_json::Value;
 
     use super::*;
 

@@ -62,7 +62,8 @@ fn serve(checked: Checked, env: Env, socket: PathBuf) -> ExitCode {
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let ended = runtime.block_on(run(checked, env, socket));
+        // A task among tasks: the runtime looks for new events each time it comes to the future it blocks on.
+        let ended = runtime.block_on(async { tokio::spawn(run(checked, env, socket)).await? });
         // A call to the cloud that does not come back must not hold up the end.
         runtime.shutdown_background();
         ended

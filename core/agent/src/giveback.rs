@@ -75,6 +75,11 @@ pub(crate) struct GiveBack {
 }
 
 impl GiveBack {
+    /// Whether anything is being given back.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.releases.is_empty() || !self.leaving.is_empty()
+    }
+
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Time> + '_ {
         let waiting = self.releases.values().filter(|release| release.step != Step::Taking);
         waiting.map(|release| release.marked + Agent::RELEASE_LIMIT).chain(self.paused_until)

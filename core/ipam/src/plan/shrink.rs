@@ -77,10 +77,16 @@ impl Planner<'_> {
             EniRole::Retired(Retired::NotOurs) => false,
             EniRole::Retired(_) => matches!(eni.usage, EniUse::Ready | EniUse::SettingUp),
         };
-        let changing = self.assigning(id) > 0
-            || [Unit::Address, Unit::Prefix].iter().any(|u| self.pool.count(id, *u, SlotState::Leaving).positions > 0);
-        let may_go = !eni.facts.is_primary() && !eni.keep && usage && !changing;
-        may_go && self.pool.on(id) == Some((0, 0)) && !self.serves_unlisted_pod(eni)
+        if eni.facts.is_primary() || eni.keep || !usage || self.pool.on(id) != Some((0, 0)) {
+            return false;
+        }
+        let changing = || {
+            self.assigning(id) > 0
+                || [Unit::Address, Unit::Prefix]
+                    .iter()
+                    .any(|u| self.pool.count(id, *u, SlotState::Leaving).positions > 0)
+        };
+        !changing() && !self.serves_unlisted_pod(eni)
     }
 
     /// Whether a pod lives behind the ENI on an address that none of its positions has: neither EC2 nor the metadata list it, the

@@ -91,13 +91,14 @@ pub fn keep_aside(path: &Path) -> Result<PathBuf, KeepAsideError> {
 /// Replaces the checkpoint in one step: whoever reads, at whatever moment, after whatever crash, reads the old one or the new one.
 /// After `Ok` it is the new one. Mode 0600.
 pub fn store(path: &Path, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-    store_text(path, &checkpoint.to_bytes()?)
+    store_text(path, &checkpoint.to_bytes()?).map(drop)
 }
 
-/// As [`store`], with the text as [`super::Text::render`] gives it.
-pub fn store_text(path: &Path, text: &[u8]) -> Result<(), StoreError> {
-    let (temporary, file) = make_temporary(path)?;
-    let written = write(file, &temporary, text).and_then(|()| {
+/// As [`store`], with the text as [`super::Text::render`] gives it. The file comes back open: as long as it is, what it takes of
+/// memory or disk is not given back when the next one replaces it, and that takes as long as writing it.
+pub fn store_text(path: &Path, text: &[u8]) -> Result<File, StoreError> {
+    let (temporary, mut file) = make_temporary(path)?;
+    let written = write(&mut file, &temporary, text).and_then(|()| {
         fs::rename(&temporary, path).map_err(|source| StoreError::Write {
             step: "replace",
             path: path.to_owned(),
@@ -107,14 +108,12 @@ pub fn store_text(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     if written.is_err() {
         // What matters is the error at hand; a leftover is removed at the next start.
         let _ = fs::remove_file(&temporary);
-        return written;
     }
+    written?;
     let folder = folder(path);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| StoreError::Write {
-        step: "put on disk",
-        path: folder.to_owned(),
-        source,
-    })
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    let failed = |source| StoreError::Write { step: "put on disk", path: folder.to_owned(), source };
+    synced.map(|()| file).map_err(failed)
 }
 
 /// Removes what writes of earlier processes left behind, those of the reference too, and says how many. For the daemon's start, when
@@ -151,7 +150,7 @@ fn make_temporary(path: &Path) -> Result<(PathBuf, File), StoreError> {
     }
 }
 
-fn write(mut file: File, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+fn write(file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let failed = |step| move |source| StoreError::Write { step, path: path.to_owned(), source };
     file.write_all(bytes).map_err(failed("write"))?;
     file.sync_all().map_err(failed("put on disk"))
