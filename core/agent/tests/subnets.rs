@@ -60,7 +60,8 @@ fn new_enis_are_made_where_most_addresses_are_free() {
 fn an_exhausted_subnet_spills_over_and_is_asked_again_later() {
     // Home looks largest when it is listed, and has nothing left when an ENI is made: somebody else was faster.
     let mut world = World::among(discovering(0, 4), vec![PaperSubnet::home(800), other("b", 16, 500)]);
-    world.run_for(Millis::seconds(10));
+    // A node that needs nothing looks at the subnets within two minutes.
+    world.run_for(Millis::seconds(130));
     world.subnet("1").truth.free = 0;
     for i in 0..9 {
         world.start_pod(&format!("p{i}"));
