@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
-/// Package, profile. The plugin has a profile of its own, and is built alone so that no feature the daemon asks of a shared
+/// Package, profile. Each has a profile of its own, and the plugin is built alone so that no feature the daemon asks of a shared
 /// crate gets into it.
-const SHIPPED: [(&str, &str); 2] = [("aws-cni", "plugin"), ("aws-k8s-agent", "release")];
+const SHIPPED: [(&str, &str); 2] = [("aws-cni", "plugin"), ("aws-k8s-agent", "daemon")];
 
 /// Builds, prints sizes.
 pub(crate) fn run() -> Result<ExitCode> {

@@ -227,7 +227,8 @@ fn shown(line: &Line) -> String {
     let mut out = format!("{:<46} {:>9.digits$}", line.name, line.ours);
     let _ = match line.control {
         Some((name, control)) => {
-            write!(out, " {control:>9.digits$} {:>7.2} {:>7} {:<3} {name}", line.ours / control, line.goal, line.unit)
+            let ratio = if control > 0.0 { format!("{:.2}", line.ours / control) } else { "-".to_owned() };
+            write!(out, " {control:>9.digits$} {ratio:>7} {:>7} {:<3} {name}", line.goal, line.unit)
         }
         None => write!(out, " {:>9} {:>7} {:>7} {:<3}", "", "", line.goal, line.unit),
     };
