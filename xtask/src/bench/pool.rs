@@ -16,8 +16,8 @@ use super::{programs, times};
 /// How much to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Rounds of ten AddNetwork each, at each number of pods
-    #[arg(long, default_value_t = 30)]
+    /// Rounds of fifty AddNetwork each, at each number of pods
+    #[arg(long, default_value_t = 6)]
     rounds: usize,
     /// Only the figures whose group contains this: latency, memory, calls, start, burst
     #[arg(long)]

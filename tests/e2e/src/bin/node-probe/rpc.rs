@@ -22,9 +22,9 @@ const INTERFACE: &str = "eth0";
 /// The daemon's name, as the kernel knows it.
 const DAEMON: &str = "aws-k8s-agent";
 /// Pods that come again in each round.
-const LAST: usize = 10;
+const LAST: usize = 50;
 /// With no cool-down, an address is free once the kernel has forgotten its connections.
-const FREE_AGAIN: Duration = Duration::from_millis(50);
+const FREE_AGAIN: Duration = Duration::from_millis(500);
 /// How long freed memory may take to be seen.
 const PAUSE: Duration = Duration::from_millis(500);
 
