@@ -6,6 +6,7 @@ use super::stage::{Play, SceneError, Stage, address, in_pod, node, open, seen};
 use crate::Lab;
 use crate::capture::{Packet, Transport};
 use crate::control::Place;
+use crate::kubelet::PodStatus;
 
 /// What a TCP segment may carry on a link of 9001 bytes: less 20 bytes of IP and 20 of TCP header.
 const MSS: u16 = 8961;
@@ -86,28 +87,28 @@ fn by_the_nat_gateway(stage: &mut Stage, lab: &Lab, public: Ipv4Addr) -> Result<
     stage.same("SNAT off: ten pods on node-b", &scaled.added.len(), &10);
     let node_b = lab.node_status("node-b")?;
     stage.draw_node(&node_b);
-    let second = node_b.enis.iter().find(|eni| eni.link.as_deref() == Some("eth1"));
-    let on_second = node_b
-        .pods
-        .iter()
-        .find(|pod| pod.address.is_some_and(|a| second.is_some_and(|eni| eni.secondary.contains(&a))));
-    let Some(on_second) = on_second else {
-        stage.check("SNAT off: one of them is on eth1", false);
+    // Two ENIs are fetched side by side; the tenth pod is on whichever was there first.
+    let on_second = node_b.enis.iter().filter(|eni| eni.device > 0).find_map(|eni| {
+        let on_it = |pod: &&PodStatus| pod.address.is_some_and(|address| eni.secondary.contains(&address));
+        Some((eni.link.clone()?, node_b.pods.iter().find(on_it)?))
+    });
+    let Some((link, on_second)) = on_second else {
+        stage.check("SNAT off: one of them is on a second ENI", false);
         return Ok(());
     };
     let pod = address(on_second)?;
-    let eth1 = lab.capture(&Place::Node("node-b".to_owned()), "eth1")?;
+    let second = lab.capture(&Place::Node("node-b".to_owned()), &link)?;
     let place = Place::Pod("node-b".to_owned(), on_second.pod.clone());
     let answered = lab.browses(&place, public)?;
     stage.draw_path(&[
         format!("{} {pod}", on_second.pod),
-        format!("node-b eth1 {pod}"),
+        format!("node-b {link} {pod}"),
         format!("NAT gateway {nat}"),
         public.to_string(),
     ]);
-    stage.check(format!("SNAT off: {public} answers a pod on eth1"), answered);
-    let own = seen(&eth1, |packet| packet.opens(80) && packet.is_between(pod, public)).is_some();
-    stage.check(format!("SNAT off: its own address {pod} leaves by its own ENI, eth1"), own);
+    stage.check(format!("SNAT off: {public} answers a pod on {link}"), answered);
+    let own = seen(&second, |packet| packet.opens(80) && packet.is_between(pod, public)).is_some();
+    stage.check(format!("SNAT off: its own address {pod} leaves by its own ENI, {link}"), own);
     let visit = lab.visits()?.last().map(|visit| visit.source);
     stage.same("SNAT off: it came out of the NAT gateway", &visit, &Some(nat));
     Ok(())
