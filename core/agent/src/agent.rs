@@ -123,7 +123,7 @@ impl Agent {
             config,
         };
         agent.say_what_is_lacking();
-        agent.take_in_metadata(now, facts.metadata.enis, &checkpoint.enis);
+        agent.take_in_metadata(now, facts.metadata.enis, checkpoint);
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);

@@ -16,7 +16,7 @@ use vpc_ipam::{EniRole, EniUse, PoolEni, Retired, SlotState};
 use vpc_model::{EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::{Agent, Other};
-use crate::checkpoint::CheckpointEni;
+use crate::checkpoint::{Checkpoint, CheckpointEni};
 use crate::cloud::{EniKind, EniTruth, OpId};
 use crate::config::{Metadata, SeenEni};
 use crate::message::{Effect, Notice, Wake};
@@ -107,11 +107,17 @@ impl Recon {
 impl Agent {
     /// The node as the metadata show it at start. Without EC2's word only the primary ENI and those that were ours before are ours:
     /// one that somebody keeps for himself must not get pods because EC2 is away.
-    pub(crate) fn take_in_metadata(&mut self, now: Time, seen: Vec<SeenEni>, known: &[CheckpointEni]) {
+    /// One that carries pods of the checkpoint was ours, also where the checkpoint lists no ENIs (the reference's).
+    pub(crate) fn take_in_metadata(&mut self, now: Time, seen: Vec<SeenEni>, checkpoint: &Checkpoint) {
+        let known = &checkpoint.enis;
+        let has_pods = |eni: &SeenEni| {
+            let held = |slot: &Slot| checkpoint.leases.iter().any(|lease| slot.contains(lease.address));
+            eni.slots.iter().any(held)
+        };
         let believed = !self.config.cloud.may_ask();
         for eni in seen {
             let recorded = known.iter().find(|other| other.facts.id == eni.facts.id);
-            if eni.facts.is_primary() || (eni.usable && (believed || recorded.is_some())) {
+            if eni.facts.is_primary() || (eni.usable && (believed || recorded.is_some() || has_pods(&eni))) {
                 let recorded: &[Slot] = recorded.map_or(&[], |eni| &eni.slots);
                 let state = |slot: &Slot| {
                     if believed || recorded.contains(slot) { SlotState::Held } else { SlotState::Unconfirmed }

@@ -285,3 +285,24 @@ fn r18_an_eni_that_was_attached_and_not_tied_is_tied_after_the_restart() {
     assert_eq!(world.calls_of("Modify"), 1, "once is enough");
     assert!(world.agent.pool().eni(&id(1)).is_some());
 }
+
+/// The reference's checkpoint lists pods and no ENIs: a pod on the second one keeps its table from the first look at the host on.
+#[test]
+fn a_pod_of_the_reference_on_the_second_eni_is_never_unrouted() {
+    let mut world = World::settled(config(0, 3));
+    for i in 0..10 {
+        world.start_pod(&format!("p{i}"));
+    }
+    let tenth = world.agent.pool().of(&world::key("p9")).unwrap().allocation;
+    assert_ne!(tenth.device, DeviceIndex(0));
+    let disk = world.disk.as_mut().unwrap();
+    disk.enis.clear();
+    disk.leases.iter_mut().for_each(|lease| lease.allocation = None);
+    world.call_takes = Millis::seconds(5);
+    world.restart(SECOND);
+    for _ in 0..20 {
+        world.run_for(Millis(500));
+        assert_eq!(world.leaves_by("p9", "10.20.30.40"), "eth1");
+        assert_eq!(world.agent.pool().of(&world::key("p9")).unwrap().allocation, tenth);
+    }
+}
