@@ -97,7 +97,7 @@ fn nodes_get_nothing_from_the_host_s_environment() {
     let first = lab.run(&"a".parse().unwrap(), &["cat", "/proc/1/environ"]).unwrap().stdout;
     lab.down().unwrap();
     let names = |text: &str| text.lines().filter_map(|l| Some(l.split_once('=')?.0.to_owned())).collect::<Vec<_>>();
-    let cluster = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+    let cluster = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "MY_NODE_NAME", "MY_POD_NAME"];
     let own: Vec<_> = names(&seen[0]).into_iter().filter(|name| !cluster.contains(&name.as_str())).collect();
     assert_eq!(own, ["AWS_ENDPOINT_URL_EC2", "HOME", "HOSTNAME", "PATH"]);
     assert_eq!(names(&seen[1]), ["HOME", "PATH"]);

@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use vpc_lab::tools::HttpOptions;
 use vpc_lab::topology::TopologyFile;
 use vpc_lab::{Lab, StartOptions};
 
+const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const TOKEN: &str = "http://169.254.169.254/latest/api/token";
 
 fn pod(name: &str) -> PodName {
@@ -66,9 +68,12 @@ fn a_pod_gets_no_token_at_hop_limit_1_and_one_at_2_and_a_node_always() {
         let reply = lab.http(&inside, TOKEN, &token_request()).unwrap();
         let got = (reply.status == 200 && !reply.body.is_empty(), reply.status);
         assert_eq!(got, if reaches_pods { (true, 200) } else { (false, 0) }, "{name}: {reply:?}");
+        // The daemon's own connections (EC2, the cluster's API) cross the same link: only IMDS's address is meant.
         let answer = |p: &Packet| {
             !p.outgoing
-                && p.ipv4().is_some_and(|ip| matches!(ip.inside, Transport::Tcp { source: 80, payload: 1.., .. }))
+                && p.ipv4().is_some_and(|ip| {
+                    ip.source == IMDS && matches!(ip.inside, Transport::Tcp { source: 80, payload: 1.., .. })
+                })
         };
         let answer = at_eth0.wait_for(Duration::from_secs(1), answer).expect("IMDS answers as far as the node");
         assert_eq!(answer.ipv4().unwrap().ttl, hops, "{name}");
