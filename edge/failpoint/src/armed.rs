@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -22,8 +23,7 @@ pub const MARK: &str = "failpoints are built into this program";
 /// Exit code of a program that got an order it does not understand.
 const NO_ORDER: i32 = 70;
 
-/// How often each place was reached.
-static REACHED: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+static REACHED: Mutex<BTreeMap<&'static str, Reached>> = Mutex::new(BTreeMap::new());
 
 /// The program is at a failpoint: carries out what is ordered for it.
 ///
@@ -67,19 +67,36 @@ pub fn list(names: impl FnOnce() -> &'static [&'static str]) -> bool {
     asked
 }
 
+/// How often a place was reached in this process: in all, and since the order was given that lies there.
+#[derive(Default)]
+struct Reached {
+    ever: u64,
+    order: Option<Given>,
+    since: u64,
+}
+
+/// What tells one order in a file from the next.
+type Given = (u64, i64, i64);
+
 /// What is ordered for this time.
 fn order(program: &str, point: &'static str) -> Option<Action> {
-    let time = {
-        let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
-        let time = reached.entry(point).or_default();
-        *time += 1;
-        *time
-    };
     let folder = Path::new(FOLDER);
-    if time == 1 {
+    let file = folder.join(program).join(point);
+    let given = fs::metadata(&file).ok().map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec()));
+    let (ever, since) = {
+        let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+        let reached = reached.entry(point).or_default();
+        if reached.order != given {
+            (reached.order, reached.since) = (given, 0);
+        }
+        reached.ever += 1;
+        reached.since += 1;
+        (reached.ever, reached.since)
+    };
+    if ever == 1 {
         note(&folder.join(format!("{program}.reached")), point);
     }
-    of_environment(point, time).or_else(|| of_file(&folder.join(program).join(point), time))
+    of_environment(point, ever).or_else(|| given.and_then(|_| of_file(&file, since)))
 }
 
 /// Whoever wants to know has made the file.

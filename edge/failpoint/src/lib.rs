@@ -8,8 +8,8 @@
 //!                    environment: VPC_CNI_FAILPOINT=add-before-ask:2=error:EIO   (the second time, for one process)
 //! ```
 //!
-//! An order is `[N[+]=]ACTION`: the Nth time the place is reached in a process (default 1), or from the Nth time on (`+`). An order in a
-//! file is carried out once, by whichever process takes the file away, and is kept with `+`. Actions: `kill`, `kill-after:MICROSECONDS`
+//! An order is `[N[+]=]ACTION`: the Nth time the place is reached in a process (default 1), or from the Nth time on (`+`). For an order in
+//! a file, times count from when it was given; it is carried out once, by whichever process takes the file away, and is kept with `+`. Actions: `kill`, `kill-after:MICROSECONDS`
 //! (of the moment the place was reached), `error:ERRNO` (`ENOSPC`), `wait:MILLISECONDS`, `clock:SECONDS` (what a clock is off by).
 //!
 //! If the folder has a file `<program>.reached`, the name of each place is appended when it is first reached in a process.
