@@ -30,4 +30,4 @@ pub use dice::Dice;
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::Node;
 pub use scene::{config_for, scene};
-pub use world::{NodeAt, World};
+pub use world::{NodeAt, Watch, World};
