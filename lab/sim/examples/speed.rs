@@ -100,12 +100,12 @@ fn churn(world: &mut World, chance: &mut Dice, pods: (u64, u64), number: &mut u6
 fn steady(scenario: &Scenario, steps: u64) {
     let mut world = begun(1, scenario);
     let (mut chance, mut number) = (Dice::new(1), 0);
-    let (first, begun, since) = (world.steps(), world.now(), Busy::now());
-    while world.steps() - first < steps {
+    let (first, begun, since) = (world.steps, world.now(), Busy::now());
+    while world.steps - first < steps {
         churn(&mut world, &mut chance, scenario.pods, &mut number);
     }
     let busy = since.since();
-    let done = world.steps() - first;
+    let done = world.steps - first;
     assert!(world.faults.is_empty(), "{:?}", world.faults);
     println!(
         "{:<34} {:>8.0} steps/s   {done} steps in {:.2} s ({:.1} h of made-up time, {number} pods, {} running)",
@@ -151,7 +151,7 @@ fn short_histories() {
         for _ in 0..600 {
             churn(&mut world, &mut chance, scenario.pods, &mut number);
         }
-        steps += world.steps();
+        steps += world.steps;
     }
     let busy = since.since();
     println!(
