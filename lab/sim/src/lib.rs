@@ -18,6 +18,7 @@
 mod audit;
 mod carrier;
 mod dice;
+pub mod fleet;
 mod imds;
 mod kubelet;
 mod node;
