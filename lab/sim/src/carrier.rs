@@ -5,7 +5,7 @@ use std::time::Duration;
 use lab_cloud::{ApiError, CallId};
 use vpc_agent::{CloudCall, Input, OpId};
 use vpc_aws::ec2::shapes::{AnyResponse, ErrorAnswer};
-use vpc_aws::ec2::{Ec2Error, again_after};
+use vpc_aws::ec2::{Ec2Error, ErrorClass, again_after};
 use vpc_aws::hand::{Answer, Request, Step, Work};
 use vpc_model::{Millis, Time};
 
@@ -140,6 +140,11 @@ impl World {
     }
 
     fn land(&mut self, flight: Flight, result: Result<Answer, Ec2Error>) {
+        if result.as_ref().is_err_and(|error| error.class == ErrorClass::Throttled) {
+            let action = flight.request.name();
+            let changing = !action.starts_with("Describe");
+            self.throttled.push(Sent { at: self.now, node: flight.node, action, changing });
+        }
         if let Err(error) = &result
             && let Some(pause) = self.again(&flight, error)
         {

@@ -22,6 +22,7 @@ mod campaign;
 mod carrier;
 mod dice;
 mod driver;
+pub mod fleet;
 mod history;
 mod imds;
 mod kubelet;
