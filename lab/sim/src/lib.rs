@@ -22,6 +22,7 @@ mod imds;
 mod kubelet;
 mod node;
 mod scene;
+mod settled;
 mod world;
 
 pub use audit::{Fault, own_enis};
@@ -30,4 +31,5 @@ pub use dice::Dice;
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::Node;
 pub use scene::{config_for, scene};
+pub use settled::{EniLoad, Expected, Load, Room, Rules, Standing, Survey, Unsettled, expected, unsettled};
 pub use world::{NodeAt, World};

@@ -9,6 +9,7 @@ use vpc_hostnet::{PaperHost, PaperRefusal};
 use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, SandboxKey, Time};
 
 use crate::kubelet::{Errand, Pod};
+use crate::settled::Told;
 
 /// One node.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Node {
     pub pods: BTreeMap<String, Pod>,
     pub(crate) agent: Option<Agent>,
     pub(crate) hand: Option<Hand>,
+    /// What Kubernetes told the daemon in this life.
+    pub(crate) told: Told,
     /// Number of the daemon's life: what belongs to an earlier one is dropped.
     pub(crate) life: u32,
     /// Its ENIs as the guest sees them.

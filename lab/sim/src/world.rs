@@ -18,6 +18,7 @@ use crate::imds::Round;
 use crate::kubelet::PodStep;
 use crate::node::{DEVICE_MTU, Node, link_of};
 use crate::scene::config_for;
+use crate::settled::Told;
 
 /// A node of the world, by number in the order of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +145,7 @@ impl World {
             pods: BTreeMap::new(),
             agent: None,
             hand: None,
+            told: Told::default(),
             life: 0,
             enis: BTreeMap::new(),
             errands: BTreeMap::new(),
@@ -237,6 +239,7 @@ impl World {
         own.life += 1;
         own.agent = None;
         own.hand = None;
+        own.told = Told::default();
         own.ready_at = None;
         if let Some(at) = own.wake.take() {
             self.wakes.remove(&(at, node.0));
@@ -265,6 +268,11 @@ impl World {
 
     /// Tells a running agent something: news of Kubernetes, other settings, that it is to end.
     pub fn tell(&mut self, node: NodeAt, input: Input) {
+        if let Input::Cluster(news) = &input
+            && let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some())
+        {
+            own.told.hear(news);
+        }
         self.think(node, input);
     }
 
