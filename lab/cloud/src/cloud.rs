@@ -23,7 +23,7 @@ use crate::imds::Imds;
 use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
 use crate::spec::WorldSpec;
-use crate::throttle::Level;
+use crate::throttle::{Level, Throttle};
 use crate::world::{Power, Tie, World};
 
 /// Nanoseconds in a millisecond.
@@ -192,6 +192,12 @@ impl Cloud {
     #[must_use]
     pub fn setup(&self) -> &Setup {
         &self.setup
+    }
+
+    /// The account has these token buckets from now on, all of them full.
+    pub fn set_throttle(&mut self, throttle: Throttle) {
+        self.setup.throttle = throttle;
+        self.buckets.clear();
     }
 
     /// What the calendar shows at `now`, skewed if a fault skews it.
