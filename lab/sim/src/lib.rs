@@ -42,4 +42,5 @@ pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};
 pub use scene::{config_for, scene};
 pub use settled::{EniLoad, Expected, Load, Room, Rules, Standing, Survey, Unsettled, expected, unsettled};
+pub use world::{NodeAt, Watch, World};
 pub use world::{NodeAt, World};

@@ -54,8 +54,10 @@ pub struct World {
     pub node_count: Option<u32>,
     /// What was found wrong so far. A sound world has none.
     pub faults: Vec<Fault>,
-    /// Every agent's books are audited after every step. Long histories may do it less often, by [`World::look`].
-    pub watchful: bool,
+    /// How often every agent's books are audited by themselves.
+    pub watch: Watch,
+    /// How many of the newest requests and notices (of each node) are kept at least; older ones may be dropped.
+    pub keep: usize,
     /// How long a checkpoint takes to be on disk.
     pub write_takes: Millis,
     /// How long a look at or a change of the host takes.
@@ -84,6 +86,16 @@ pub struct World {
     queue: BTreeMap<(Time, u64), Event>,
     wakes: BTreeSet<(Time, usize)>,
     sequence: u64,
+}
+
+/// How often the agents' books are audited as a world goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Not by itself: [`World::look`] does it.
+    Never,
+    /// What can be told without walking over the pool after every step; all of an agent's books when so many steps of the world
+    /// have passed (1: after every step).
+    Every(u32),
 }
 
 /// Something that happens by itself.
@@ -191,7 +203,8 @@ impl World {
             throttled: Vec::new(),
             node_count: None,
             faults: Vec::new(),
-            watchful: true,
+            watch: Watch::Every(1),
+            keep: usize::MAX,
             write_takes: Millis(1),
             host_takes: Millis(2),
             steps: 0,
@@ -553,9 +566,12 @@ impl World {
         let Some(agent) = &mut own.agent else { return };
         self.steps += u64::from(!matches!(input, Input::Tick));
         let effects = agent.handle(now, input);
-        if self.watchful {
-            self.faults.extend(agent.audit(now).into_iter().map(|fault| Fault::Agent { node, fault }));
-        }
+        let found = match self.watch {
+            Watch::Never => Vec::new(),
+            Watch::Every(steps) if self.steps % u64::from(steps.max(1)) == 0 => agent.audit(now),
+            Watch::Every(_) => agent.audit_promises(now),
+        };
+        self.faults.extend(found.into_iter().map(|fault| Fault::Agent { node, fault }));
         self.carry_out(node, life, effects);
         self.set_wake(node);
     }
@@ -610,6 +626,7 @@ impl World {
                     let now = self.now;
                     if let Some(own) = self.nodes.get_mut(node.0) {
                         own.notices.push((now, notice));
+                        keep_newest(&mut own.notices, self.keep);
                     }
                 }
             }
@@ -717,5 +734,12 @@ impl World {
 
     pub(crate) fn caller(&self, node: NodeAt) -> Caller {
         self.nodes.get(node.0).map_or(Caller::Account, |own| Caller::Instance(own.instance.clone()))
+    }
+}
+
+/// Drops the older half of a list that has grown to twice what is to be kept: seldom, so that it costs little.
+pub(crate) fn keep_newest<T>(list: &mut Vec<T>, keep: usize) {
+    if list.len() / 2 > keep {
+        list.drain(..list.len() - keep);
     }
 }
