@@ -43,4 +43,3 @@ pub use node::{Kube, Node};
 pub use scene::{config_for, scene};
 pub use settled::{EniLoad, Expected, Load, Room, Rules, Standing, Survey, Unsettled, expected, unsettled};
 pub use world::{NodeAt, Watch, World};
-pub use world::{NodeAt, World};
