@@ -19,6 +19,7 @@ use crate::imds::Round;
 use crate::kubelet::PodStep;
 use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
 use crate::scene::config_for;
+use crate::settled::Told;
 
 /// A node of the world, by number in the order of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -184,6 +185,7 @@ impl World {
             pods: BTreeMap::new(),
             agent: None,
             hand: None,
+            told: Told::default(),
             life: 0,
             enis: BTreeMap::new(),
             errands: BTreeMap::new(),
@@ -294,6 +296,7 @@ impl World {
         own.life += 1;
         own.agent = None;
         own.hand = None;
+        own.told = Told::default();
         own.ready_at = None;
         own.death = None;
         if let Some(at) = own.wake.take() {
@@ -367,6 +370,11 @@ impl World {
 
     /// Tells a running agent something: news of Kubernetes, other settings, that it is to end.
     pub fn tell(&mut self, node: NodeAt, input: Input) {
+        if let Input::Cluster(news) = &input
+            && let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some())
+        {
+            own.told.hear(news);
+        }
         self.think(node, input);
     }
 
@@ -376,7 +384,7 @@ impl World {
         let before = own.kube.clone();
         change(&mut own.kube);
         for news in own.kube.clone().since(&before) {
-            self.think(node, Input::Cluster(news));
+            self.tell(node, Input::Cluster(news));
         }
     }
 
@@ -384,7 +392,7 @@ impl World {
     fn tell_news(&mut self, node: NodeAt) {
         let Some(kube) = self.nodes.get(node.0).map(|own| own.kube.clone()) else { return };
         for news in kube.all() {
-            self.think(node, Input::Cluster(news));
+            self.tell(node, Input::Cluster(news));
         }
     }
 
