@@ -10,6 +10,7 @@ use vpc_ipam::EniUse;
 use vpc_model::{EniId, Millis, SandboxKey, Slot, Time};
 
 use crate::node::{Node, link_of};
+use crate::settled::Unsettled;
 use crate::world::{NodeAt, World};
 
 /// Somebody in the VPC, outside every node.
@@ -68,6 +69,18 @@ pub enum Fault {
         /// Which.
         address: Ipv4Addr,
     },
+    /// A sandbox that has an address was given another.
+    #[error("{node:?}: {key} has {first} and was given {second} too")]
+    SecondAddress {
+        /// Where.
+        node: NodeAt,
+        /// Whose.
+        key: SandboxKey,
+        /// What it has.
+        first: Ipv4Addr,
+        /// What it was given.
+        second: Ipv4Addr,
+    },
     /// A live pod's address has left its node.
     #[error("{node:?}: {address} of {key}, which lives, was taken off the node")]
     Taken {
@@ -98,6 +111,14 @@ pub enum Fault {
         /// What.
         what: String,
     },
+    /// The node is quiet and not as it should be.
+    #[error("{node:?}: {what}")]
+    Unsettled {
+        /// Where.
+        node: NodeAt,
+        /// What.
+        what: Unsettled,
+    },
     /// The paper host refused what its kernel would refuse.
     #[error("{node:?}: {refusal}")]
     Host {
@@ -120,6 +141,14 @@ pub enum Fault {
         /// Where.
         node: NodeAt,
     },
+    /// Nothing happens any more, and something is changed in EC2 all the same.
+    #[error("{node:?}: {action} although everything has been quiet for long")]
+    NotSteady {
+        /// Where.
+        node: NodeAt,
+        /// What.
+        action: &'static str,
+    },
     /// The world does not come to rest.
     #[error("the world does not come to rest at {at:?}")]
     Stuck {
@@ -133,8 +162,15 @@ pub enum Fault {
 pub(crate) struct Owner {
     node: NodeAt,
     key: SandboxKey,
-    /// Reported as taken off the node.
-    taken: bool,
+    /// Reported as taken off the node, or taken by somebody else.
+    pub(crate) taken: bool,
+}
+
+impl Owner {
+    /// Whether that sandbox has it.
+    pub(crate) fn is(&self, node: NodeAt, key: &SandboxKey) -> bool {
+        self.node == node && self.key == *key
+    }
 }
 
 impl World {
@@ -149,6 +185,9 @@ impl World {
             found.extend(books.into_iter().map(|fault| Fault::Agent { node, fault }));
             for (_, pod) in own.running() {
                 let (Some(key), Some(reply)) = (pod.key(), pod.reply()) else { continue };
+                if self.owners.get(&reply.allocation.address).is_none_or(|owner| owner.taken) {
+                    continue;
+                }
                 if let Err(why) = reached(own, key, reply) {
                     found.push(Fault::CutOff { node, key: key.clone(), address: reply.allocation.address, why });
                 }
@@ -205,15 +244,20 @@ impl World {
             self.faults.push(Fault::NotOnDisk { node, key: key.clone(), address });
         }
         let there = |eni: &&AttachedEni| eni.device == reply.allocation.device && eni.addresses.holds(address);
-        if !own.enis.values().any(|eni| there(&eni) && eni.addresses.primary != address) {
+        let stolen = self.stolen.contains_key(&address);
+        if !stolen && !own.enis.values().any(|eni| there(&eni) && eni.addresses.primary != address) {
             self.faults.push(Fault::NotHere { node, key: key.clone(), address });
         }
-        if let Some(first) = self.owners.get(&address).filter(|owner| owner.key != *key || owner.node != node) {
+        if let Some(first) = self.owners.get(&address).filter(|owner| !owner.is(node, key) && !owner.taken) {
             self.faults.push(Fault::TwoOwners { address, first: first.key.clone(), second: key.clone() });
         }
-        let rested = self.ended.get(&address).map(|ended| self.now.since(*ended));
-        if let Some(rested) = rested.filter(|rested| rested.0 + SLACK.0 < own.config.target.cool_down.0) {
-            self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
+        if let Some((ended, rest)) = self.ended.get(&address) {
+            let rested = self.now.since(*ended);
+            // After a jump ahead of the calendar a daemon that starts can not know how long it was away.
+            let jumped = self.jumped.is_some_and(|at| at >= *ended);
+            if !jumped && rested.0 + SLACK.0 < rest.0 {
+                self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
+            }
         }
         self.owners.insert(address, Owner { node, key: key.clone(), taken: false });
     }
@@ -223,9 +267,10 @@ impl World {
         let mine = |owner: &Owner| owner.node == node && owner.key == *key;
         let gone: Vec<Ipv4Addr> =
             self.owners.iter().filter(|(_, owner)| mine(owner)).map(|(address, _)| *address).collect();
+        let rest = self.nodes.get(node.0).map_or(Millis(0), |own| own.config.target.cool_down);
         for address in gone {
             self.owners.remove(&address);
-            self.ended.insert(address, self.now);
+            self.ended.insert(address, (self.now, rest));
         }
     }
 

@@ -22,6 +22,26 @@ impl Dice {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// True in so many of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.roll(100) < percent
+    }
+
+    /// A number up to `most`, small ones more often.
+    pub fn small(&mut self, most: u32) -> u32 {
+        let bound = 1 + self.roll(u64::from(most) + 1);
+        u32::try_from(self.roll(bound)).unwrap_or(most)
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// There are none.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        let index = usize::try_from(self.roll(of.len() as u64)).unwrap_or_default();
+        &of[index]
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -6,6 +6,8 @@
 //!   delete_pod: rules off, DEL --no daemon--> a note for its next start; then the sandbox goes, and its link with it
 //! ```
 
+use std::net::Ipv4Addr;
+
 use vpc_agent::{AddReply, AddRequest, Input, Outcome, Refusal, Ticket};
 use vpc_hostnet::{LinkAlias, PodWiring, unwiring, wiring};
 use vpc_model::{Mac, Millis, PodRef, SandboxKey, Time, host_veth};
@@ -36,6 +38,8 @@ pub struct Pod {
     pub served_at: Option<Time>,
     /// Sandboxes made for it.
     pub sandboxes: u32,
+    /// The sandbox before the one it has.
+    pub old: Option<SandboxKey>,
     /// Sandboxes that got no address, and why.
     pub refusals: Vec<Refusal>,
 }
@@ -99,8 +103,19 @@ impl Pod {
 /// What a caller waits for.
 #[derive(Clone, Debug)]
 pub(crate) enum Errand {
-    Add { pod: String, key: SandboxKey },
-    Del { pod: String, key: SandboxKey },
+    Add {
+        pod: String,
+        key: SandboxKey,
+    },
+    Del {
+        pod: String,
+        key: SandboxKey,
+    },
+    /// An ADD for a sandbox that has this already, or a DEL for one that is gone: nothing may come of it.
+    Idle {
+        key: SandboxKey,
+        has: Option<Ipv4Addr>,
+    },
 }
 
 /// What comes next for a pod.
@@ -131,6 +146,7 @@ impl World {
             since,
             served_at: None,
             sandboxes: 0,
+            old: None,
             refusals: Vec::new(),
         });
         self.attempt(node, name);
@@ -164,6 +180,30 @@ impl World {
     pub fn lose_sandbox(&mut self, node: NodeAt, name: &str) {
         let Some(key) = self.pod_mut(node, name).and_then(|pod| pod.key().cloned()) else { return };
         self.sandbox_gone(node, name, &key);
+    }
+
+    /// The runtime asks once more for the sandbox that a running pod has.
+    pub fn add_again(&mut self, node: NodeAt, name: &str) {
+        let Some(pod) = self.pod_mut(node, name) else { return };
+        let PodState::Running { key, reply } = &pod.state else { return };
+        let (key, has) = (key.clone(), reply.allocation.address);
+        let ticket = self.ticket();
+        let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some()) else { return };
+        own.errands.insert(ticket, Errand::Idle { key: key.clone(), has: Some(has) });
+        self.think(node, Input::Add { ticket, request: AddRequest { key, pod: pod_ref(name) } });
+    }
+
+    /// The runtime deletes once more the sandbox before the one that a pod has.
+    pub fn delete_old(&mut self, node: NodeAt, name: &str) {
+        let Some(key) = self.pod_mut(node, name).and_then(|pod| pod.old.clone()) else { return };
+        let ticket = self.ticket();
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        if own.agent.is_none() {
+            own.tombstones.insert(key);
+            return;
+        }
+        own.errands.insert(ticket, Errand::Idle { key: key.clone(), has: None });
+        self.think(node, Input::Del { ticket, key });
     }
 
     pub(crate) fn pod_step(&mut self, node: NodeAt, name: &str, step: PodStep) {
@@ -202,7 +242,20 @@ impl World {
                 self.later(Millis(0), Event::Pod { node, name: pod, step: PodStep::Attempt });
             }
             (Some(Errand::Del { pod, key }), Outcome::Deleted(_)) => self.sandbox_gone(node, &pod, &key),
-            (Some(Errand::Add { .. } | Errand::Del { .. }), outcome) => {
+            (Some(Errand::Idle { key, has: Some(address) }), Outcome::Added(reply)) => {
+                let still = self.owners.get(&address).is_some_and(|owner| owner.is(node, &key));
+                if still && reply.allocation.address != address {
+                    self.faults.push(Fault::SecondAddress {
+                        node,
+                        key,
+                        first: address,
+                        second: reply.allocation.address,
+                    });
+                }
+            }
+            (Some(Errand::Idle { has: Some(_), .. }), Outcome::Refused(_))
+            | (Some(Errand::Idle { has: None, .. }), Outcome::Deleted(_)) => {}
+            (Some(Errand::Add { .. } | Errand::Del { .. } | Errand::Idle { .. }), outcome) => {
                 self.faults.push(Fault::OddAnswer { node, outcome });
             }
             // The caller has gone, or it was a note's DEL.
@@ -214,8 +267,9 @@ impl World {
     pub(crate) fn break_connections(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         for (_, errand) in std::mem::take(&mut own.errands) {
-            let (Errand::Add { pod, key } | Errand::Del { pod, key }) = errand;
-            self.end_sandbox(node, &pod, key);
+            if let Errand::Add { pod, key } | Errand::Del { pod, key } = errand {
+                self.end_sandbox(node, &pod, key);
+            }
         }
     }
 
@@ -331,6 +385,7 @@ impl World {
         own.host.remove_sandbox(&key.container);
         let Some(pod) = own.pods.get_mut(name).filter(|pod| pod.key() == Some(key)) else { return };
         pod.state = PodState::Waiting;
+        pod.old = Some(key.clone());
         if !pod.wanted {
             return self.forget_pod(node, name);
         }

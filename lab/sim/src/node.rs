@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lab_cloud::AttachedEni;
-use vpc_agent::{Agent, Checkpoint, Config, Notice, Ticket};
+use vpc_agent::{Agent, Checkpoint, ClusterNews, Config, EniConfig, NodeView, Notice, Ticket, Update};
 use vpc_aws::hand::Hand;
-use vpc_hostnet::{PaperHost, PaperRefusal};
-use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, SandboxKey, Time};
+use vpc_hostnet::{HostOp, PaperHost, PaperRefusal};
+use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey, Time};
 
+use crate::history::Kill;
 use crate::kubelet::{Errand, Pod};
+use crate::settled::Told;
 
 /// One node.
 #[derive(Clone, Debug)]
@@ -27,6 +29,10 @@ pub struct Node {
     pub disk: Option<Checkpoint>,
     /// The disk takes nothing.
     pub disk_full: bool,
+    /// The host's network can not be looked at or changed.
+    pub host_fails: bool,
+    /// What Kubernetes says of it.
+    pub kube: Kube,
     /// Everything the daemon said, over all its lives.
     pub notices: Vec<(Time, Notice)>,
     /// When the daemon said that it is ready, in this life.
@@ -42,6 +48,10 @@ pub struct Node {
     pub pods: BTreeMap<String, Pod>,
     pub(crate) agent: Option<Agent>,
     pub(crate) hand: Option<Hand>,
+    /// What Kubernetes told the daemon in this life.
+    pub(crate) told: Told,
+    /// When the daemon is to die.
+    pub(crate) death: Option<Death>,
     /// Number of the daemon's life: what belongs to an earlier one is dropped.
     pub(crate) life: u32,
     /// Its ENIs as the guest sees them.
@@ -57,7 +67,80 @@ pub struct Node {
     pub(crate) powered: bool,
 }
 
+/// The end of a daemon, at one of its effects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Death {
+    /// Effects until that one has begun.
+    pub(crate) left: u32,
+    pub(crate) when: Kill,
+    /// How long it is away then.
+    pub(crate) away: Millis,
+}
+
+/// What Kubernetes says of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kube {
+    /// The API server answers. Nothing is heard while it does not.
+    pub answers: bool,
+    /// The node object.
+    pub node: Option<NodeView>,
+    /// All ENIConfigs.
+    pub eni_configs: Option<Vec<EniConfig>>,
+    /// The pods bound to the node are told too.
+    pub pods: Option<Vec<PodRef>>,
+}
+
+impl Kube {
+    /// What there is to hear.
+    fn parts(self) -> Vec<ClusterNews> {
+        let node = self.node.map(ClusterNews::Node);
+        let configs = self.eni_configs.map(ClusterNews::EniConfigs);
+        let pods = self.pods.map(ClusterNews::Pods);
+        [node, configs, pods].into_iter().flatten().collect()
+    }
+
+    /// Everything, to one who knows nothing.
+    pub(crate) fn all(self) -> Vec<ClusterNews> {
+        match self.answers {
+            true => std::iter::once(ClusterNews::Reachable(true)).chain(self.parts()).collect(),
+            false => vec![ClusterNews::Reachable(false)],
+        }
+    }
+
+    /// What is new to one who heard that.
+    pub(crate) fn since(self, before: &Self) -> Vec<ClusterNews> {
+        match (before.answers, self.answers) {
+            (true, true) => {
+                let known = before.clone().parts();
+                self.parts().into_iter().filter(|part| !known.contains(part)).collect()
+            }
+            (false, false) => Vec::new(),
+            (false, true) | (true, false) => self.all(),
+        }
+    }
+}
+
+/// What a host says that does nothing.
+pub(crate) const HOST_FAILS: &str = "netlink: out of memory";
+
 impl Node {
+    /// A checkpoint comes to the disk.
+    pub(crate) fn write(&mut self, update: Update) -> Result<(), String> {
+        if self.disk_full {
+            return Err("no space left on device".to_owned());
+        }
+        self.disk.get_or_insert_default().update(update);
+        Ok(())
+    }
+
+    /// The host is changed, up to what it refuses.
+    pub(crate) fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
+        if self.host_fails {
+            return Err(HOST_FAILS.to_owned());
+        }
+        ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|error| error.to_string())
+    }
+
     /// The agent, while the daemon runs.
     #[must_use]
     pub fn agent(&self) -> Option<&Agent> {

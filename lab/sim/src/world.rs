@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
-use vpc_agent::{Agent, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
+use vpc_agent::{Agent, ClusterNews, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_aws::hand::{Hand, Place};
 use vpc_aws::imds::NodeMetadata;
@@ -14,21 +14,28 @@ use vpc_model::{InstanceId, Ipv4Net, Millis, Time, WallTime};
 use crate::audit::{Fault, Owner};
 use crate::carrier::{Flight, Moment, Sent, Trap};
 use crate::dice::Dice;
+use crate::history::Kill;
 use crate::imds::Round;
 use crate::kubelet::PodStep;
-use crate::node::{DEVICE_MTU, Node, link_of};
+use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
 use crate::scene::config_for;
+use crate::settled::Told;
 
 /// A node of the world, by number in the order of the description.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct NodeAt(pub usize);
 
 /// Least time between two ticks, as the daemon keeps it.
 const TICK_PAUSE: Millis = Millis(5);
 /// How often the VPC's CIDRs are looked up, as the daemon does.
 const CIDR_PERIOD: Millis = Millis::seconds(30);
+/// What Kubernetes takes to answer.
+const API_TAKES: Millis = Millis(50);
 /// How long a machine takes to start again.
 const BOOT: Millis = Millis::seconds(20);
+/// Nanoseconds in a millisecond.
+const NANOS_PER_MILLI: i64 = 1_000_000;
 /// Steps without time passing after which the world counts as stuck.
 const MOST_STEPS_AT_ONCE: u32 = 100_000;
 
@@ -41,14 +48,22 @@ pub struct World {
     pub dice: Dice,
     /// Every request to EC2, in order.
     pub sent: Vec<Sent>,
+    /// Those of them that EC2 refused for want of a token, at the time of the answer.
+    pub throttled: Vec<Sent>,
+    /// What the daemons are told of the number of nodes soon after their start; `None`: Kubernetes can not be asked.
+    pub node_count: Option<u32>,
     /// What was found wrong so far. A sound world has none.
     pub faults: Vec<Fault>,
-    /// Every agent's books are audited after every step. Long histories may do it less often, by [`World::look`].
-    pub watchful: bool,
+    /// How often every agent's books are audited by themselves.
+    pub watch: Watch,
+    /// How many of the newest requests and notices (of each node) are kept at least; older ones may be dropped.
+    pub keep: usize,
     /// How long a checkpoint takes to be on disk.
     pub write_takes: Millis,
     /// How long a look at or a change of the host takes.
     pub host_takes: Millis,
+    /// Inputs that agents got so far, besides bare ticks.
+    pub steps: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) now: Time,
     pub(crate) flights: BTreeMap<CallId, Flight>,
@@ -57,14 +72,30 @@ pub struct World {
     pub(crate) account: BTreeMap<CallId, Option<Result<AnyResponse, ApiError>>>,
     /// Who was promised which address and has not given it back.
     pub(crate) owners: BTreeMap<Ipv4Addr, Owner>,
-    /// When an address last lost its owner.
-    pub(crate) ended: BTreeMap<Ipv4Addr, Time>,
+    /// When an address last lost its owner, and how long it was to rest then.
+    pub(crate) ended: BTreeMap<Ipv4Addr, (Time, Millis)>,
     pub(crate) tickets: u64,
+    /// Addresses that somebody else took from live pods, or may have: what follows is not the daemon's fault.
+    pub(crate) stolen: BTreeMap<Ipv4Addr, Time>,
+    /// When the calendar last jumped ahead.
+    pub(crate) jumped: Option<Time>,
     /// The calendar at `Time(0)`.
     wall: WallTime,
+    /// By how much the nodes' calendars have jumped since, in milliseconds.
+    skew: i64,
     queue: BTreeMap<(Time, u64), Event>,
     wakes: BTreeSet<(Time, usize)>,
     sequence: u64,
+}
+
+/// How often the agents' books are audited as a world goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Not by itself: [`World::look`] does it.
+    Never,
+    /// What can be told without walking over the pool after every step; all of an agent's books when so many steps of the world
+    /// have passed (1: after every step).
+    Every(u32),
 }
 
 /// Something that happens by itself.
@@ -121,6 +152,13 @@ pub(crate) enum Event {
     },
 }
 
+impl Event {
+    /// Whether it is something that the daemon of that life handed to the kernel.
+    fn is_deed_of(&self, owner: NodeAt, dead: u32) -> bool {
+        matches!(self, Self::Write { node, life, .. } | Self::Apply { node, life, .. } if *node == owner && *life == dead)
+    }
+}
+
 impl World {
     /// A world at `Time(0)` in which no daemon runs. Its first devices are there.
     ///
@@ -136,6 +174,9 @@ impl World {
             host: PaperHost::new(),
             disk: None,
             disk_full: false,
+            host_fails: false,
+            kube: Kube::default(),
+            death: None,
             notices: Vec::new(),
             ready_at: None,
             conflist: false,
@@ -144,6 +185,7 @@ impl World {
             pods: BTreeMap::new(),
             agent: None,
             hand: None,
+            told: Told::default(),
             life: 0,
             enis: BTreeMap::new(),
             errands: BTreeMap::new(),
@@ -158,10 +200,14 @@ impl World {
             // Another course than the cloud's own.
             dice: Dice::new(seed ^ 0x5157_u64.rotate_left(32)),
             sent: Vec::new(),
+            throttled: Vec::new(),
+            node_count: None,
             faults: Vec::new(),
-            watchful: true,
+            watch: Watch::Every(1),
+            keep: usize::MAX,
             write_takes: Millis(1),
             host_takes: Millis(2),
+            steps: 0,
             nodes,
             now: Time(0),
             flights: BTreeMap::new(),
@@ -169,8 +215,11 @@ impl World {
             account: BTreeMap::new(),
             owners: BTreeMap::new(),
             ended: BTreeMap::new(),
+            stolen: BTreeMap::new(),
+            jumped: None,
             tickets: 0,
             wall,
+            skew: 0,
             queue: BTreeMap::new(),
             wakes: BTreeSet::new(),
             sequence: 0,
@@ -202,10 +251,19 @@ impl World {
         &self.nodes
     }
 
-    /// The calendar.
+    /// The calendar, as the nodes have it.
     #[must_use]
     pub fn wall(&self) -> WallTime {
-        self.wall + self.now.since(Time(0))
+        let WallTime(nanos) = self.wall + self.now.since(Time(0));
+        WallTime(nanos.saturating_add(self.skew.saturating_mul(NANOS_PER_MILLI)))
+    }
+
+    /// The nodes' calendars jump, ahead or (negative) back. Time goes on as it did.
+    pub fn jump(&mut self, by_ms: i64) {
+        self.skew = self.skew.saturating_add(by_ms);
+        if by_ms > 0 {
+            self.jumped = Some(self.now);
+        }
     }
 
     /// A moment as the daemons count: their origin is 1970, as it is in production.
@@ -234,15 +292,62 @@ impl World {
     /// kill -9: what was not on disk is gone, what was sent to EC2 goes on there, callers see their connections break.
     pub fn kill(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let life = own.life;
         own.life += 1;
         own.agent = None;
         own.hand = None;
+        own.told = Told::default();
         own.ready_at = None;
+        own.death = None;
         if let Some(at) = own.wake.take() {
             self.wakes.remove(&(at, node.0));
         }
+        self.leave_half_done(node, life);
         self.flights.retain(|_, flight| flight.node != node);
         self.break_connections(node);
+    }
+
+    /// What the daemon had handed to the kernel when it died may have been done or not: a checkpoint is renamed into place whole or not
+    /// at all, of changes of the host a part has been made.
+    fn leave_half_done(&mut self, node: NodeAt, dead: u32) {
+        let under_way: Vec<(Time, u64)> =
+            self.queue.iter().filter(|(_, event)| event.is_deed_of(node, dead)).map(|(at, _)| *at).collect();
+        for at in under_way {
+            let Some(event) = self.queue.remove(&at) else { continue };
+            let Some(own) = self.nodes.get_mut(node.0) else { return };
+            match event {
+                Event::Write { update, .. } if self.dice.chance(50) => drop(own.write(*update)),
+                Event::Apply { ops, .. } => {
+                    let done = usize::try_from(self.dice.roll(ops.len() as u64 + 1)).unwrap_or_default();
+                    drop(own.apply(&ops[..done]));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the daemon of a node at its `after`th effect from now on (counted from 0), on that side of it; it is started again after
+    /// `away`.
+    pub fn doom(&mut self, node: NodeAt, after: u32, when: Kill, away: Millis) {
+        if let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some()) {
+            own.death = Some(Death { left: after.saturating_add(1), when, away });
+        }
+    }
+
+    /// Whether the daemon dies at this side of the effect at hand; it is dead then.
+    pub(crate) fn dies(&mut self, node: NodeAt, when: Kill) -> bool {
+        let Some(death) = self.nodes.get(node.0).and_then(|own| own.death) else { return false };
+        if death.left > 0 || death.when != when {
+            return false;
+        }
+        self.restart(node, death.away);
+        true
+    }
+
+    pub(crate) fn effect_begins(&mut self, node: NodeAt) {
+        if let Some(death) = self.nodes.get_mut(node.0).and_then(|own| own.death.as_mut()) {
+            death.left = death.left.saturating_sub(1);
+        }
     }
 
     /// [`World::kill`], and a new start after `away`.
@@ -265,7 +370,30 @@ impl World {
 
     /// Tells a running agent something: news of Kubernetes, other settings, that it is to end.
     pub fn tell(&mut self, node: NodeAt, input: Input) {
+        if let Input::Cluster(news) = &input
+            && let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some())
+        {
+            own.told.hear(news);
+        }
         self.think(node, input);
+    }
+
+    /// Kubernetes' news of a node change: told now if its daemon hears the API server, and at every start.
+    pub fn news(&mut self, node: NodeAt, change: impl FnOnce(&mut Kube)) {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let before = own.kube.clone();
+        change(&mut own.kube);
+        for news in own.kube.clone().since(&before) {
+            self.tell(node, Input::Cluster(news));
+        }
+    }
+
+    /// What a daemon hears when it begins.
+    fn tell_news(&mut self, node: NodeAt) {
+        let Some(kube) = self.nodes.get(node.0).map(|own| own.kube.clone()) else { return };
+        for news in kube.all() {
+            self.tell(node, Input::Cluster(news));
+        }
     }
 
     /// Changes the settings, now (if the daemon runs) and for later starts.
@@ -299,11 +427,16 @@ impl World {
         let notes: Vec<_> = std::mem::take(&mut own.tombstones).into_iter().collect();
         self.carry_out(node, life, effects);
         self.set_wake(node);
+        self.tell_news(node);
         for key in notes {
             let ticket = self.ticket();
             self.think(node, Input::Del { ticket, key });
         }
         self.later(CIDR_PERIOD, Event::Cidrs { node, life });
+        if let Some(count) = self.node_count {
+            let input = Box::new(Input::Cluster(ClusterNews::Nodes(count)));
+            self.later(API_TAKES, Event::Tell { node, life, input });
+        }
     }
 
     // -- time ----------------------------------------------------------------------------------------------------------
@@ -381,24 +514,25 @@ impl World {
             Event::Round { node, life, round } if lives(self, node, life) => self.round_done(node, life, *round),
             Event::Tell { node, life, input } if lives(self, node, life) => self.think(node, *input),
             Event::Observe { node, life, op } if lives(self, node, life) => {
-                let Some(result) = self.nodes.get(node.0).map(|own| Ok(own.host.observe())) else { return };
-                self.think(node, Input::HostObserved { op, result });
+                let Some(own) = self.nodes.get(node.0) else { return };
+                let result = if own.host_fails { Err(HOST_FAILS.to_owned()) } else { Ok(own.host.observe()) };
+                if !self.dies(node, Kill::Done) {
+                    self.think(node, Input::HostObserved { op, result });
+                }
             }
             Event::Apply { node, life, op, ops } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
-                let result = ops.iter().try_for_each(|op| own.host.apply(op)).map_err(|error| error.to_string());
-                self.think(node, Input::HostApplied { op, result });
+                let result = own.apply(&ops);
+                if !self.dies(node, Kill::Done) {
+                    self.think(node, Input::HostApplied { op, result });
+                }
             }
             Event::Write { node, life, generation, update } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
-                let result = match own.disk_full {
-                    true => Err("no space left on device".to_owned()),
-                    false => {
-                        own.disk.get_or_insert_default().update(*update);
-                        Ok(())
-                    }
-                };
-                self.think(node, Input::CheckpointWritten { generation, result });
+                let result = own.write(*update);
+                if !self.dies(node, Kill::Done) {
+                    self.think(node, Input::CheckpointWritten { generation, result });
+                }
             }
             Event::Cidrs { node, life } if lives(self, node, life) => {
                 self.read_metadata(node, life, Round::cidrs(self.now));
@@ -430,10 +564,14 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let life = own.life;
         let Some(agent) = &mut own.agent else { return };
+        self.steps += u64::from(!matches!(input, Input::Tick));
         let effects = agent.handle(now, input);
-        if self.watchful {
-            self.faults.extend(agent.audit(now).into_iter().map(|fault| Fault::Agent { node, fault }));
-        }
+        let found = match self.watch {
+            Watch::Never => Vec::new(),
+            Watch::Every(steps) if self.steps % u64::from(steps.max(1)) == 0 => agent.audit(now),
+            Watch::Every(_) => agent.audit_promises(now),
+        };
+        self.faults.extend(found.into_iter().map(|fault| Fault::Agent { node, fault }));
         self.carry_out(node, life, effects);
         self.set_wake(node);
     }
@@ -456,6 +594,10 @@ impl World {
         for effect in effects {
             // A trap may have ended the daemon in the middle of its wishes.
             if self.nodes.get(node.0).is_none_or(|own| own.life != life) {
+                return;
+            }
+            self.effect_begins(node);
+            if self.dies(node, Kill::Before) {
                 return;
             }
             match effect {
@@ -484,14 +626,18 @@ impl World {
                     let now = self.now;
                     if let Some(own) = self.nodes.get_mut(node.0) {
                         own.notices.push((now, notice));
+                        keep_newest(&mut own.notices, self.keep);
                     }
                 }
+            }
+            if self.dies(node, Kill::Begun) {
+                return;
             }
         }
     }
 
     /// Answers of EC2, and what the guests see of the fabric.
-    fn hear_cloud(&mut self) {
+    pub(crate) fn hear_cloud(&mut self) {
         for output in self.cloud.advance(self.now) {
             match output {
                 Output::Answer { call, result, .. } => self.answered(call, Some(result)),
@@ -588,5 +734,12 @@ impl World {
 
     pub(crate) fn caller(&self, node: NodeAt) -> Caller {
         self.nodes.get(node.0).map_or(Caller::Account, |own| Caller::Instance(own.instance.clone()))
+    }
+}
+
+/// Drops the older half of a list that has grown to twice what is to be kept: seldom, so that it costs little.
+pub(crate) fn keep_newest<T>(list: &mut Vec<T>, keep: usize) {
+    if list.len() / 2 > keep {
+        list.drain(..list.len() - keep);
     }
 }

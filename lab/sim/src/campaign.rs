@@ -1,0 +1,127 @@
+//! Many histories, one after another or several at once, from one seed.
+//!
+//! The histories of a campaign are numbered; the seed of each follows from the campaign's and its number alone. A campaign of so
+//! many steps is the shortest row of histories from number 0 that has them: it is the same row for any number of jobs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::driver::{Report, Wrong, run};
+use crate::history::History;
+
+/// What to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Campaign {
+    /// Where its histories come from.
+    pub seed: u64,
+    /// Steps to make in all.
+    pub steps: u64,
+    /// Threads.
+    pub jobs: usize,
+    /// Acts of one history, about.
+    pub acts: u32,
+}
+
+/// What came of a campaign.
+#[derive(Debug, Default)]
+pub struct Finding {
+    /// Histories that were run.
+    pub histories: u64,
+    /// Steps they made.
+    pub steps: u64,
+    /// Requests to EC2 they made.
+    pub calls: u64,
+    /// Those in which something was wrong, by number.
+    pub found: Vec<Found>,
+}
+
+/// A history in which something was wrong.
+#[derive(Debug)]
+pub struct Found {
+    /// Its number in the campaign.
+    pub number: u64,
+    /// It.
+    pub history: History,
+    /// What.
+    pub why: Why,
+}
+
+/// What was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A promise was broken.
+    Wrong(Wrong),
+    /// The program panicked.
+    Panicked(String),
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wrong(wrong) => write!(f, "after {} steps, at {} ms: {}", wrong.step, wrong.at.0, wrong.fault),
+            Self::Panicked(words) => write!(f, "it panicked: {words}"),
+        }
+    }
+}
+
+impl Campaign {
+    /// The history of a number.
+    #[must_use]
+    pub fn history(&self, number: u64) -> History {
+        // Two rounds of splitmix's step, so that neighbours have nothing in common.
+        let mixed = (self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        History::draw(mixed ^ (mixed >> 31), self.acts)
+    }
+
+    /// Runs it, until the steps are made or `most` histories went wrong. `tell` hears of steps made so far, from time to time.
+    pub fn run(&self, most: usize, tell: &(dyn Fn(u64) + Sync)) -> Finding {
+        let (next, steps, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        let results = Mutex::new(Finding::default());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) && steps.load(Ordering::Relaxed) < self.steps {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let history = self.history(number);
+                        let outcome = attempt(&history);
+                        let Ok(mut all) = results.lock() else { return };
+                        all.histories += 1;
+                        match outcome {
+                            Ok(report) => {
+                                all.steps += report.steps;
+                                all.calls += report.calls;
+                                tell(steps.fetch_add(report.steps, Ordering::Relaxed) + report.steps);
+                                if let Some(wrong) = report.wrong {
+                                    all.found.push(Found { number, history, why: Why::Wrong(wrong) });
+                                }
+                            }
+                            Err(words) => all.found.push(Found { number, history, why: Why::Panicked(words) }),
+                        }
+                        if all.found.len() >= most {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let mut all = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.found.sort_by_key(|found| found.number);
+        all
+    }
+}
+
+/// Runs a history; the words of a panic if there was one.
+///
+/// # Errors
+/// It panicked, or its world can not be.
+pub fn attempt(history: &History) -> Result<Report, String> {
+    match catch_unwind(AssertUnwindSafe(|| run(history))) {
+        Ok(Ok(report)) => Ok(report),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().cloned();
+            Err(words.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What happens to a world from outside.
+
+use lab_cloud::CloudFault;
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::world::NodeAt;
+
+/// An act and its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Timed {
+    /// When: milliseconds since the world began.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub act: Act,
+}
+
+/// One thing that happens. Where it has no object (the pod is gone, the daemon is dead already) nothing happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Act {
+    /// A pod is bound to a node.
+    Add {
+        /// Where.
+        node: NodeAt,
+        /// Its name.
+        pod: String,
+    },
+    /// A pod is deleted.
+    Delete {
+        /// Where.
+        node: NodeAt,
+        /// Its name.
+        pod: String,
+    },
+    /// A pod's sandbox ends without a DEL; kubelet makes another.
+    LoseSandbox {
+        /// Where.
+        node: NodeAt,
+        /// Its name.
+        pod: String,
+    },
+    /// The runtime asks again for the sandbox a pod has.
+    AddAgain {
+        /// Where.
+        node: NodeAt,
+        /// Its name.
+        pod: String,
+    },
+    /// The runtime deletes the sandbox before the one a pod has, once more.
+    DeleteOld {
+        /// Where.
+        node: NodeAt,
+        /// Its name.
+        pod: String,
+    },
+    /// The daemon is killed, and started again later.
+    Kill {
+        /// Where.
+        node: NodeAt,
+        /// At which of its effects from now on, counted from 0.
+        #[serde(default)]
+        after: u32,
+        /// Before or after that effect.
+        #[serde(default)]
+        when: Kill,
+        /// For how long it is away.
+        away_ms: u64,
+    },
+    /// The daemon is asked to end, ends within the time a node gives it, and is started again later.
+    Terminate {
+        /// Where.
+        node: NodeAt,
+        /// For how long it is away.
+        away_ms: u64,
+    },
+    /// The machine starts anew.
+    Reboot {
+        /// Where.
+        node: NodeAt,
+    },
+    /// The calendar jumps.
+    Clock {
+        /// Ahead, or back if negative.
+        by_ms: i64,
+    },
+    /// Something is wrong with EC2 or IMDS for a while.
+    Fault {
+        /// What. Nodes are `node-1`, `node-2` …
+        fault: CloudFault,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// Somebody else changes something in EC2.
+    Outside {
+        /// Of which node's things.
+        node: NodeAt,
+        /// What.
+        what: Outsider,
+        /// Which of the things that are there, by number; taken modulo how many there are.
+        pick: u32,
+    },
+    /// The settings change.
+    Settings {
+        /// Where.
+        node: NodeAt,
+        /// What they are from now on.
+        settings: Box<Settings>,
+    },
+    /// The API server goes away or comes back.
+    Api {
+        /// It answers.
+        answers: bool,
+    },
+    /// The node object changes.
+    NodeObject {
+        /// Which.
+        node: NodeAt,
+        /// It takes no new pods.
+        unschedulable: bool,
+        /// Pods it may run, if it says so.
+        max_pods: Option<u32>,
+    },
+    /// The disk takes nothing for a while.
+    DiskFull {
+        /// Where.
+        node: NodeAt,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// The checkpoint is lost: somebody cleared the disk.
+    DiskLost {
+        /// Where.
+        node: NodeAt,
+    },
+    /// The host's network can not be looked at or changed for a while.
+    HostFails {
+        /// Where.
+        node: NodeAt,
+        /// For how long.
+        for_ms: u64,
+    },
+    /// Somebody removes rules from the host: every so many of those the daemon sets.
+    RulesLost {
+        /// Where.
+        node: NodeAt,
+        /// Each of them if 1, every other one if 2, and so on.
+        every: u32,
+    },
+}
+
+/// On which side of an effect a daemon dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kill {
+    /// It has not come about.
+    #[default]
+    Before,
+    /// It has been begun: sent, handed to the kernel. Nobody will hear how it went.
+    Begun,
+    /// It is done, and the agent has not heard of it.
+    Done,
+}
+
+/// What somebody else does in EC2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outsider {
+    /// Takes an address or prefix from an ENI.
+    TakeAddress,
+    /// Detaches and deletes an ENI that is not the primary one.
+    TakeEni,
+    /// Takes the tags from an ENI.
+    TakeTags,
+    /// Gives an ENI another address.
+    GiveAddress,
+}
+
+impl Act {
+    /// The node it is about, if it is about one.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeAt> {
+        let node = match self {
+            Self::Add { node, .. }
+            | Self::Delete { node, .. }
+            | Self::LoseSandbox { node, .. }
+            | Self::AddAgain { node, .. }
+            | Self::DeleteOld { node, .. }
+            | Self::Kill { node, .. }
+            | Self::Terminate { node, .. }
+            | Self::Reboot { node }
+            | Self::Outside { node, .. }
+            | Self::Settings { node, .. }
+            | Self::NodeObject { node, .. }
+            | Self::DiskFull { node, .. }
+            | Self::DiskLost { node }
+            | Self::HostFails { node, .. }
+            | Self::RulesLost { node, .. } => Some(*node),
+            Self::Clock { .. } | Self::Fault { .. } | Self::Api { .. } => None,
+        };
+        node.into_iter()
+    }
+}
