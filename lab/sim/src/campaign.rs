@@ -54,6 +54,8 @@ pub enum Why {
     Wrong(Wrong),
     /// The program panicked.
     Panicked(String),
+    /// The history's world can not be.
+    NoWorld(String),
 }
 
 impl std::fmt::Display for Why {
@@ -61,6 +63,7 @@ impl std::fmt::Display for Why {
         match self {
             Self::Wrong(wrong) => write!(f, "after {} steps, at {} ms: {}", wrong.step, wrong.at.0, wrong.fault),
             Self::Panicked(words) => write!(f, "it panicked: {words}"),
+            Self::NoWorld(words) => f.write_str(words),
         }
     }
 }
@@ -96,7 +99,7 @@ impl Campaign {
                                     all.found.push(Found { number, history, why: Why::Wrong(wrong) });
                                 }
                             }
-                            Err(words) => all.found.push(Found { number, history, why: Why::Panicked(words) }),
+                            Err(why) => all.found.push(Found { number, history, why }),
                         }
                         if all.found.len() >= most {
                             stop.store(true, Ordering::Relaxed);
@@ -111,17 +114,18 @@ impl Campaign {
     }
 }
 
-/// Runs a history; the words of a panic if there was one.
+/// Runs a history; why there is no report, if there is none.
 ///
 /// # Errors
 /// It panicked, or its world can not be.
-pub fn attempt(history: &History) -> Result<Report, String> {
+pub fn attempt(history: &History) -> Result<Report, Why> {
     match catch_unwind(AssertUnwindSafe(|| run(history))) {
         Ok(Ok(report)) => Ok(report),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(Why::NoWorld(error.to_string())),
         Err(panic) => {
             let words = panic.downcast_ref::<String>().cloned();
-            Err(words.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+            let words = words.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Err(Why::Panicked(words.unwrap_or_default()))
         }
     }
 }

@@ -26,6 +26,8 @@ mod imds;
 mod kubelet;
 mod node;
 mod scene;
+mod shrink;
+mod story;
 mod trouble;
 mod world;
 
@@ -40,4 +42,6 @@ pub use history::{
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};
 pub use scene::{config_for, scene};
+pub use shrink::{Kind, Limits, Shrunk, shrink};
+pub use story::{LINES, Story, replay};
 pub use world::{NodeAt, World};
