@@ -117,7 +117,8 @@ impl Driver {
     #[must_use]
     pub fn report(&self) -> Report {
         let world = &self.world;
-        let wrong = world.faults.first().map(|fault| Wrong { at: world.now(), step: world.steps, fault: fault.clone() });
+        let wrong =
+            world.faults.first().map(|fault| Wrong { at: world.now(), step: world.steps, fault: fault.clone() });
         Report { steps: world.steps, end: world.now(), wrong, calls: world.sent.len() as u64 }
     }
 

@@ -26,6 +26,7 @@ mod imds;
 mod kubelet;
 mod node;
 mod scene;
+mod settled;
 mod shrink;
 mod story;
 mod trouble;
@@ -42,6 +43,7 @@ pub use history::{
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};
 pub use scene::{config_for, scene};
+pub use settled::{EniLoad, Expected, Load, Room, Rules, Standing, Survey, Unsettled, expected, unsettled};
 pub use shrink::{Kind, Limits, Shrunk, shrink};
 pub use story::{LINES, Story, replay};
-pub use world::{NodeAt, World};
+pub use world::{NodeAt, Watch, World};

@@ -19,6 +19,7 @@ use crate::imds::Round;
 use crate::kubelet::PodStep;
 use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
 use crate::scene::config_for;
+use crate::settled::Told;
 use crate::story::{Story, Thing, Weight};
 
 /// A node of the world, by number in the order of the description.
@@ -54,8 +55,10 @@ pub struct World {
     pub node_count: Option<u32>,
     /// What was found wrong so far. A sound world has none.
     pub faults: Vec<Fault>,
-    /// Every agent's books are audited after every step. Long histories may do it less often, by [`World::look`].
-    pub watchful: bool,
+    /// How often every agent's books are audited by themselves.
+    pub watch: Watch,
+    /// How many of the newest requests and notices (of each node) are kept at least; older ones may be dropped.
+    pub keep: usize,
     /// How long a checkpoint takes to be on disk.
     pub write_takes: Millis,
     /// How long a look at or a change of the host takes.
@@ -86,6 +89,16 @@ pub struct World {
     queue: BTreeMap<(Time, u64), Event>,
     wakes: BTreeSet<(Time, usize)>,
     sequence: u64,
+}
+
+/// How often the agents' books are audited as a world goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Not by itself: [`World::look`] does it.
+    Never,
+    /// What can be told without walking over the pool after every step; all of an agent's books when so many steps of the world
+    /// have passed (1: after every step).
+    Every(u32),
 }
 
 /// Something that happens by itself.
@@ -175,6 +188,7 @@ impl World {
             pods: BTreeMap::new(),
             agent: None,
             hand: None,
+            told: Told::default(),
             life: 0,
             enis: BTreeMap::new(),
             errands: BTreeMap::new(),
@@ -192,7 +206,8 @@ impl World {
             throttled: Vec::new(),
             node_count: None,
             faults: Vec::new(),
-            watchful: true,
+            watch: Watch::Every(1),
+            keep: usize::MAX,
             write_takes: Millis(1),
             host_takes: Millis(2),
             steps: 0,
@@ -286,6 +301,7 @@ impl World {
         own.life += 1;
         own.agent = None;
         own.hand = None;
+        own.told = Told::default();
         own.ready_at = None;
         own.death = None;
         if let Some(at) = own.wake.take() {
@@ -366,6 +382,11 @@ impl World {
 
     /// Tells a running agent something: news of Kubernetes, other settings, that it is to end.
     pub fn tell(&mut self, node: NodeAt, input: Input) {
+        if let Input::Cluster(news) = &input
+            && let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some())
+        {
+            own.told.hear(news);
+        }
         self.think(node, input);
     }
 
@@ -375,7 +396,7 @@ impl World {
         let before = own.kube.clone();
         change(&mut own.kube);
         for news in own.kube.clone().since(&before) {
-            self.think(node, Input::Cluster(news));
+            self.tell(node, Input::Cluster(news));
         }
     }
 
@@ -383,7 +404,7 @@ impl World {
     fn tell_news(&mut self, node: NodeAt) {
         let Some(kube) = self.nodes.get(node.0).map(|own| own.kube.clone()) else { return };
         for news in kube.all() {
-            self.think(node, Input::Cluster(news));
+            self.tell(node, Input::Cluster(news));
         }
     }
 
@@ -555,19 +576,19 @@ impl World {
 
     /// The agent takes in one fact, and everything it then wants is begun.
     pub(crate) fn think(&mut self, node: NodeAt, input: Input) {
+        self.note_input(node, &input);
         let now = self.agent_time(self.now);
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let life = own.life;
-        if own.agent.is_none() {
-            return;
-        }
-        self.note_input(node, &input);
-        let Some(agent) = self.nodes.get_mut(node.0).and_then(|own| own.agent.as_mut()) else { return };
+        let Some(agent) = &mut own.agent else { return };
         self.steps += u64::from(!matches!(input, Input::Tick));
         let effects = agent.handle(now, input);
-        if self.watchful {
-            self.faults.extend(agent.audit(now).into_iter().map(|fault| Fault::Agent { node, fault }));
-        }
+        let found = match self.watch {
+            Watch::Never => Vec::new(),
+            Watch::Every(steps) if self.steps % u64::from(steps.max(1)) == 0 => agent.audit(now),
+            Watch::Every(_) => agent.audit_promises(now),
+        };
+        self.faults.extend(found.into_iter().map(|fault| Fault::Agent { node, fault }));
         self.carry_out(node, life, effects);
         self.set_wake(node);
     }
@@ -623,6 +644,7 @@ impl World {
                     let now = self.now;
                     if let Some(own) = self.nodes.get_mut(node.0) {
                         own.notices.push((now, notice));
+                        keep_newest(&mut own.notices, self.keep);
                     }
                 }
             }
@@ -655,7 +677,8 @@ impl World {
             FabricEvent::EniAttached { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.device_appears(node, &eni);
-                let attached = || (vec![Thing::Eni(eni.id.clone())], format!("{} is attached at {}", eni.id, eni.device));
+                let attached =
+                    || (vec![Thing::Eni(eni.id.clone())], format!("{} is attached at {}", eni.id, eni.device));
                 self.note(Some(node), Weight::Event, attached);
                 self.take_in(node, eni);
                 self.think(node, Input::HostChanged);
@@ -734,5 +757,12 @@ impl World {
 
     pub(crate) fn caller(&self, node: NodeAt) -> Caller {
         self.nodes.get(node.0).map_or(Caller::Account, |own| Caller::Instance(own.instance.clone()))
+    }
+}
+
+/// Drops the older half of a list that has grown to twice what is to be kept: seldom, so that it costs little.
+pub(crate) fn keep_newest<T>(list: &mut Vec<T>, keep: usize) {
+    if list.len() / 2 > keep {
+        list.drain(..list.len() - keep);
     }
 }

@@ -158,7 +158,9 @@ impl fmt::Display for Wrong<'_> {
             CloudFault::ImdsMissing { node, device: None } => {
                 write!(f, "IMDS of {node} lists the primary ENI only")
             }
-            CloudFault::ImdsHollow { node } => write!(f, "IMDS of {node} lists secondary ENIs and shows nothing of them"),
+            CloudFault::ImdsHollow { node } => {
+                write!(f, "IMDS of {node} lists secondary ENIs and shows nothing of them")
+            }
             CloudFault::ImdsUnauthorized { node } => write!(f, "IMDS of {node} refuses tokens"),
             CloudFault::ImdsError { node, status } => write!(f, "IMDS of {node} answers {status}"),
             CloudFault::ImdsSlow { node, by_ms } => write!(f, "IMDS of {node} answers {} late", Millis(*by_ms)),

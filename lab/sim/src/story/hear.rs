@@ -29,9 +29,10 @@ impl Story {
                 self.callers.insert(*ticket, key.clone());
                 Some((Weight::Event, vec![pod(key)], format!("DEL {}", key.container)))
             }
-            Input::AddAbandoned { ticket } => self.callers.remove(ticket).map(|key| {
-                (Weight::Event, vec![pod(&key)], format!("the caller of ADD {} has gone", key.container))
-            }),
+            Input::AddAbandoned { ticket } => self
+                .callers
+                .remove(ticket)
+                .map(|key| (Weight::Event, vec![pod(&key)], format!("the caller of ADD {} has gone", key.container))),
             Input::CloudDone { op, result } => self.answered(at, node, *op, result),
             Input::CheckpointWritten { generation, result } => self.written(node, *generation, result),
             Input::MetadataRead { result: Ok(metadata), .. } => Some(metadata_read(metadata)),
@@ -62,9 +63,7 @@ impl Story {
 
     pub(super) fn effect(&mut self, at: Time, node: NodeAt, effect: &Effect) {
         let said = match effect {
-            Effect::Reply { ticket, outcome } => {
-                self.callers.remove(ticket).map(|key| replied(&key, outcome))
-            }
+            Effect::Reply { ticket, outcome } => self.callers.remove(ticket).map(|key| replied(&key, outcome)),
             Effect::Cloud { op, call } => {
                 let (words, about) = (call.to_string(), things_of(call));
                 self.asked.insert((node, *op), (at, words.clone(), about.clone()));
@@ -93,7 +92,13 @@ impl Story {
         self.lines.extend(line);
     }
 
-    fn answered(&mut self, at: Time, node: NodeAt, op: OpId, result: &Result<CloudAnswer, CloudFailure>) -> Option<Said> {
+    fn answered(
+        &mut self,
+        at: Time,
+        node: NodeAt,
+        op: OpId,
+        result: &Result<CloudAnswer, CloudFailure>,
+    ) -> Option<Said> {
         let (since, what, mut about) = self.asked.remove(&(node, op))?;
         let took = at.since(since);
         match result {
@@ -114,7 +119,9 @@ impl Story {
         let number = generation.0;
         match result {
             Ok(()) => Some((Weight::Detail, about, format!("checkpoint {number} is on disk: {words}"))),
-            Err(error) => Some((Weight::Event, about, format!("checkpoint {number} is not on disk ({error}): {words}"))),
+            Err(error) => {
+                Some((Weight::Event, about, format!("checkpoint {number} is not on disk ({error}): {words}")))
+            }
         }
     }
 }
@@ -229,7 +236,8 @@ fn new_in(update: &Update) -> (String, Vec<Thing>) {
     };
     let mut about: Vec<Thing> = leases.iter().flat_map(|lease| [pod(&lease.key), slot(lease.address)]).collect();
     about.extend(rests.iter().map(|rest| slot(rest.address)).chain(free.iter().copied().map(slot)));
-    let held: Vec<String> = leases.iter().map(|lease| format!("{} of {}", lease.address, lease.key.container)).collect();
+    let held: Vec<String> =
+        leases.iter().map(|lease| format!("{} of {}", lease.address, lease.key.container)).collect();
     let resting: Vec<Ipv4Addr> = rests.iter().map(|rest| rest.address).collect();
     let how = if matches!(update, Update::Whole(_)) { "all of it: " } else { "" };
     let mut parts = vec![format!("{how}held {}", list(&held))];

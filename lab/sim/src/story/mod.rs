@@ -68,7 +68,8 @@ impl Thing {
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Slot(one), Self::Slot(another)) => {
-                one == another || matches!(another, Slot::Address(address) if holds(*one, *address))
+                one == another
+                    || matches!(another, Slot::Address(address) if holds(*one, *address))
                     || matches!(one, Slot::Address(address) if holds(*another, *address))
             }
             (one, another) => one == another,
@@ -109,8 +110,8 @@ impl World {
     }
 
     pub(crate) fn note_input(&mut self, node: NodeAt, input: &Input) {
-        let at = self.now;
-        if let Some(story) = &mut self.story {
+        let (at, runs) = (self.now, self.node(node).is_some_and(|own| own.agent().is_some()));
+        if let Some(story) = self.story.as_mut().filter(|_| runs) {
             story.input(at, node, input);
         }
     }
@@ -136,8 +137,10 @@ impl World {
             .collect();
         let after: BTreeSet<Slot> = slots(eni).collect();
         let about: Vec<Thing> = before.symmetric_difference(&after).copied().map(Thing::Slot).collect();
-        let change = |sign: char, slots: Vec<&Slot>| slots.into_iter().map(|slot| format!(" {sign}{slot}")).collect::<String>();
-        let words = change('-', before.difference(&after).collect()) + &change('+', after.difference(&before).collect());
+        let change =
+            |sign: char, slots: Vec<&Slot>| slots.into_iter().map(|slot| format!(" {sign}{slot}")).collect::<String>();
+        let words =
+            change('-', before.difference(&after).collect()) + &change('+', after.difference(&before).collect());
         if !words.is_empty() {
             self.note(Some(node), Weight::Detail, || (about, format!("{} in EC2:{words}", eni.id)));
         }
