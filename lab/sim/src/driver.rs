@@ -14,6 +14,7 @@ use vpc_agent::{EniConfig, Input, NodeView};
 use vpc_model::{Millis, SecurityGroupId, SubnetId, Time};
 
 use crate::audit::Fault;
+use crate::coverage::Coverage;
 use crate::history::{Act, History, HistoryError, Timed};
 use crate::story::Weight;
 use crate::world::{NodeAt, World};
@@ -26,7 +27,7 @@ const STEADY: Millis = Millis::seconds(900);
 const GRACE: Millis = Millis::seconds(5);
 
 /// What came of a history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Inputs that agents got, besides bare ticks.
     pub steps: u64,
@@ -36,6 +37,8 @@ pub struct Report {
     pub wrong: Option<Wrong>,
     /// Requests to EC2.
     pub calls: u64,
+    /// Which inputs came in which situations.
+    pub coverage: Coverage,
 }
 
 /// Something wrong, and when.
@@ -119,7 +122,8 @@ impl Driver {
         let world = &self.world;
         let wrong =
             world.faults.first().map(|fault| Wrong { at: world.now(), step: world.steps, fault: fault.clone() });
-        Report { steps: world.steps, end: world.now(), wrong, calls: world.sent.len() as u64 }
+        let coverage = world.coverage.clone();
+        Report { steps: world.steps, end: world.now(), wrong, calls: world.sent.len() as u64, coverage }
     }
 
     /// Lets time pass; false once something is wrong.

@@ -13,6 +13,7 @@ use vpc_model::{InstanceId, Ipv4Net, Millis, Time, WallTime};
 
 use crate::audit::{Fault, Owner};
 use crate::carrier::{Flight, Moment, Sent, Trap};
+use crate::coverage::{Coverage, Kind};
 use crate::dice::Dice;
 use crate::history::Kill;
 use crate::imds::Round;
@@ -65,6 +66,8 @@ pub struct World {
     pub host_takes: Millis,
     /// Inputs that agents got so far, besides bare ticks.
     pub steps: u64,
+    /// Which inputs came in which situations of agents.
+    pub coverage: Coverage,
     pub(crate) nodes: Vec<Node>,
     pub(crate) now: Time,
     pub(crate) flights: BTreeMap<CallId, Flight>,
@@ -211,6 +214,7 @@ impl World {
             write_takes: Millis(1),
             host_takes: Millis(2),
             steps: 0,
+            coverage: Coverage::default(),
             nodes,
             now: Time(0),
             flights: BTreeMap::new(),
@@ -582,6 +586,7 @@ impl World {
         let life = own.life;
         let Some(agent) = &mut own.agent else { return };
         self.steps += u64::from(!matches!(input, Input::Tick));
+        self.coverage.hit(agent.situation(now), Kind::of(&input, agent));
         let effects = agent.handle(now, input);
         let found = match self.watch {
             Watch::Never => Vec::new(),

@@ -6,10 +6,12 @@
 //!                        +------------------------------ as long as something became smaller ------------------+
 //! ```
 //!
-//! Every candidate is run; it takes the place of the best one if it goes wrong with the same [`Kind`] of fault. The order of the
+//! Every candidate is run; it takes the place of the best one if it goes wrong with the same [`FaultKind`] of fault. The order of the
 //! candidates follows from the history alone, so that the same history with the same limits always shrinks to the same one.
 
 mod milder;
+#[cfg(test)]
+mod tests;
 
 use std::mem::{Discriminant, discriminant};
 
@@ -53,7 +55,7 @@ pub struct Shrunk {
 
 /// What makes two faults the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FaultKind {
     /// A broken promise of this kind; where the agent's own books are broken, in this way.
     Fault(Discriminant<Fault>, Option<Discriminant<vpc_agent::Fault>>),
     /// A panic, wherever.
@@ -65,17 +67,17 @@ pub enum Kind {
 impl Why {
     /// What kind of thing went wrong.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> FaultKind {
         match self {
             Self::Wrong(wrong) => {
                 let inner = match &wrong.fault {
                     Fault::Agent { fault, .. } => Some(discriminant(fault)),
                     _ => None,
                 };
-                Kind::Fault(discriminant(&wrong.fault), inner)
+                FaultKind::Fault(discriminant(&wrong.fault), inner)
             }
-            Self::Panicked(_) => Kind::Panic,
-            Self::NoWorld(_) => Kind::NoWorld,
+            Self::Panicked(_) => FaultKind::Panic,
+            Self::NoWorld(_) => FaultKind::NoWorld,
         }
     }
 }
@@ -83,8 +85,24 @@ impl Why {
 /// Finds a small history that goes wrong as this one does. `go_on` sees the best one before each run, and may end it there: so a
 /// caller bounds the time.
 pub fn shrink(history: &History, why: &Why, limits: Limits, go_on: &mut dyn FnMut(&Shrunk) -> bool) -> Shrunk {
+    shrink_by(history, why, limits, go_on, &|history| match attempt(history) {
+        Ok(report) => (report.steps, report.wrong.map(Why::Wrong)),
+        Err(why) => (0, Some(why)),
+    })
+}
+
+/// Runs a history: how many steps it made, and what was wrong.
+type Run<'a> = &'a dyn Fn(&History) -> (u64, Option<Why>);
+
+fn shrink_by(
+    history: &History,
+    why: &Why,
+    limits: Limits,
+    go_on: &mut dyn FnMut(&Shrunk) -> bool,
+    run: Run<'_>,
+) -> Shrunk {
     let best = Shrunk { history: history.clone(), why: why.clone(), runs: 0, steps: 0 };
-    let mut work = Shrinking { kind: why.kind(), best, limits, go_on, over: false };
+    let mut work = Shrinking { kind: why.kind(), best, limits, go_on, run, over: false };
     // It says how the history was drawn, which no longer holds.
     work.best.history.features.clear();
     for _ in 0..ROUNDS {
@@ -103,10 +121,11 @@ pub fn shrink(history: &History, why: &Why, limits: Limits, go_on: &mut dyn FnMu
 }
 
 struct Shrinking<'a> {
-    kind: Kind,
+    kind: FaultKind,
     best: Shrunk,
     limits: Limits,
     go_on: &'a mut dyn FnMut(&Shrunk) -> bool,
+    run: Run<'a>,
     /// No more runs.
     over: bool,
 }
@@ -120,13 +139,8 @@ impl Shrinking<'_> {
             return false;
         }
         self.best.runs += 1;
-        let why = match attempt(&candidate) {
-            Ok(report) => {
-                self.best.steps += report.steps;
-                report.wrong.map(Why::Wrong)
-            }
-            Err(why) => Some(why),
-        };
+        let (steps, why) = (self.run)(&candidate);
+        self.best.steps += steps;
         let Some(why) = why.filter(|why| why.kind() == self.kind) else { return false };
         self.best.history = candidate;
         self.best.why = why;

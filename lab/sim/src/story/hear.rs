@@ -268,7 +268,7 @@ fn host_changed(ops: &[HostOp]) -> Said {
     let nets = ops.iter().filter_map(|op| match op {
         HostOp::AddRule(rule) | HostOp::RemoveRule(rule) => rule.to.or(rule.from),
         HostOp::AddAddress { address, .. } | HostOp::RemoveAddress { address, .. } => Some(*address),
-        HostOp::ReplaceRoute(route) | HostOp::RemoveRoute(route) => route.to,
+        HostOp::ReplaceRoute(route) | HostOp::RemoveRoute(route) => Some(route.to),
         _ => None,
     });
     let single = nets.filter(|net| net.prefix_len() == 32).map(|net| slot(net.addr()));

@@ -14,7 +14,8 @@ use lab_cloud::AttachedEni;
 use vpc_agent::{Generation, Input, OpId, Ticket};
 use vpc_model::{EniId, SandboxKey, Slot, Time};
 
-use crate::driver::{Driver, Report, Wrong};
+use crate::campaign::{Why, caught};
+use crate::driver::{Driver, Report};
 use crate::history::{Act, History, HistoryError};
 use crate::world::{NodeAt, World};
 
@@ -154,24 +155,40 @@ impl World {
     }
 }
 
+/// A history that has happened once more.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// How far it came.
+    pub report: Report,
+    /// What was wrong.
+    pub why: Option<Why>,
+    /// What happened, in lines.
+    pub story: String,
+}
+
 /// Lets a history happen once more, and tells it.
 ///
 /// # Errors
 /// Its world can not be.
-pub fn replay(history: &History) -> Result<(Report, String), HistoryError> {
+pub fn replay(history: &History) -> Result<Replay, HistoryError> {
     let mut driver = Driver::new(history)?;
     driver.world.record();
-    driver.through(history);
+    let ended = caught(|| driver.through(history));
     let report = driver.report();
-    let words = driver.world.story().map(|story| story.told(report.wrong.as_ref())).unwrap_or_default();
-    Ok((report, words))
+    let why = ended.err().or_else(|| report.wrong.clone().map(Why::Wrong));
+    let story = driver.world.story().map(|story| story.told(report.end, why.as_ref())).unwrap_or_default();
+    Ok(Replay { report, why, story })
 }
 
 impl Story {
-    /// The lines that concern what was wrong, at most [`LINES`], each with its time in seconds; the fault is the last one.
+    /// The lines that concern what was wrong, at most [`LINES`], each with its time in seconds; that is the last one. A run that
+    /// panicked has no node to look at: the last lines are told.
     #[must_use]
-    pub fn told(&self, wrong: Option<&Wrong>) -> String {
-        let (node, things) = wrong.map(|wrong| wrong.fault.subject()).unwrap_or_default();
+    pub fn told(&self, end: Time, why: Option<&Why>) -> String {
+        let (node, things) = match why {
+            Some(Why::Wrong(wrong)) => wrong.fault.subject(),
+            _ => (None, Vec::new()),
+        };
         let mut text = String::new();
         let mut next = 0;
         for index in self.chosen(node, &things) {
@@ -185,10 +202,13 @@ impl Story {
             let more = if words.len() < line.words.len() { "…" } else { "" };
             _ = writeln!(text, "{:>11.3} s  {node:<7} {words}{more}", seconds(line.at));
         }
-        if let Some(wrong) = wrong {
-            let node = node.map(History::node_name).unwrap_or_default();
-            _ = writeln!(text, "{:>11.3} s  {node:<7} WRONG: {}", seconds(wrong.at), wrong.fault);
-        }
+        let wrong = match why {
+            Some(Why::Wrong(wrong)) => wrong.fault.to_string(),
+            Some(why) => why.to_string(),
+            None => return text,
+        };
+        let node = node.map(History::node_name).unwrap_or_default();
+        _ = writeln!(text, "{:>11.3} s  {node:<7} WRONG: {wrong}", seconds(end));
         text
     }
 

@@ -28,6 +28,7 @@ impl Fault {
             | Self::Host { node, .. }
             | Self::OddAnswer { node, .. }
             | Self::ReadyTwice { node }
+            | Self::Unsettled { node, .. }
             | Self::NotSteady { node, .. } => (Some(*node), Vec::new()),
             Self::Stuck { .. } => (None, Vec::new()),
         }
