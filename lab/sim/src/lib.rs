@@ -16,6 +16,8 @@
 //! books alone.
 
 mod audit;
+#[cfg(feature = "deliberate-bugs")]
+mod bugs;
 mod campaign;
 mod carrier;
 mod coverage;
@@ -34,6 +36,8 @@ mod trouble;
 mod world;
 
 pub use audit::{Fault, own_enis};
+#[cfg(feature = "deliberate-bugs")]
+pub use bugs::{Hunt, hunt};
 pub use campaign::{Campaign, Finding, Found, Why, attempt, quiet_panics};
 pub use carrier::{Moment, Sent};
 pub use coverage::{Coverage, Ended, IMPOSSIBLE, Impossible, Inputs, Judgement, Kind as InputKind, Plain, why_not};
