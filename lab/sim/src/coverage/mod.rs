@@ -79,6 +79,33 @@ impl Coverage {
     }
 }
 
+impl Judgement {
+    /// Whether everything was as expected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.missed.is_empty() && self.impossible.is_empty()
+    }
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("every pair that can be was hit, and no other");
+        }
+        let words = |pairs: &[(Situation, Kind)]| {
+            pairs.iter().map(|(situation, kind)| format!("{kind} while {situation}")).collect::<Vec<_>>().join(", ")
+        };
+        if !self.missed.is_empty() {
+            writeln!(f, "{} pairs that can be were not hit: {}", self.missed.len(), words(&self.missed))?;
+        }
+        for (situation, kind) in &self.impossible {
+            let why = why_not(*situation, *kind).unwrap_or_default();
+            writeln!(f, "{kind} while {situation} was hit, and can not be: {why}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The matrix: a row for each input, a column for each situation.
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

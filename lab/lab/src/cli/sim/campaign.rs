@@ -46,11 +46,14 @@ pub(super) struct Wanted {
     /// Where histories are written in which something is wrong; without it the current folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Something is wrong too if a pair of state and input that can be was not hit, or one that can not be was.
+    #[arg(long)]
+    covered: bool,
     /// Run the history of this number alone, as it was drawn, and tell it.
-    #[arg(long, value_name = "NUMBER", requires = "seed", conflicts_with_all = ["steps", "jobs", "keep_going"])]
+    #[arg(long, value_name = "NUMBER", requires = "seed", conflicts_with_all = ["steps", "jobs", "keep_going", "covered"])]
     only: Option<u64>,
     /// Run the history of a file, and tell it: exit code 1 if something is wrong, 0 if not.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "seed", "jobs", "acts", "keep_going", "out", "only"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "seed", "jobs", "acts", "keep_going", "out", "covered", "only"])]
     pub(super) replay: Option<PathBuf>,
 }
 
@@ -84,7 +87,13 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     print(&finding.coverage.to_string())?;
     print(&figures(&finding, jobs, took))?;
     tell_found(&campaign, &finding, out)?;
-    Ok(if finding.found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut well = finding.found.is_empty();
+    if wanted.covered {
+        let judgement = finding.coverage.judge();
+        print(&format!("{judgement}\n"))?;
+        well &= judgement.is_empty();
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn cores() -> usize {
