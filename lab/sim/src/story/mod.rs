@@ -21,6 +21,8 @@ use crate::world::{NodeAt, World};
 
 /// Lines of a story.
 pub const LINES: usize = 40;
+/// Fewer lines are left out without a word.
+const GAP: usize = 4;
 /// Characters of a line that are shown.
 const WIDTH: usize = 240;
 
@@ -192,7 +194,7 @@ impl Story {
         let mut text = String::new();
         let mut next = 0;
         for index in self.chosen(node, &things) {
-            if index > next {
+            if index > next + GAP {
                 _ = writeln!(text, "{:>13}  ({} lines left out)", "", index - next);
             }
             next = index + 1;
