@@ -69,6 +69,7 @@ pub struct World {
     /// Which inputs came in which situations of agents.
     pub coverage: Coverage,
     pub(crate) nodes: Vec<Node>,
+    by_instance: BTreeMap<InstanceId, NodeAt>,
     pub(crate) now: Time,
     pub(crate) flights: BTreeMap<CallId, Flight>,
     pub(crate) trap: Option<Trap>,
@@ -200,7 +201,7 @@ impl World {
             last_tick: Time(0),
             powered: true,
         });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> = nodes.collect();
         let mut world = Self {
             cloud: Cloud::new(spec, setup)?,
             // Another course than the cloud's own.
@@ -215,6 +216,7 @@ impl World {
             host_takes: Millis(2),
             steps: 0,
             coverage: Coverage::default(),
+            by_instance: nodes.iter().enumerate().map(|(at, own)| (own.instance.clone(), NodeAt(at))).collect(),
             nodes,
             now: Time(0),
             flights: BTreeMap::new(),
@@ -738,7 +740,7 @@ impl World {
     }
 
     fn node_of(&self, instance: &InstanceId) -> Option<NodeAt> {
-        self.nodes.iter().position(|own| own.instance == *instance).map(NodeAt)
+        self.by_instance.get(instance).copied()
     }
 
     /// Somebody with the account's own key asks EC2; time passes until the answer. `None`: it is not answered.
