@@ -45,11 +45,14 @@ fn of(enis: Vec<Vec<(Unit, u32)>>) -> Load {
     Load { enis: enis.collect(), ..Load::default() }
 }
 
+/// Name, unit, target, load; least and most free addresses.
+type Row = (&'static str, Unit, WarmTarget, Load, (u32, u32));
+
 #[test]
 fn free_addresses_of_every_target() {
     use Unit::{Address, Prefix};
     use WarmTarget::{Enis, Prefixes};
-    let rows: &[(&str, Unit, WarmTarget, Load, (u32, u32))] = &[
+    let rows: &[Row] = &[
         ("case 2", Address, Enis(1), singles(&[(9, 0)]), (9, ANY)),
         ("case 12: one is enough for 0", Address, Enis(0), singles(&[(9, 8)]), (1, ANY)),
         ("case 15", Address, Enis(2), singles(&[(9, 0)]), (18, ANY)),
