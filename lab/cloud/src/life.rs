@@ -145,6 +145,10 @@ impl Cloud {
     fn set_on(&mut self, id: &InstanceId, on: bool) -> bool {
         let Some(instance) = self.world.instances.get_mut(id) else { return false };
         let before = std::mem::replace(&mut instance.on, on);
+        if before == on {
+            // What is on its way to a guest that runs on comes in its own time.
+            return before;
+        }
         for attachment in self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
             if attachment.instance == *id {
                 attachment.seen = on;
