@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{Held, Pool, Target, Use};
+use vpc_ipam::{Held, Pool, Target, Use, bug};
 use vpc_model::{
     DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey, SecurityGroupId, Time, WallTime,
 };
@@ -226,12 +226,18 @@ impl Agent {
                 self.follow_places();
             }
             ClusterNews::Pods(pods) => self.pods_are(pods),
+            ClusterNews::Nodes(count) => self.nodes_are(count),
             ClusterNews::Reachable(yes) => self.api = yes,
             ClusterNews::EniConfigs(configs) => {
                 self.places.eni_configs(configs);
                 self.follow_places();
             }
         }
+    }
+
+    /// The more nodes there are, the longer what all of them ask for takes in turn.
+    fn nodes_are(&mut self, count: u32) {
+        self.cloud.pacer.nodes_are(count);
     }
 
     /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.
@@ -337,7 +343,8 @@ impl Agent {
 
     /// A calendar time as a moment. One in the future (a clock was set back) counts as now: everything rests its full time.
     pub(crate) fn moment(&self, now: Time, wall: WallTime) -> Time {
-        self.wall.since(wall).map_or(now, |age| now - age)
+        let future = if bug!(ClockSetBackEndsRests) { Time(0) } else { now };
+        self.wall.since(wall).map_or(future, |age| now - age)
     }
 
     pub(crate) fn calendar(&self, at: Time) -> WallTime {

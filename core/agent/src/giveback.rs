@@ -144,7 +144,7 @@ impl Agent {
 
     fn is_free(&self, eni: &EniId, slot: Slot) -> bool {
         let held = self.pool.eni(eni).is_some_and(|eni| eni.slots.get(&slot) == Some(&SlotState::Held));
-        held && self.pool.on_slot(slot) == (0, 0)
+        held && self.pool.position(slot).is_some_and(|position| position.is_empty())
     }
 
     fn mark(&mut self, eni: &EniId, slots: &[Slot], state: SlotState) {

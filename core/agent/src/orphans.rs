@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostState, Link, LinkAlias, PodTies, is_pod_link, pod_ties};
-use vpc_ipam::{Allocation, Held, Use};
+use vpc_ipam::{Allocation, Held, Use, bug};
 use vpc_model::{LinkName, Millis, SandboxKey, Time, veth_suffix};
 
 use crate::agent::Agent;
@@ -189,7 +189,10 @@ impl Agent {
             let since = self.orphans.asked.get(&held.key).copied().unwrap_or(held.since);
             if backed {
                 seen.push(held.key.clone());
-            } else if self.by_link.contains_key(&held.key) || now.since(since) >= Self::PLUGIN_GONE {
+            } else if self.by_link.contains_key(&held.key)
+                || now.since(since) >= Self::PLUGIN_GONE
+                || bug!(LeaseEndedAtFirstLook)
+            {
                 let first = self.orphans.leases.get(&held.key).copied().unwrap_or(now);
                 lonely.insert(held.key.clone(), (held.clone(), first));
             }
@@ -198,8 +201,8 @@ impl Agent {
             self.suspects.remove(&key);
         }
         self.orphans.leases = lonely.iter().map(|(key, (_, first))| (key.clone(), *first)).collect();
-        let (ripe, young): (Vec<_>, Vec<_>) =
-            lonely.into_values().partition(|(_, first)| now.since(*first) >= LOOK_AGAIN);
+        let ripe = |first: Time| now.since(first) >= LOOK_AGAIN || bug!(LeaseEndedAtFirstLook);
+        let (ripe, young): (Vec<_>, Vec<_>) = lonely.into_values().partition(|(_, first)| ripe(*first));
         if !young.is_empty() || ripe.len() > AT_ONCE {
             self.orphans.look_again(now + LOOK_AGAIN);
         }

@@ -129,6 +129,8 @@ impl Weight {
 #[derive(Clone, Debug)]
 pub struct Pacer {
     levels: BTreeMap<Ec2Action, Level>,
+    /// Nodes of the cluster, if somebody has counted them.
+    nodes: Option<u32>,
     dice: Dice,
 }
 
@@ -172,7 +174,12 @@ impl Pacer {
             let level = Level { burst, per_second, tokens, at: now, part: WHOLE, risen: now, streak: 0, until: now };
             (bucket.action, level)
         };
-        Self { levels: BUCKETS.iter().map(level).collect(), dice: Dice(seed) }
+        Self { levels: BUCKETS.iter().map(level).collect(), nodes: None, dice: Dice(seed) }
+    }
+
+    /// How many nodes share the buckets.
+    pub fn nodes_are(&mut self, count: u32) {
+        self.nodes = Some(count);
     }
 
     /// Takes a token for a call that leaves now.

@@ -148,6 +148,26 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// How long the pod waited, where it did.
+    #[must_use]
+    pub fn waited(&self) -> Option<Millis> {
+        match self {
+            Self::Warming { waited, .. }
+            | Self::NotSchedulable { waited, .. }
+            | Self::Full { waited, .. }
+            | Self::Cooling { waited, .. }
+            | Self::SubnetExhausted { waited, .. }
+            | Self::Fragmented { waited, .. }
+            | Self::Throttled { waited, .. }
+            | Self::Denied { waited, .. }
+            | Self::Cloud { waited, .. }
+            | Self::NoPlace { waited, .. }
+            | Self::Unconfirmed { waited, .. }
+            | Self::CloudOff { waited, .. } => Some(*waited),
+            Self::Host { .. } | Self::Checkpoint { .. } | Self::ShuttingDown | Self::Cancelled => None,
+        }
+    }
+
     /// When asking again may help; `None` = asking again does not help by itself.
     #[must_use]
     pub fn retry_after(&self) -> Option<Millis> {

@@ -8,7 +8,7 @@ use vpc_model::{AttachmentId, EniId, Millis, PodRef, Prefix28, SandboxKey, Slot,
 
 use crate::count::{Book, Tally, bit};
 use crate::stats::number;
-use crate::{Allocation, Count, EniRole, EniUse, Held, PoolEni, Released, SlotState, Taken, Unit, Use, Violation};
+use crate::{Allocation, Count, EniRole, EniUse, Held, PoolEni, Released, SlotState, Taken, Unit, Use, Violation, bug};
 
 /// A change the books refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,11 @@ impl Position {
     /// Whether no pod and no resting address is on it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.held + self.cooling == 0
+        if bug!(GivenBackWhileResting) {
+            return self.held == 0;
+        }
+        let prefix = matches!(self.slot, Slot::Prefix(_));
+        self.held + self.cooling <= u32::from(prefix && bug!(PrefixGivenBackWithOnePod))
     }
 }
 
@@ -92,6 +96,9 @@ pub struct Pool {
     /// Resting addresses by the end of their rest.
     rests: BTreeSet<(Time, Ipv4Addr)>,
     changes: Changes,
+    /// What sandboxes had that are gone, for [`crate::bugs::Bug::DoubleDelFreesAnothers`].
+    #[cfg(feature = "deliberate-bugs")]
+    former: BTreeMap<SandboxKey, Ipv4Addr>,
 }
 
 /// What became different since it was last asked: what a record of the pool has to say anew.
@@ -430,7 +437,13 @@ impl Pool {
 
     /// Takes a sandbox's address back; it rests for `rest` before anyone gets it again.
     pub fn release(&mut self, key: &SandboxKey, now: Time, rest: Millis) -> Option<Released> {
+        #[cfg(feature = "deliberate-bugs")]
+        if let Some(other) = self.heir_of(key) {
+            return self.release(&other, now, rest);
+        }
         let address = self.owners.remove(key)?;
+        #[cfg(feature = "deliberate-bugs")]
+        self.former.insert(key.clone(), address);
         let until = now + rest;
         match self.note(address, Some(Use::Cooling { since: now, until })) {
             Some(Use::Held(held)) => Some(Released { held, until }),
@@ -559,6 +572,19 @@ impl Pool {
             Use::Held(_) => (held | bit(slot, *address), cooling),
             Use::Cooling { .. } => (held, cooling | bit(slot, *address)),
         })
+    }
+}
+
+#[cfg(feature = "deliberate-bugs")]
+impl Pool {
+    /// Whoever has the address now that a sandbox had which is gone.
+    fn heir_of(&self, key: &SandboxKey) -> Option<SandboxKey> {
+        let address =
+            self.former.get(key).filter(|_| bug!(DoubleDelFreesAnothers) && !self.owners.contains_key(key))?;
+        match self.uses.get(address)? {
+            Use::Held(held) => Some(held.key.clone()),
+            Use::Cooling { .. } => None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
-use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
+use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, SubnetId, Time, WallTime};
 
 use crate::consistency::{Past, is_read};
 use crate::dice::Dice;
@@ -23,7 +23,7 @@ use crate::imds::Imds;
 use crate::plan::NetworkPlan;
 use crate::profile::{Setup, Span};
 use crate::spec::WorldSpec;
-use crate::throttle::Level;
+use crate::throttle::{Level, Throttle};
 use crate::world::{Power, Tie, World};
 
 /// Nanoseconds in a millisecond.
@@ -194,6 +194,12 @@ impl Cloud {
         &self.setup
     }
 
+    /// The account has these token buckets from now on, all of them full.
+    pub fn set_throttle(&mut self, throttle: Throttle) {
+        self.setup.throttle = throttle;
+        self.buckets.clear();
+    }
+
     /// What the calendar shows at `now`, skewed if a fault skews it.
     #[must_use]
     pub fn wall(&self, now: Time) -> WallTime {
@@ -284,6 +290,12 @@ impl Cloud {
     #[must_use]
     pub fn instance_at(&self, address: Ipv4Addr) -> Option<InstanceId> {
         Some(self.world.owner_of(address)?.attachment.as_ref()?.instance.clone())
+    }
+
+    /// How many /28 blocks a subnet could still give out as prefixes.
+    #[must_use]
+    pub fn free_prefixes(&self, subnet: &SubnetId) -> u32 {
+        self.world.subnets.get(subnet).map_or(0, |subnet| subnet.pool.free_blocks())
     }
 
     /// The instance of that name.

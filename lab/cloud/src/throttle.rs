@@ -59,6 +59,16 @@ impl Throttle {
         Self { base: ThrottleBase::Aws, actions: BTreeMap::new() }
     }
 
+    /// The bucket of an action; for one that describes, that of requests with filters, ids or pages. `None`: there is none.
+    #[must_use]
+    pub fn of(&self, action: &str) -> Option<Bucket> {
+        match (self.actions.get(action), self.base) {
+            (Some(bucket), _) => Some(*bucket),
+            (None, ThrottleBase::Off) => None,
+            (None, ThrottleBase::Aws) => Some(sizes(action, true)),
+        }
+    }
+
     /// The bucket a request takes its token from, with its name; `None`: there is none.
     pub(crate) fn bucket(&self, request: &AnyRequest) -> Option<(String, Bucket)> {
         let action = request.name();
@@ -74,26 +84,31 @@ impl Throttle {
 
 /// AWS's buckets. A Describe call that asks for everything at once has a smaller one than one with filters, ids or pages.
 fn aws(action: &str, query: &Query) -> (String, Bucket) {
+    let narrows = |(name, _): &(String, String)| !matches!(name.as_str(), "Action" | "Version" | "DryRun");
+    let narrow = !is_read(action) || query.pairs().iter().any(narrows);
+    let name = if narrow { action.to_owned() } else { format!("{action} without filter") };
+    (name, sizes(action, narrow))
+}
+
+fn is_read(action: &str) -> bool {
+    action.starts_with("Describe") || action.starts_with("Get")
+}
+
+fn sizes(action: &str, narrow: bool) -> Bucket {
     let bucket = |capacity, refill_per_second| Bucket { capacity, refill_per_second };
-    let narrow = |(name, _): &(String, String)| !matches!(name.as_str(), "Action" | "Version" | "DryRun");
     match action {
-        _ if action.starts_with("Describe") || action.starts_with("Get") => {
-            if query.pairs().iter().any(narrow) {
-                (action.to_owned(), bucket(100, 20))
-            } else {
-                (format!("{action} without filter"), bucket(50, 10))
-            }
-        }
+        _ if is_read(action) && narrow => bucket(100, 20),
+        _ if is_read(action) => bucket(50, 10),
         "AssignIpv6Addresses"
         | "AssignPrivateIpAddresses"
         | "CreateNetworkInterface"
         | "DeleteNetworkInterface"
         | "UnassignIpv6Addresses"
-        | "UnassignPrivateIpAddresses" => (action.to_owned(), bucket(100, 5)),
-        "CreateTags" | "DeleteTags" => (action.to_owned(), bucket(100, 10)),
-        "RunInstances" => (action.to_owned(), bucket(5, 2)),
-        "TerminateInstances" => (action.to_owned(), bucket(100, 5)),
-        _ => (action.to_owned(), bucket(50, 5)),
+        | "UnassignPrivateIpAddresses" => bucket(100, 5),
+        "CreateTags" | "DeleteTags" => bucket(100, 10),
+        "RunInstances" => bucket(5, 2),
+        "TerminateInstances" => bucket(100, 5),
+        _ => bucket(50, 5),
     }
 }
 

@@ -10,6 +10,7 @@ use vpc_ipam::EniUse;
 use vpc_model::{EniId, Millis, SandboxKey, Slot, Time};
 
 use crate::node::{Node, link_of};
+use crate::settled::Unsettled;
 use crate::world::{NodeAt, World};
 
 /// Somebody in the VPC, outside every node.
@@ -109,6 +110,14 @@ pub enum Fault {
         node: NodeAt,
         /// What.
         what: String,
+    },
+    /// The node is quiet and not as it should be.
+    #[error("{node:?}: {what}")]
+    Unsettled {
+        /// Where.
+        node: NodeAt,
+        /// What.
+        what: Unsettled,
     },
     /// The paper host refused what its kernel would refuse.
     #[error("{node:?}: {refusal}")]

@@ -5,12 +5,12 @@ use std::time::Duration;
 use lab_cloud::{ApiError, CallId};
 use vpc_agent::{CloudCall, Input, OpId};
 use vpc_aws::ec2::shapes::{AnyResponse, ErrorAnswer};
-use vpc_aws::ec2::{Ec2Error, again_after};
+use vpc_aws::ec2::{Ec2Error, ErrorClass, again_after};
 use vpc_aws::hand::{Answer, Request, Step, Work};
 use vpc_model::{Millis, Time};
 
 use crate::history::Kill;
-use crate::world::{Event, NodeAt, World};
+use crate::world::{Event, NodeAt, World, keep_newest};
 
 /// Limit of one attempt, as the client has it (`HTTP_TIMEOUT`).
 const ATTEMPT: Millis = Millis::seconds(10);
@@ -102,6 +102,7 @@ impl World {
         let action = flight.request.name();
         let changing = !action.starts_with("Describe");
         self.sent.push(Sent { at: self.now, node: flight.node, action, changing });
+        keep_newest(&mut self.sent, self.keep);
         let call = self.cloud.submit(self.now, &self.caller(flight.node), flight.request.clone().into());
         let node = flight.node;
         self.flights.insert(call, flight);
@@ -140,6 +141,11 @@ impl World {
     }
 
     fn land(&mut self, flight: Flight, result: Result<Answer, Ec2Error>) {
+        if result.as_ref().is_err_and(|error| error.class == ErrorClass::Throttled) {
+            let action = flight.request.name();
+            let changing = !action.starts_with("Describe");
+            self.throttled.push(Sent { at: self.now, node: flight.node, action, changing });
+        }
         if let Err(error) = &result
             && let Some(pause) = self.again(&flight, error)
         {

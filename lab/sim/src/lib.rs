@@ -16,19 +16,25 @@
 //! books alone.
 
 mod audit;
+#[cfg(feature = "deliberate-bugs")]
+mod bugs;
 mod campaign;
 mod carrier;
 mod dice;
 mod driver;
+pub mod fleet;
 mod history;
 mod imds;
 mod kubelet;
 mod node;
 mod scene;
+mod settled;
 mod trouble;
 mod world;
 
 pub use audit::{Fault, own_enis};
+#[cfg(feature = "deliberate-bugs")]
+pub use bugs::{Hunt, hunt};
 pub use campaign::{Campaign, Finding, Found, Why, attempt};
 pub use carrier::{Moment, Sent};
 pub use dice::Dice;
@@ -39,4 +45,5 @@ pub use history::{
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};
 pub use scene::{config_for, scene};
-pub use world::{NodeAt, World};
+pub use settled::{EniLoad, Expected, Load, Room, Rules, Standing, Survey, Unsettled, expected, unsettled};
+pub use world::{NodeAt, Watch, World};

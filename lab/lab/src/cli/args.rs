@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::complete::{self, Shell};
+use super::sim::SimCommand;
 use crate::control::Place;
 use crate::fault;
 use crate::kubelet::PodName;
@@ -145,6 +146,11 @@ pub(super) enum Command {
     Completion {
         /// Which.
         shell: Shell,
+    },
+    /// Simulate: real daemons and the cloud's model in one process with made-up time. Needs no lab.
+    Sim {
+        #[command(subcommand)]
+        command: SimCommand,
     },
     /// List the topologies that come with the program, or print one, to start your own from.
     Topology {

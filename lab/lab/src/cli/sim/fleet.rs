@@ -1,0 +1,85 @@
+//! `vpc-lab sim fleet`: a fleet's figures beside what they are held to, and a picture of them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use lab_sim::fleet::{Case, Fleet, FleetReport, svg, text};
+
+use crate::cli::print;
+
+/// A 10,000-node start is to be simulated in so many seconds on one core. Told, and no reason to fail: machines differ.
+const REAL_TIME: f64 = 300.0;
+
+/// What is asked for.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Wanted {
+    /// Nodes, up to 10000.
+    #[arg(long, default_value_t = 1000)]
+    nodes: u32,
+    /// What they do; without it all cases, one after the other.
+    #[arg(long, value_enum)]
+    case: Option<CaseName>,
+    /// Decides all chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write a plot of calls and ready nodes over time; with more than one case its name is put before the ending.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// The nodes are not told how many they are, as if Kubernetes could not be asked.
+    #[arg(long)]
+    uncounted: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CaseName {
+    /// All daemons start at the same moment, on new nodes.
+    Start,
+    /// The daemons of running nodes are restarted in batches.
+    Rolling,
+    /// New nodes come in waves, and pods arrive on old and new ones.
+    Scaling,
+}
+
+impl From<CaseName> for Case {
+    fn from(name: CaseName) -> Self {
+        match name {
+            CaseName::Start => Self::Start,
+            CaseName::Rolling => Self::Rolling,
+            CaseName::Scaling => Self::Scaling,
+        }
+    }
+}
+
+pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
+    let cases = wanted.case.map_or(Case::ALL.to_vec(), |case| vec![case.into()]);
+    let mut code = ExitCode::SUCCESS;
+    for case in &cases {
+        let begun = Instant::now();
+        let fleet = Fleet { nodes: wanted.nodes, case: *case, seed: wanted.seed, counted: !wanted.uncounted };
+        let report = fleet.run()?;
+        print(&told(&report, begun.elapsed().as_secs_f64()))?;
+        if let Some(path) = &wanted.plot {
+            let path = if cases.len() > 1 { named(path, *case) } else { path.clone() };
+            std::fs::write(&path, svg(&report)).with_context(|| path.display().to_string())?;
+            print(&format!("plot: {}\n", path.display()))?;
+        }
+        if !report.holds() {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// `fleet.svg` of a case: `fleet-start.svg`.
+fn named(path: &std::path::Path, case: Case) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{}.svg", case.name()))
+}
+
+fn told(report: &FleetReport, seconds: f64) -> String {
+    let real = format!("{:<34}{seconds:>10.1} s  of {REAL_TIME:.0} s (told, not held to)\n", "real time");
+    format!("{report}{real}\n{}\n", text(report))
+}
