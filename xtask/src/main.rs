@@ -5,6 +5,7 @@
 //!   test           every test, in lanes, with a tally that names what did not run  test.rs, tally.rs
 //!   tidy           what a machine can check: fmt, clippy, cargo-deny               tidy.rs
 //!   dist           static programs, as they are shipped                            dist.rs
+//!   sim-bugs       deliberate bugs, each looked for in the simulator               bugs.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
 //!   bench pool     what an AddNetwork takes, memory, calls of EC2                  bench/pool.rs
 //!   bench fabric   what the lab's fabric costs beside a plain router               bench/fabric.rs
@@ -13,6 +14,7 @@
 //! Chores need cargo and a C compiler, nothing else; what more a chore can use, it names when it lacks.
 
 mod bench;
+mod bugs;
 mod demo;
 mod dist;
 mod shell;
@@ -48,6 +50,8 @@ enum Chore {
     Tidy,
     /// Build the static programs as they are shipped, and print their sizes
     Dist,
+    /// Show that the simulator finds what is wrong: look for each deliberate bug with some seeds; fails if one is missed
+    SimBugs(bugs::Options),
     /// Measure, each figure beside a control in the same run; never fails
     Bench {
         #[command(subcommand)]
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Chore::Test { filter } => test::run(filter.as_deref()),
         Chore::Tidy => tidy::run(),
         Chore::Dist => dist::run(),
+        Chore::SimBugs(options) => bugs::run(&options),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
         Chore::Bench { what: Bench::Pool(options) } => bench::pool::run(&options),
         Chore::Bench { what: Bench::Fabric(options) } => bench::fabric::run(&options),
