@@ -4,6 +4,7 @@
 //!   demo [SCENE]   build the programs for this machine, tell the story             demo.rs
 //!   test           every test, in lanes, with a tally that names what did not run  test.rs, tally.rs
 //!   tidy           what a machine can check: fmt, clippy, cargo-deny               tidy.rs
+//!   crash          pods come and go while plugin and daemon are killed at random   crash.rs
 //!   dist           static programs, as they are shipped                            dist.rs
 //!   sim-bugs       deliberate bugs, each looked for in the simulator               bugs.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
@@ -15,6 +16,7 @@
 
 mod bench;
 mod bugs;
+mod crash;
 mod demo;
 mod dist;
 mod shell;
@@ -48,6 +50,8 @@ enum Chore {
     },
     /// Check formatting, lints and the licences, bans and sources of dependencies
     Tidy,
+    /// Let pods come and go while plugin and daemon are killed at random; exit code 1 if anything promised was not kept
+    Crash(crash::Options),
     /// Build the static programs as they are shipped, and print their sizes
     Dist,
     /// Show that the simulator finds what is wrong: look for each deliberate bug with some seeds; fails if one is missed
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Chore::Demo { scene } => demo::run(&scene),
         Chore::Test { filter } => test::run(filter.as_deref()),
         Chore::Tidy => tidy::run(),
+        Chore::Crash(options) => crash::run(&options),
         Chore::Dist => dist::run(),
         Chore::SimBugs(options) => bugs::run(&options),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),

@@ -149,7 +149,9 @@ impl Agent {
 
     pub(crate) fn suspect_deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         let since = self.suspects.iter().filter_map(|key| self.pool.of(key)).map(|held| held.since);
-        since.map(|since| (since + Self::PLUGIN_GONE, Wake::JudgeLease)).filter(|(at, _)| *at > self.host.looked_at)
+        since
+            .map(|since| (since + self.config.orphan_age, Wake::JudgeLease))
+            .filter(|(at, _)| *at > self.host.looked_at)
     }
 
     /// Releases what an ADD was about to be given, if that was never on disk: a lease recorded earlier is a running pod's, whoever

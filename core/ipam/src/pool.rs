@@ -383,10 +383,11 @@ impl Pool {
 /// Addresses.
 impl Pool {
     /// Gives a sandbox an address: its own if it has one, else a free one of a position of `unit`, and of the other unit only if
-    /// there is nothing else. None of `barred` is given.
+    /// there is nothing else. None of `barred` is given, and no ENI's own address.
     ///
     /// Pods are packed, so that other prefixes and ENIs empty and can be given back: the prefix with most pods, of equal ones that
-    /// on the ENI with most pods, then that in the lowest place; on it the lowest free address.
+    /// with most resting addresses (it can not be given back anyway), then that on the ENI with most pods, then that in the lowest
+    /// place; on it the lowest free address.
     pub fn take(
         &mut self,
         key: &SandboxKey,
@@ -463,6 +464,8 @@ impl Pool {
 
     fn pick(&self, unit: Unit, barred: &BTreeSet<Ipv4Addr>) -> Option<Allocation> {
         let ready = self.tallies().filter(|(eni, _)| eni.takes_pods());
+        // Somebody may have taken an address off an ENI, and EC2 made it another's own, before the books have heard of it.
+        let barred = |address| barred.contains(&address) || self.enis().any(|eni| eni.facts.primary == address);
         let first_choices = ready.filter_map(|(eni, tally)| {
             let free = |slot: Slot| self.books.get(&slot)?.lowest_free(slot, barred);
             let (fullness, address) =

@@ -223,7 +223,7 @@ fn wanted_free(rules: &Rules, load: &Load) -> u32 {
 /// Positions of a unit that can still be had.
 fn fetchable(rules: &Rules, load: &Load, unit: Unit) -> u32 {
     let on_enis: u32 = usable(load).map(|eni| vacant(rules, eni).min(eni.room.positions(unit))).sum();
-    let leaves = |eni: &&EniLoad| rules.may_give_back && eni.standing == Standing::Retired && is_idle(eni);
+    let leaves = |eni: &&EniLoad| could_go(rules, load, eni) && eni.standing == Standing::Retired;
     let places = (rules.max_enis + count(load.enis.iter().filter(leaves).count()))
         .saturating_sub(count(load.enis.len()))
         .saturating_mul(rules.slots_per_eni);

@@ -1,6 +1,6 @@
 //! The world: what happens next, and what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
@@ -65,6 +65,7 @@ pub struct World {
     /// Inputs that agents got so far, besides bare ticks.
     pub steps: u64,
     pub(crate) nodes: Vec<Node>,
+    by_instance: BTreeMap<InstanceId, NodeAt>,
     pub(crate) now: Time,
     pub(crate) flights: BTreeMap<CallId, Flight>,
     pub(crate) trap: Option<Trap>,
@@ -190,11 +191,12 @@ impl World {
             enis: BTreeMap::new(),
             errands: BTreeMap::new(),
             tombstones: BTreeSet::new(),
+            gone: VecDeque::new(),
             wake: None,
             last_tick: Time(0),
             powered: true,
         });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> = nodes.collect();
         let mut world = Self {
             cloud: Cloud::new(spec, setup)?,
             // Another course than the cloud's own.
@@ -208,6 +210,7 @@ impl World {
             write_takes: Millis(1),
             host_takes: Millis(2),
             steps: 0,
+            by_instance: nodes.iter().enumerate().map(|(at, own)| (own.instance.clone(), NodeAt(at))).collect(),
             nodes,
             now: Time(0),
             flights: BTreeMap::new(),
@@ -710,7 +713,7 @@ impl World {
     }
 
     fn node_of(&self, instance: &InstanceId) -> Option<NodeAt> {
-        self.nodes.iter().position(|own| own.instance == *instance).map(NodeAt)
+        self.by_instance.get(instance).copied()
     }
 
     /// Somebody with the account's own key asks EC2; time passes until the answer. `None`: it is not answered.
