@@ -20,6 +20,7 @@ mod crash;
 mod demo;
 mod dist;
 mod shell;
+mod simulate;
 mod tally;
 mod test;
 mod tidy;

@@ -137,6 +137,11 @@ pub fn pod_ref(name: &str) -> PodRef {
     PodRef { namespace: "default".to_owned(), name: name.to_owned() }
 }
 
+/// The pod of a sandbox, by the name that [`World`] gives sandboxes.
+pub(crate) fn pod_name(key: &SandboxKey) -> &str {
+    key.container.rsplit_once('-').map_or(key.container.as_str(), |(pod, _)| pod)
+}
+
 impl World {
     /// A pod is bound to the node: kubelet gives it a network, as long as it takes.
     pub fn add_pod(&mut self, node: NodeAt, name: &str) {

@@ -13,6 +13,7 @@ use vpc_model::{InstanceId, Ipv4Net, Millis, Time, WallTime};
 
 use crate::audit::{Fault, Owner};
 use crate::carrier::{Flight, Moment, Sent, Trap};
+use crate::coverage::{Coverage, Kind};
 use crate::dice::Dice;
 use crate::history::Kill;
 use crate::imds::Round;
@@ -20,6 +21,7 @@ use crate::kubelet::PodStep;
 use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
 use crate::scene::config_for;
 use crate::settled::Told;
+use crate::story::{Story, Thing, Weight};
 
 /// A node of the world, by number in the order of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -64,6 +66,8 @@ pub struct World {
     pub host_takes: Millis,
     /// Inputs that agents got so far, besides bare ticks.
     pub steps: u64,
+    /// Which inputs came in which situations of agents.
+    pub coverage: Coverage,
     pub(crate) nodes: Vec<Node>,
     by_instance: BTreeMap<InstanceId, NodeAt>,
     pub(crate) now: Time,
@@ -82,6 +86,8 @@ pub struct World {
     pub(crate) jumped: Option<Time>,
     /// The calendar at `Time(0)`.
     wall: WallTime,
+    /// What has happened, in words, if anybody wants to know.
+    pub(crate) story: Option<Box<Story>>,
     /// By how much the nodes' calendars have jumped since, in milliseconds.
     skew: i64,
     queue: BTreeMap<(Time, u64), Event>,
@@ -210,6 +216,7 @@ impl World {
             write_takes: Millis(1),
             host_takes: Millis(2),
             steps: 0,
+            coverage: Coverage::default(),
             by_instance: nodes.iter().enumerate().map(|(at, own)| (own.instance.clone(), NodeAt(at))).collect(),
             nodes,
             now: Time(0),
@@ -222,6 +229,7 @@ impl World {
             jumped: None,
             tickets: 0,
             wall,
+            story: None,
             skew: 0,
             queue: BTreeMap::new(),
             wakes: BTreeSet::new(),
@@ -296,6 +304,7 @@ impl World {
     pub fn kill(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let life = own.life;
+        let runs = own.agent.is_some();
         own.life += 1;
         own.agent = None;
         own.hand = None;
@@ -304,6 +313,9 @@ impl World {
         own.death = None;
         if let Some(at) = own.wake.take() {
             self.wakes.remove(&(at, node.0));
+        }
+        if runs {
+            self.note(Some(node), Weight::Turn, || (Vec::new(), "the daemon is killed".to_owned()));
         }
         self.leave_half_done(node, life);
         self.flights.retain(|_, flight| flight.node != node);
@@ -319,7 +331,11 @@ impl World {
             let Some(event) = self.queue.remove(&at) else { continue };
             let Some(own) = self.nodes.get_mut(node.0) else { return };
             match event {
-                Event::Write { update, .. } if self.dice.chance(50) => drop(own.write(*update)),
+                Event::Write { update, .. } if self.dice.chance(50) => {
+                    drop(own.write(*update));
+                    let words = "the checkpoint that was being written is on disk all the same";
+                    self.note(Some(node), Weight::Event, || (Vec::new(), words.to_owned()));
+                }
                 Event::Apply { ops, .. } => {
                     let done = usize::try_from(self.dice.roll(ops.len() as u64 + 1)).unwrap_or_default();
                     drop(own.apply(&ops[..done]));
@@ -424,10 +440,14 @@ impl World {
             tags: own.config.tags.clone(),
         }));
         let disk = own.disk.clone().unwrap_or_default();
+        let (leases, enis) = (disk.leases.len(), disk.enis.len());
         let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);
         own.agent = Some(agent);
         let life = own.life;
         let notes: Vec<_> = std::mem::take(&mut own.tombstones).into_iter().collect();
+        self.note(Some(node), Weight::Turn, || {
+            (Vec::new(), format!("the daemon begins; its checkpoint has {leases} leases and {enis} ENIs"))
+        });
         self.carry_out(node, life, effects);
         self.set_wake(node);
         self.tell_news(node);
@@ -563,11 +583,13 @@ impl World {
 
     /// The agent takes in one fact, and everything it then wants is begun.
     pub(crate) fn think(&mut self, node: NodeAt, input: Input) {
+        self.note_input(node, &input);
         let now = self.agent_time(self.now);
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let life = own.life;
         let Some(agent) = &mut own.agent else { return };
         self.steps += u64::from(!matches!(input, Input::Tick));
+        self.coverage.hit(agent.situation(now), Kind::of(&input, agent));
         let effects = agent.handle(now, input);
         let found = match self.watch {
             Watch::Never => Vec::new(),
@@ -603,6 +625,7 @@ impl World {
             if self.dies(node, Kill::Before) {
                 return;
             }
+            self.note_effect(node, &effect);
             match effect {
                 Effect::Reply { ticket, outcome } => self.replied(node, ticket, outcome),
                 Effect::Cloud { op, call } => self.begin_call(node, life, op, call),
@@ -662,16 +685,21 @@ impl World {
             FabricEvent::EniAttached { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.device_appears(node, &eni);
+                let attached =
+                    || (vec![Thing::Eni(eni.id.clone())], format!("{} is attached at {}", eni.id, eni.device));
+                self.note(Some(node), Weight::Event, attached);
                 self.take_in(node, eni);
                 self.think(node, Input::HostChanged);
             }
             FabricEvent::EniChanged { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
+                self.note_changed(node, &eni);
                 self.take_in(node, eni);
                 self.check_backing(node);
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
                 let Some(node) = self.node_of(&instance) else { return };
+                self.note(Some(node), Weight::Event, || (vec![Thing::Eni(eni.clone())], format!("{eni} is detached")));
                 if let Some(own) = self.nodes.get_mut(node.0)
                     && let Some(link) = own.enis.remove(&eni).as_ref().and_then(link_of)
                 {

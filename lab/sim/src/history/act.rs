@@ -188,7 +188,31 @@ pub enum Outsider {
 impl Act {
     /// The node it is about, if it is about one.
     pub fn nodes(&self) -> impl Iterator<Item = NodeAt> {
-        let node = match self {
+        self.node().into_iter()
+    }
+
+    /// The node it is about.
+    #[must_use]
+    pub fn node(&self) -> Option<NodeAt> {
+        self.clone().node_mut().map(|node| *node)
+    }
+
+    /// The pod it is about, by name.
+    #[must_use]
+    pub fn pod(&self) -> Option<&str> {
+        match self {
+            Self::Add { pod, .. }
+            | Self::Delete { pod, .. }
+            | Self::LoseSandbox { pod, .. }
+            | Self::AddAgain { pod, .. }
+            | Self::DeleteOld { pod, .. } => Some(pod),
+            _ => None,
+        }
+    }
+
+    /// The node it is about, to change.
+    pub fn node_mut(&mut self) -> Option<&mut NodeAt> {
+        match self {
             Self::Add { node, .. }
             | Self::Delete { node, .. }
             | Self::LoseSandbox { node, .. }
@@ -204,9 +228,8 @@ impl Act {
             | Self::DiskFull { node, .. }
             | Self::DiskLost { node }
             | Self::HostFails { node, .. }
-            | Self::RulesLost { node, .. } => Some(*node),
+            | Self::RulesLost { node, .. } => Some(node),
             Self::Clock { .. } | Self::Fault { .. } | Self::Api { .. } => None,
-        };
-        node.into_iter()
+        }
     }
 }
