@@ -9,7 +9,7 @@ use crate::history::{Buckets, Kill, Pace, Settings};
 const LIMITS: Limits = Limits { runs: 5_000, steps: u64::MAX };
 
 fn wrong(fault: Fault) -> Why {
-    Why::Wrong(Wrong { at: Time(u64::MAX), step: 1, fault })
+    Why::Wrong(Box::new(Wrong { at: Time(u64::MAX), step: 1, fault }))
 }
 
 fn stuck() -> Why {
@@ -67,7 +67,7 @@ fn kill_side(history: &History) -> Kill {
         Act::Kill { when, .. } => Some(when),
         _ => None,
     });
-    sides.last().unwrap()
+    sides.next_back().unwrap()
 }
 
 #[test]
