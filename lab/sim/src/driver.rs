@@ -110,6 +110,9 @@ impl Driver {
             self.act(timed);
         }
         if self.until(Time(history.calm_ms)) {
+            self.world.look();
+            let overspent = self.world.overspent();
+            self.world.faults.extend(overspent);
             self.calm(history);
         }
     }
@@ -196,7 +199,7 @@ impl Driver {
             }
             Act::DiskLost { node } => {
                 if let Some(own) = self.world.node_mut(*node) {
-                    own.disk = None;
+                    own.lose_disk();
                 }
             }
             Act::HostFails { node, for_ms } => {
@@ -236,8 +239,10 @@ impl Driver {
             return;
         }
         self.world.look();
-        let leaks = self.world.leaks();
-        self.world.faults.extend(leaks);
+        let mut wrong = self.world.leaks();
+        wrong.extend(self.world.unserved());
+        wrong.extend(self.world.overspent());
+        self.world.faults.extend(wrong);
         let since = self.world.now();
         if !self.until(since + STEADY) {
             return;

@@ -106,6 +106,9 @@ pub(crate) enum Errand {
     Add {
         pod: String,
         key: SandboxKey,
+        since: Time,
+        /// How long the daemon may let it wait for an address.
+        wait: Millis,
     },
     Del {
         pod: String,
@@ -188,8 +191,10 @@ impl World {
         let PodState::Running { key, reply } = &pod.state else { return };
         let (key, has) = (key.clone(), reply.allocation.address);
         let ticket = self.ticket();
-        let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some()) else { return };
-        own.errands.insert(ticket, Errand::Idle { key: key.clone(), has: Some(has) });
+        if self.nodes.get(node.0).is_none_or(|own| own.agent.is_none()) {
+            return;
+        }
+        self.note_errand(node, ticket, Errand::Idle { key: key.clone(), has: Some(has) });
         self.think(node, Input::Add { ticket, request: AddRequest { key, pod: pod_ref(name) } });
     }
 
@@ -202,7 +207,7 @@ impl World {
             own.tombstones.insert(key);
             return;
         }
-        own.errands.insert(ticket, Errand::Idle { key: key.clone(), has: None });
+        self.note_errand(node, ticket, Errand::Idle { key: key.clone(), has: None });
         self.think(node, Input::Del { ticket, key });
     }
 
@@ -212,7 +217,7 @@ impl World {
             PodStep::Wire { key } => self.wire(node, name, &key),
             PodStep::GiveUp { ticket } => {
                 let errand = self.nodes.get_mut(node.0).and_then(|own| own.errands.remove(&ticket));
-                if let Some(Errand::Add { pod, key }) = errand {
+                if let Some(Errand::Add { pod, key, .. }) = errand {
                     self.think(node, Input::AddAbandoned { ticket });
                     self.end_sandbox(node, &pod, key);
                 }
@@ -224,14 +229,15 @@ impl World {
     pub(crate) fn replied(&mut self, node: NodeAt, ticket: Ticket, outcome: Outcome) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         match (own.errands.remove(&ticket), outcome) {
-            (Some(Errand::Add { pod, key }), Outcome::Added(reply)) => {
+            (Some(Errand::Add { pod, key, .. }), Outcome::Added(reply)) => {
                 self.promised(node, &key, &reply);
                 if let Some(pod) = self.pod_mut(node, &pod) {
                     pod.state = PodState::Wiring { key: key.clone(), reply };
                 }
                 self.later(WIRING, Event::Pod { node, name: pod, step: PodStep::Wire { key } });
             }
-            (Some(Errand::Add { pod, key }), Outcome::Refused(refusal)) => {
+            (Some(Errand::Add { pod, key, since, wait }), Outcome::Refused(refusal)) => {
+                self.refused(node, &key, since, wait, &refusal);
                 if let Some(pod) = self.pod_mut(node, &pod) {
                     pod.refusals.push(refusal);
                 }
@@ -267,7 +273,7 @@ impl World {
     pub(crate) fn break_connections(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         for (_, errand) in std::mem::take(&mut own.errands) {
-            if let Errand::Add { pod, key } | Errand::Del { pod, key } = errand {
+            if let Errand::Add { pod, key, .. } | Errand::Del { pod, key } = errand {
                 self.end_sandbox(node, &pod, key);
             }
         }
@@ -311,10 +317,11 @@ impl World {
     fn ask(&mut self, node: NodeAt, name: &str, key: SandboxKey) {
         let ticket = self.ticket();
         let Some(own) = self.nodes.get_mut(node.0) else { return };
-        own.errands.insert(ticket, Errand::Add { pod: name.to_owned(), key: key.clone() });
+        let errand = Errand::Add { pod: name.to_owned(), key: key.clone(), since: self.now, wait: own.config.add_wait };
         if let Some(pod) = own.pods.get_mut(name) {
             pod.state = PodState::Asking { ticket, key: key.clone() };
         }
+        self.note_errand(node, ticket, errand);
         self.later(PLUGIN_LIMIT, Event::Pod { node, name: name.to_owned(), step: PodStep::GiveUp { ticket } });
         self.think(node, Input::Add { ticket, request: AddRequest { key, pod: pod_ref(name) } });
     }
@@ -346,6 +353,7 @@ impl World {
         if let Err(refusal) = done {
             self.faults.push(Fault::Host { node, refusal });
         }
+        self.check_wired(node, name);
         if !wanted {
             self.end_sandbox(node, name, key.clone());
         }
@@ -356,6 +364,7 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let up = own.agent.is_some();
         let layout = own.config.host.layout;
+        let mut ends = None;
         let Some(pod) = own.pods.get_mut(name) else { return };
         if let PodState::Running { reply, .. } | PodState::Wiring { reply, .. } = &pod.state {
             for op in unwiring(layout, reply.allocation.address, reply.allocation.table) {
@@ -363,13 +372,15 @@ impl World {
                     self.faults.push(Fault::Host { node, refusal });
                 }
             }
+            ends = Some(reply.allocation.address);
         }
         pod.state = PodState::Ending { key: key.clone() };
+        if let Some(address) = ends {
+            self.owner_ends(node, address);
+        }
         if up {
             let ticket = self.ticket();
-            if let Some(own) = self.nodes.get_mut(node.0) {
-                own.errands.insert(ticket, Errand::Del { pod: name.to_owned(), key: key.clone() });
-            }
+            self.note_errand(node, ticket, Errand::Del { pod: name.to_owned(), key: key.clone() });
             self.think(node, Input::Del { ticket, key });
         } else {
             if let Some(own) = self.nodes.get_mut(node.0) {

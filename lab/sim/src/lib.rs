@@ -29,7 +29,7 @@ mod scene;
 mod trouble;
 mod world;
 
-pub use audit::{Fault, own_enis};
+pub use audit::{Fault, WHOLE_EVERY, own_enis};
 pub use campaign::{Campaign, Finding, Found, Why, attempt};
 pub use carrier::{Moment, Sent};
 pub use dice::Dice;

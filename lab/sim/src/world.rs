@@ -11,7 +11,7 @@ use vpc_aws::imds::NodeMetadata;
 use vpc_hostnet::{HostOp, PaperHost};
 use vpc_model::{InstanceId, Ipv4Net, Millis, Time, WallTime};
 
-use crate::audit::{Fault, Owner};
+use crate::audit::{Changed, Ended, Fault, Owner, Record, Touched, WHOLE_EVERY, Waits};
 use crate::carrier::{Flight, Moment, Sent, Trap};
 use crate::dice::Dice;
 use crate::history::Kill;
@@ -70,7 +70,11 @@ pub struct World {
     /// Who was promised which address and has not given it back.
     pub(crate) owners: BTreeMap<Ipv4Addr, Owner>,
     /// When an address last lost its owner, and how long it was to rest then.
-    pub(crate) ended: BTreeMap<Ipv4Addr, (Time, Millis)>,
+    pub(crate) ended: BTreeMap<Ipv4Addr, Ended>,
+    /// Callers that wait for an answer, by the time at which they must have it.
+    pub(crate) waits: Waits,
+    /// Steps at which everything is looked at next.
+    pub(crate) look_at: u64,
     pub(crate) tickets: u64,
     /// Addresses that somebody else took from live pods, or may have: what follows is not the daemon's fault.
     pub(crate) stolen: BTreeMap<Ipv4Addr, Time>,
@@ -179,6 +183,7 @@ impl World {
             wake: None,
             last_tick: Time(0),
             powered: true,
+            audit: Record::default(),
         });
         let nodes = nodes.collect();
         let mut world = Self {
@@ -200,6 +205,8 @@ impl World {
             account: BTreeMap::new(),
             owners: BTreeMap::new(),
             ended: BTreeMap::new(),
+            waits: Waits::new(),
+            look_at: WHOLE_EVERY,
             stolen: BTreeMap::new(),
             jumped: None,
             tickets: 0,
@@ -300,10 +307,15 @@ impl World {
             let Some(event) = self.queue.remove(&at) else { continue };
             let Some(own) = self.nodes.get_mut(node.0) else { return };
             match event {
-                Event::Write { update, .. } if self.dice.chance(50) => drop(own.write(*update)),
+                Event::Write { update, .. } if self.dice.chance(50) => {
+                    let changed = Changed::by(&update);
+                    drop(own.write(*update));
+                    self.check_written(node, &changed);
+                }
                 Event::Apply { ops, .. } => {
                     let done = usize::try_from(self.dice.roll(ops.len() as u64 + 1)).unwrap_or_default();
                     drop(own.apply(&ops[..done]));
+                    self.check_touched(node, &Touched::by(&ops[..done]));
                 }
                 _ => {}
             }
@@ -399,6 +411,10 @@ impl World {
             cluster: own.cluster.clone(),
             tags: own.config.tags.clone(),
         }));
+        if own.audit.disk_lost {
+            own.disk = None;
+        }
+        own.audit.begin(self.now, own.disk.is_none() && own.life > 1);
         let disk = own.disk.clone().unwrap_or_default();
         let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);
         own.agent = Some(agent);
@@ -432,6 +448,7 @@ impl World {
     pub fn step(&mut self, end: Time) -> bool {
         let Some(at) = self.next_due().filter(|at| *at <= end) else { return false };
         self.now = at;
+        self.check_waits();
         if self.cloud.next_due().is_some_and(|due| due <= at) {
             self.hear_cloud();
         } else if let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= at) {
@@ -445,6 +462,7 @@ impl World {
             }
             self.think(node, Input::Tick);
         }
+        self.look_in_time();
         true
     }
 
@@ -502,13 +520,16 @@ impl World {
             Event::Apply { node, life, op, ops } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
                 let result = own.apply(&ops);
+                self.check_touched(node, &Touched::by(&ops));
                 if !self.dies(node, Kill::Done) {
                     self.think(node, Input::HostApplied { op, result });
                 }
             }
             Event::Write { node, life, generation, update } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
+                let changed = Changed::by(&update);
                 let result = own.write(*update);
+                self.check_written(node, &changed);
                 if !self.dies(node, Kill::Done) {
                     self.think(node, Input::CheckpointWritten { generation, result });
                 }
@@ -539,6 +560,7 @@ impl World {
 
     /// The agent takes in one fact, and everything it then wants is begun.
     pub(crate) fn think(&mut self, node: NodeAt, input: Input) {
+        self.note(node, &input);
         let now = self.agent_time(self.now);
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let life = own.life;
@@ -601,6 +623,7 @@ impl World {
                 Effect::Say(notice) => {
                     let now = self.now;
                     if let Some(own) = self.nodes.get_mut(node.0) {
+                        own.audit.hear(now, &notice);
                         own.notices.push((now, notice));
                     }
                 }
@@ -634,22 +657,22 @@ impl World {
             FabricEvent::EniAttached { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.device_appears(node, &eni);
-                self.take_in(node, eni);
+                drop(self.take_in(node, eni));
                 self.think(node, Input::HostChanged);
             }
             FabricEvent::EniChanged { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
-                self.take_in(node, eni);
-                self.check_backing(node);
+                let before = self.take_in(node, eni);
+                self.check_backing(node, before.as_ref());
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
                 let Some(node) = self.node_of(&instance) else { return };
-                if let Some(own) = self.nodes.get_mut(node.0)
-                    && let Some(link) = own.enis.remove(&eni).as_ref().and_then(link_of)
-                {
+                let Some(own) = self.nodes.get_mut(node.0) else { return };
+                let before = own.enis.remove(&eni);
+                if let Some(link) = before.as_ref().and_then(link_of) {
                     own.host.detach(&link);
                 }
-                self.check_backing(node);
+                self.check_backing(node, before.as_ref());
                 self.think(node, Input::HostChanged);
             }
             FabricEvent::InstanceStopped { .. }
@@ -668,10 +691,9 @@ impl World {
         }
     }
 
-    fn take_in(&mut self, node: NodeAt, eni: AttachedEni) {
-        if let Some(own) = self.nodes.get_mut(node.0) {
-            own.enis.insert(eni.id.clone(), eni);
-        }
+    /// The guest has the ENI so from now on; says how it had it before.
+    fn take_in(&mut self, node: NodeAt, eni: AttachedEni) -> Option<AttachedEni> {
+        self.nodes.get_mut(node.0)?.enis.insert(eni.id.clone(), eni)
     }
 
     fn boot_host(&mut self, node: NodeAt) {
