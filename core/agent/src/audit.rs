@@ -41,6 +41,14 @@ impl Agent {
     #[must_use]
     pub fn audit(&self, now: Time) -> Vec<Fault> {
         let mut faults: Vec<Fault> = self.pool.audit().into_iter().map(Fault::Pool).collect();
+        faults.extend(self.audit_promises(now));
+        faults
+    }
+
+    /// The part of [`Self::audit`] that does not walk over the pool: waiting ADDs, answers on their way, addresses without a pod.
+    #[must_use]
+    pub fn audit_promises(&self, now: Time) -> Vec<Fault> {
+        let mut faults = Vec::new();
         let overdue = self.waiters.iter().filter(|waiter| waiter.deadline < now);
         faults.extend(overdue.map(|w| Fault::Overdue { ticket: w.ticket, key: w.request.key.clone() }));
         for (generation, ticket, outcome) in &self.disk.replies {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
-use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, Time, WallTime};
+use vpc_model::{AttachmentId, EniId, InstanceId, Mac, Slot, SubnetId, Time, WallTime};
 
 use crate::consistency::{Past, is_read};
 use crate::dice::Dice;
@@ -290,6 +290,12 @@ impl Cloud {
     #[must_use]
     pub fn instance_at(&self, address: Ipv4Addr) -> Option<InstanceId> {
         Some(self.world.owner_of(address)?.attachment.as_ref()?.instance.clone())
+    }
+
+    /// How many /28 blocks a subnet could still give out as prefixes.
+    #[must_use]
+    pub fn free_prefixes(&self, subnet: &SubnetId) -> u32 {
+        self.world.subnets.get(subnet).map_or(0, |subnet| subnet.pool.free_blocks())
     }
 
     /// The instance of that name.

@@ -101,6 +101,18 @@ impl AddressPool {
             && self.taken.range(block.first()..=last).next().is_none()
     }
 
+    /// Whole blocks it still could give out as prefixes: what is kept for something else does not count.
+    pub(crate) fn free_blocks(&self) -> u32 {
+        let kept_otherwise = |block: Prefix28| {
+            self.reserved.iter().any(|(net, kind)| *kind != ReservationKind::Prefix && overlap(*net, block))
+        };
+        let first = self.net.net().network().to_bits();
+        let blocks = (0..self.size() / Prefix28::SIZE)
+            .map(|n| Prefix28::containing(Ipv4Addr::from_bits(first + n * Prefix28::SIZE)));
+        let free = blocks.filter(|block| self.is_block_free(*block) && !kept_otherwise(*block)).count();
+        u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
     /// Picks free addresses outside of all reservations, without taking them.
     pub(crate) fn pick_addresses(&self, count: u32, dice: &mut Dice) -> Result<Vec<Ipv4Addr>, Shortage> {
         if count > self.free() {

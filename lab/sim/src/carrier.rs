@@ -10,7 +10,7 @@ use vpc_aws::hand::{Answer, Request, Step, Work};
 use vpc_model::{Millis, Time};
 
 use crate::history::Kill;
-use crate::world::{Event, NodeAt, World};
+use crate::world::{Event, NodeAt, World, keep_newest};
 
 /// Limit of one attempt, as the client has it (`HTTP_TIMEOUT`).
 const ATTEMPT: Millis = Millis::seconds(10);
@@ -106,6 +106,7 @@ impl World {
             own.audit.spent.calls += 1;
         }
         self.sent.push(Sent { at: self.now, node: flight.node, action, changing });
+        keep_newest(&mut self.sent, self.keep);
         let call = self.cloud.submit(self.now, &self.caller(flight.node), flight.request.clone().into());
         let node = flight.node;
         self.flights.insert(call, flight);

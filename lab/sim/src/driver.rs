@@ -242,6 +242,8 @@ impl Driver {
         let mut wrong = self.world.leaks();
         wrong.extend(self.world.unserved());
         wrong.extend(self.world.overspent());
+        let survey = self.world.survey();
+        wrong.extend((0..history.nodes.len()).flat_map(|index| self.world.settled_faults_in(&survey, NodeAt(index))));
         self.world.faults.extend(wrong);
         let since = self.world.now();
         if !self.until(since + STEADY) {

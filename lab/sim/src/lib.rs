@@ -26,6 +26,7 @@ mod imds;
 mod kubelet;
 mod node;
 mod scene;
+mod settled;
 mod trouble;
 mod world;
 
@@ -40,4 +41,5 @@ pub use history::{
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};
 pub use scene::{config_for, scene};
-pub use world::{NodeAt, World};
+pub use settled::{EniLoad, Expected, Load, Room, Rules, Standing, Survey, Unsettled, expected, unsettled};
+pub use world::{NodeAt, Watch, World};

@@ -12,6 +12,7 @@ use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey
 use crate::audit::Record;
 use crate::history::Kill;
 use crate::kubelet::{Errand, Pod};
+use crate::settled::Told;
 
 /// One node.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Node {
     pub pods: BTreeMap<String, Pod>,
     pub(crate) agent: Option<Agent>,
     pub(crate) hand: Option<Hand>,
+    /// What Kubernetes told the daemon in this life.
+    pub(crate) told: Told,
     /// When the daemon is to die.
     pub(crate) death: Option<Death>,
     /// Number of the daemon's life: what belongs to an earlier one is dropped.

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Scene, healthy};
 use lab_cloud::{SubnetSpec, Throttle, id_for};
-use lab_sim::{NodeAt, World};
+use lab_sim::{NodeAt, Watch, World};
 use vpc_model::{Ipv4Net, Millis, Subnet};
 
 #[test]
@@ -19,7 +19,7 @@ fn r24_throttled_describe_at_a_fleet_restart() {
     scene.spec.instances.iter_mut().for_each(|instance| instance.subnet = id_for("wide"));
     scene.setup.throttle = Throttle::aws();
     let mut world = scene.world();
-    world.watchful = false;
+    world.watch = Watch::Never;
     // The fleet comes up over some minutes.
     for index in 0..NODES {
         world.start(NodeAt(index));

@@ -10,7 +10,7 @@ use common::{
     sound, story, until_running,
 };
 use lab_cloud::{CloudFault, OutsideEvent};
-use lab_sim::{Moment, World, pod_ref};
+use lab_sim::{Moment, Watch, World, pod_ref};
 use vpc_agent::{AddRequest, Input, Notice, Ticket};
 use vpc_model::{Millis, SandboxKey, Slot};
 
@@ -172,7 +172,7 @@ fn r05_stale_metadata_do_not_delete_an_eni_in_use() {
 #[test]
 fn r06_no_address_has_two_pods_under_churn() {
     let mut world = Scene::new("m5.large").with(|config| config.target.cool_down = Millis(500)).started();
-    world.watchful = false;
+    world.watch = Watch::Never;
     // 2 500 rounds of 20 ADDs and 20 DELs: 100 000 of both.
     for round in 0..2500_u32 {
         let names: Vec<String> = (0..20).map(|n| format!("p{round}-{n}")).collect();

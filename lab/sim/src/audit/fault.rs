@@ -6,6 +6,7 @@ use vpc_agent::{Outcome, Refusal};
 use vpc_hostnet::PaperRefusal;
 use vpc_model::{Millis, SandboxKey, Time};
 
+use crate::settled::Unsettled;
 use crate::world::NodeAt;
 
 /// Something wrong.
@@ -100,6 +101,14 @@ pub enum Fault {
         node: NodeAt,
         /// What.
         what: String,
+    },
+    /// The node is quiet and not as it should be.
+    #[error("{node:?}: {what}")]
+    Unsettled {
+        /// Where.
+        node: NodeAt,
+        /// What.
+        what: Unsettled,
     },
     /// The paper host refused what its kernel would refuse.
     #[error("{node:?}: {refusal}")]

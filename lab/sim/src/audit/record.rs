@@ -42,7 +42,7 @@ pub(crate) struct Record {
     pub(super) ended_unseen: Option<Time>,
     /// When devices last came or went, or what is on them was changed by others.
     pub(super) stirred: Option<Time>,
-    pub(super) spent: Spent,
+    pub(crate) spent: Spent,
 }
 
 /// What EC2 told the daemon in its present life.

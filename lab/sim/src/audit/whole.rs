@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use vpc_model::InstanceId;
 
 use crate::audit::Fault;
-use crate::world::{NodeAt, World};
+use crate::world::{NodeAt, Watch, World};
 
 /// Steps between two looks at everything.
-pub const WHOLE_EVERY: u64 = 1_000;
+pub const WHOLE_EVERY: u32 = 1_000;
 
 impl World {
     /// Looks at everything: every running pod (packets go both ways), every promise (its address is on its node in EC2, and on its
@@ -37,8 +37,8 @@ impl World {
 
     /// [`Self::look`], if it is time.
     pub(crate) fn look_in_time(&mut self) {
-        if self.steps >= self.look_at {
-            self.look_at = self.steps + WHOLE_EVERY;
+        if self.steps >= self.look_at && self.watch != Watch::Never {
+            self.look_at = self.steps + u64::from(WHOLE_EVERY);
             self.look();
         }
     }

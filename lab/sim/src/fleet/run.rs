@@ -11,7 +11,7 @@ use vpc_model::{Ipv4Net, Millis, Subnet, Time};
 use super::report::{Calls, FleetReport, Limit};
 use super::{Case, Fleet};
 use crate::scene::scene;
-use crate::world::{NodeAt, World};
+use crate::world::{NodeAt, Watch, World};
 
 /// Type of all nodes: three ENIs of four addresses, so that pods soon need another one.
 const TYPE: &str = "t3.small";
@@ -78,7 +78,7 @@ struct Run {
 impl Run {
     fn play(fleet: Fleet) -> Result<Self, FleetError> {
         let mut world = World::new(topology(&fleet), setup(&fleet))?;
-        world.watchful = false;
+        world.watch = Watch::Never;
         let (started, ready) = (Vec::new(), Vec::new());
         let mut run = Self { fleet, world, since: Time(0), started, unready: BTreeMap::new(), ready, pods: 0 };
         match fleet.case {

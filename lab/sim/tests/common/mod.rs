@@ -73,6 +73,14 @@ pub fn sound(world: &mut World) {
     healthy(world);
     let leaks: Vec<String> = world.leaks().iter().map(ToString::to_string).collect();
     assert!(leaks.is_empty(), "{leaks:#?}\n{}", story(world));
+    settled(world);
+}
+
+/// Every node has what its settings ask for, and no more.
+pub fn settled(world: &mut World) {
+    let faults: Vec<_> = (0..world.nodes().len()).flat_map(|node| world.settled_faults(NodeAt(node))).collect();
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{faults:#?}\n{}", story(world));
 }
 
 /// No fault so far, every pod reached.
