@@ -251,9 +251,8 @@ impl Driver {
         }
         for index in 0..history.nodes.len() {
             let node = NodeAt(index);
-            if let Some(action) = self.world.requests(node, since, true).first() {
-                self.world.faults.push(Fault::NotSteady { node, action });
-            }
+            let restless = self.world.not_steady(node, since);
+            self.world.faults.extend(restless);
         }
     }
 }

@@ -287,7 +287,8 @@ impl World {
     /// Starts the daemon now.
     pub fn start(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
-        if own.agent.is_some() {
+        // A machine that boots starts its daemon when it is up.
+        if own.agent.is_some() || !own.powered {
             return;
         }
         own.life += 1;
@@ -682,6 +683,7 @@ impl World {
             FabricEvent::EniAttached { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.device_appears(node, &eni);
+                self.note_moved(node);
                 drop(self.take_in(node, eni));
                 self.think(node, Input::HostChanged);
             }
@@ -693,6 +695,7 @@ impl World {
             FabricEvent::EniDetached { instance, eni, .. } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
+                own.audit.moved = Some(self.now);
                 let before = own.enis.remove(&eni);
                 if let Some(link) = before.as_ref().and_then(link_of) {
                     own.host.detach(&link);
@@ -718,6 +721,8 @@ impl World {
 
     /// The guest has the ENI so from now on; says how it had it before.
     fn take_in(&mut self, node: NodeAt, eni: AttachedEni) -> Option<AttachedEni> {
+        // What somebody took and EC2 gave again is as good as any other.
+        self.stolen.retain(|address, _| !eni.addresses.holds(*address));
         self.nodes.get_mut(node.0)?.enis.insert(eni.id.clone(), eni)
     }
 

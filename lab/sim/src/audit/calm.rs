@@ -2,6 +2,8 @@
 
 use vpc_agent::{CloudUse, Refusal};
 
+use vpc_model::Time;
+
 use crate::audit::Fault;
 use crate::kubelet::{Pod, PodState};
 use crate::world::{NodeAt, World};
@@ -23,6 +25,20 @@ impl World {
             }
         }
         found
+    }
+
+    /// Changes a node asked for since it came to rest. A subnet that had nothing when it was last asked is asked again and again,
+    /// every minute at most.
+    #[must_use]
+    pub fn not_steady(&self, node: NodeAt, since: Time) -> Option<Fault> {
+        let own = self.nodes.get(node.0)?;
+        let thirsty = own.audit.heard.lacks_addresses();
+        let minutes = usize::try_from(self.now.since(since).0 / 60_000).unwrap_or_default();
+        let asked = self.requests(node, since, true);
+        let again = |action: &str| matches!(action, "AssignPrivateIpAddresses" | "CreateNetworkInterface");
+        let excused = thirsty && asked.len() <= 2 * minutes && asked.iter().all(|action| again(action));
+        let action = asked.first().filter(|_| !excused)?;
+        Some(Fault::NotSteady { node, action })
     }
 }
 

@@ -8,16 +8,21 @@ use vpc_agent::{AddReply, Update};
 use vpc_model::{Millis, SandboxKey, Time};
 
 use crate::audit::Fault;
+use crate::node::Node;
 use crate::world::{NodeAt, World};
 
 /// Moments are rounded to a millisecond and wishes carried out one after another: rests are held to this much less.
 const SLACK: Millis = Millis(50);
+/// By then a daemon that lost its checkpoint has seen the host twice, also where that failed for a while.
+const REMEMBERED: Millis = Millis::seconds(400);
 
 /// Who has an address.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
     pub(super) node: NodeAt,
     pub(super) key: SandboxKey,
+    /// When it was promised.
+    pub(super) since: Time,
     /// Reported as taken off the node, or taken by somebody else.
     pub(crate) taken: bool,
     /// Its DEL is under way: the daemon may take it back at any moment.
@@ -63,7 +68,9 @@ impl World {
                 self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
             }
         }
-        let owner = Owner { node, key: key.clone(), taken: false, ending: false };
+        // Somebody else took it a moment ago, and nobody has told the daemon.
+        let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
+        let owner = Owner { node, key: key.clone(), since: self.now, taken, ending: false };
         self.owners.insert(address, owner);
     }
 
@@ -114,6 +121,7 @@ impl World {
             Changed::Only(addresses) => {
                 let Some(own) = self.nodes.get(node.0) else { return };
                 let live = addresses.iter().filter_map(|address| Some((*address, self.lives(*address, node)?)));
+                let live = live.filter(|(_, owner)| !self.is_forgiven(own, owner));
                 live.filter(|(address, owner)| !own.has_on_disk(&owner.key, *address))
                     .map(|(address, owner)| (owner.key.clone(), address))
                     .collect()
@@ -122,13 +130,19 @@ impl World {
         self.faults.extend(forgotten.into_iter().map(|(key, address)| Fault::Forgotten { node, key, address }));
     }
 
+    /// Whether the daemon began without its checkpoint after it had promised this, and has not had the time to find the pod's link.
+    fn is_forgiven(&self, own: &Node, owner: &Owner) -> bool {
+        own.audit.lost_memory.is_some_and(|lost| lost >= owner.since && self.now.since(lost) < REMEMBERED)
+    }
+
     /// Live pods of a node whose lease is not on its disk.
     pub(super) fn not_on_disk(&self, node: NodeAt) -> Vec<(SandboxKey, Ipv4Addr)> {
         let Some(own) = self.nodes.get(node.0).filter(|own| !own.audit.disk_lost) else { return Vec::new() };
         let leases: BTreeSet<(&SandboxKey, Ipv4Addr)> =
             own.disk.iter().flat_map(|disk| &disk.leases).map(|lease| (&lease.key, lease.address)).collect();
         let live = self.owners.iter().filter(|(_, owner)| owner.node == node && !owner.taken && !owner.ending);
-        live.filter(|(address, owner)| !leases.contains(&(&owner.key, **address)))
+        live.filter(|(_, owner)| !self.is_forgiven(own, owner))
+            .filter(|(address, owner)| !leases.contains(&(&owner.key, **address)))
             .map(|(address, owner)| (owner.key.clone(), *address))
             .collect()
     }

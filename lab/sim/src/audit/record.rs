@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, FailureClass, Input, NodeView, Notice, OpId};
+use vpc_ipam::Unit;
 use vpc_model::{Millis, SubnetId, Time};
 
 use crate::world::{NodeAt, World};
@@ -40,8 +41,10 @@ pub(crate) struct Record {
     pub(super) lost_memory: Option<Time>,
     /// When an address last came to rest without a DEL that was answered: nobody was told it, or its sandbox was found gone.
     pub(super) ended_unseen: Option<Time>,
-    /// When devices last came or went, or what is on them was changed by others.
+    /// When others last changed devices, or what is on them.
     pub(super) stirred: Option<Time>,
+    /// When a device last came or went.
+    pub(crate) moved: Option<Time>,
     pub(crate) spent: Spent,
 }
 
@@ -56,6 +59,8 @@ pub(crate) struct Heard {
     pub(super) brought: Option<Time>,
     /// What came of the last call that takes addresses of a subnet.
     pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
+    /// The same of the last call that takes prefixes.
+    pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
     /// It was told what the node's ENIs are.
     pub(super) node: bool,
     /// It was told of the subnets.
@@ -93,6 +98,7 @@ impl Record {
             lost_memory: if without_memory { Some(now) } else { self.lost_memory },
             ended_unseen: Some(now),
             stirred: self.stirred,
+            moved: self.moved,
             spent: Spent { lives: self.spent.lives + 1, ..self.spent.clone() },
             ..Self::default()
         };
@@ -173,6 +179,14 @@ impl World {
         }
     }
 
+    /// A device has come.
+    pub(crate) fn note_moved(&mut self, node: NodeAt) {
+        let now = self.now;
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.audit.moved = Some(now);
+        }
+    }
+
     /// Somebody has broken the host.
     pub(crate) fn note_hurt(&mut self, node: NodeAt) {
         let now = self.now;
@@ -192,7 +206,14 @@ impl Heard {
         result: &Result<CloudAnswer, CloudFailure>,
     ) {
         if let Some(subnet) = subnet {
-            self.subnets.insert(subnet, (now, result.as_ref().err().map(|failure| failure.class)));
+            let came = (now, result.as_ref().err().map(|failure| failure.class));
+            if matches!(
+                call,
+                CloudCall::CreateEni { unit: Unit::Prefix, .. } | CloudCall::Assign { unit: Unit::Prefix, .. }
+            ) {
+                self.prefixes.insert(subnet.clone(), came);
+            }
+            self.subnets.insert(subnet, came);
         }
         match (result, call) {
             (Err(failure), _) => {
@@ -221,6 +242,14 @@ impl Heard {
                     | CloudCall::Subnets { .. }
             )
         })
+    }
+
+    /// Whether a subnet had none when it was last asked for addresses or prefixes.
+    pub(super) fn lacks_addresses(&self) -> bool {
+        let none = |(_, came): &(Time, Option<FailureClass>)| {
+            matches!(came, Some(FailureClass::SubnetExhausted | FailureClass::Fragmented))
+        };
+        self.subnets.values().chain(self.prefixes.values()).any(none)
     }
 
     /// Whether EC2 has refused or failed something lately.

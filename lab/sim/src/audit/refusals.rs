@@ -23,6 +23,8 @@ const HOST_PAUSE: Millis = Millis::seconds(70);
 const NOTICED: Millis = Millis::seconds(400);
 /// An ENI that was attached is set up by then.
 const SET_UP: Millis = Millis::seconds(150);
+/// An ENI that is given back has gone by then.
+const GOES: Millis = Millis::seconds(180);
 /// An address that has rested is free at the latest after so long: the kernel is to forget its connections first.
 const FLUSH: Millis = Millis::seconds(11);
 
@@ -135,7 +137,9 @@ impl Judge<'_> {
     fn subnets(&self, subnets: &[SubnetId], class: FailureClass) -> Verdict {
         must(!subnets.is_empty(), || "it names no subnet".to_owned())?;
         for subnet in subnets {
-            let last = self.own.audit.heard.subnets.get(subnet);
+            let heard = &self.own.audit.heard;
+            let of = if class == FailureClass::Fragmented { &heard.prefixes } else { &heard.subnets };
+            let last = of.get(subnet);
             must(last.is_some_and(|(_, last)| *last == Some(class)), || {
                 format!("what came of the last call for addresses of {subnet}: {last:?}")
             })?;
@@ -192,7 +196,11 @@ impl Judge<'_> {
         must(max_enis <= target.max_enis, || format!("the settings and the type say {}", target.max_enis))?;
         let unsure = self.recently(record.stirred, NOTICED) || record.heard.failed_within(self.now, EXPLAINS);
         let here = u32::try_from(self.own.guest_enis().count()).unwrap_or(u32::MAX);
-        must(unsure || (enis == here && enis >= max_enis), || format!("the node has {here} of {max_enis} ENIs"))?;
+        // One that leaves counts until EC2 has said that it is gone.
+        let leaving = self.recently(record.moved, GOES) && enis > here;
+        must(unsure || ((enis == here || leaving) && enis >= max_enis), || {
+            format!("the node has {here} of {max_enis} ENIs")
+        })?;
         let custom = self.own.config.placing.custom.is_some();
         let room =
             self.own.guest_enis().filter(|eni| !(custom && eni.device.0 == 0)).find(|eni| {
