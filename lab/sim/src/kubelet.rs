@@ -231,20 +231,19 @@ impl World {
         match (own.errands.remove(&ticket), outcome) {
             (Some(Errand::Add { pod, key, .. }), Outcome::Added(reply)) => {
                 self.promised(node, &key, &reply);
-                if let Some(pod) = self.pod_mut(node, &pod) {
-                    pod.state = PodState::Wiring { key: key.clone(), reply };
+                match self.pod_mut(node, &pod).filter(|pod| pod.key() == Some(&key)) {
+                    Some(pod) => pod.state = PodState::Wiring { key: key.clone(), reply },
+                    // Its sandbox was lost meanwhile: there is nothing to wire.
+                    None => return self.owner_gone(node, &key),
                 }
                 self.later(WIRING, Event::Pod { node, name: pod, step: PodStep::Wire { key } });
             }
             (Some(Errand::Add { pod, key, since, wait }), Outcome::Refused(refusal)) => {
                 self.refused(node, &key, since, wait, &refusal);
-                if let Some(pod) = self.pod_mut(node, &pod) {
-                    pod.refusals.push(refusal);
-                }
+                let Some(own) = self.pod_mut(node, &pod).filter(|own| own.key() == Some(&key)) else { return };
+                own.refusals.push(refusal);
                 // Not from here: the agent is in the middle of its wishes.
-                if let Some(pod) = self.pod_mut(node, &pod) {
-                    pod.state = PodState::Ending { key };
-                }
+                own.state = PodState::Ending { key };
                 self.later(Millis(0), Event::Pod { node, name: pod, step: PodStep::Attempt });
             }
             (Some(Errand::Del { pod, key }), Outcome::Deleted(_)) => self.sandbox_gone(node, &pod, &key),
@@ -366,6 +365,10 @@ impl World {
         let layout = own.config.host.layout;
         let mut ends = None;
         let Some(pod) = own.pods.get_mut(name) else { return };
+        // A sandbox that was lost while its plugin was at work: the pod has another one.
+        if pod.key().is_some_and(|has| *has != key) {
+            return;
+        }
         if let PodState::Running { reply, .. } | PodState::Wiring { reply, .. } = &pod.state {
             for op in unwiring(layout, reply.allocation.address, reply.allocation.table) {
                 if let Err(refusal) = own.host.apply(&op) {

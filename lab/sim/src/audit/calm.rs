@@ -6,6 +6,7 @@ use vpc_model::Time;
 
 use crate::audit::Fault;
 use crate::kubelet::{Pod, PodState};
+use crate::node::Node;
 use crate::world::{NodeAt, World};
 
 impl World {
@@ -19,6 +20,10 @@ impl World {
                 found.push(Fault::Unserved { node, pod: "of all".to_owned(), why: "no daemon runs".to_owned() });
             }
             for (name, pod) in own.pods.iter().filter(|(_, pod)| !matches!(pod.state, PodState::Running { .. })) {
+                // With custom networking a node that has no ENI for pods, and may not or can not make one, is not ready for any.
+                if !own.conflist && pod.wanted && own.config.placing.custom.is_some() && can_not_grow(own) {
+                    continue;
+                }
                 if let Err(why) = stands(pod) {
                     found.push(Fault::Unserved { node, pod: name.clone(), why });
                 }
@@ -40,6 +45,11 @@ impl World {
         let action = asked.first().filter(|_| !excused)?;
         Some(Fault::NotSteady { node, action })
     }
+}
+
+fn can_not_grow(own: &Node) -> bool {
+    let full = own.guest_enis().count() >= own.config.target.max_enis as usize;
+    full || !own.config.cloud.may_change() || own.audit.heard.lacks_addresses()
 }
 
 /// Whether what a pod waits for is something that does not pass by itself.
