@@ -4,6 +4,7 @@
 //!   demo [SCENE]   build the programs for this machine, tell the story             demo.rs
 //!   test           every test, in lanes, with a tally that names what did not run  test.rs, tally.rs
 //!   tidy           what a machine can check: fmt, clippy, cargo-deny               tidy.rs
+//!   crash          pods come and go while plugin and daemon are killed at random   crash.rs
 //!   dist           static programs, as they are shipped                            dist.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
 //!   bench pool     what an AddNetwork takes, memory, calls of EC2                  bench/pool.rs
@@ -13,6 +14,7 @@
 //! Chores need cargo and a C compiler, nothing else; what more a chore can use, it names when it lacks.
 
 mod bench;
+mod crash;
 mod demo;
 mod dist;
 mod shell;
@@ -46,6 +48,8 @@ enum Chore {
     },
     /// Check formatting, lints and the licences, bans and sources of dependencies
     Tidy,
+    /// Let pods come and go while plugin and daemon are killed at random; exit code 1 if anything promised was not kept
+    Crash(crash::Options),
     /// Build the static programs as they are shipped, and print their sizes
     Dist,
     /// Measure, each figure beside a control in the same run; never fails
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Demo { scene } => demo::run(&scene),
         Chore::Test { filter } => test::run(filter.as_deref()),
         Chore::Tidy => tidy::run(),
+        Chore::Crash(options) => crash::run(&options),
         Chore::Dist => dist::run(),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
         Chore::Bench { what: Bench::Pool(options) } => bench::pool::run(&options),

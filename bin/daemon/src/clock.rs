@@ -4,6 +4,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vpc_model::{Time, WallTime};
 
+use crate::failpoint;
+
 /// The agent's clock. It goes forward whatever happens to the calendar; its origin is the epoch as the calendar had it at the
 /// start, so that ages from the checkpoint can be taken off any moment of this run.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,12 @@ pub fn utc() -> String {
 
 /// A clock before 1970 is a clock that was not set.
 fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    match failpoint::calendar_is_off_by() {
+        0 => now,
+        off @ 1.. => now + Duration::from_secs(off.unsigned_abs()),
+        off => now.saturating_sub(Duration::from_secs(off.unsigned_abs())),
+    }
 }
 
 fn millis(span: Duration) -> u64 {

@@ -15,6 +15,7 @@ use vpc_aws::imds;
 use vpc_model::{Ipv4Net, Mac};
 
 use crate::clock;
+use crate::failpoint::{self, Point};
 use crate::node::Cloud;
 
 /// The hand and what it needs to be heard.
@@ -46,7 +47,10 @@ impl Cloud for Ec2Hand {
             match step {
                 Step::Done(result) => return result,
                 Step::Ask(work, request) => {
+                    let (before, after) = failpoint::around(&request);
+                    before.pass();
                     let answer = self.client.ask(&request).await;
+                    after.pass();
                     step = self.hand().answered(work, answer);
                 }
             }
@@ -54,7 +58,9 @@ impl Cloud for Ec2Hand {
     }
 
     async fn metadata(&self) -> Result<Metadata, String> {
+        Point::MetadataBeforeRead.pass();
         let read = tokio::try_join!(self.imds.walk(), self.imds.security_groups(self.mac));
+        Point::MetadataAfterRead.pass();
         let (walk, groups) = read.map_err(|error| error.to_string())?;
         facts::metadata(&walk, groups).map_err(|error| error.to_string())
     }

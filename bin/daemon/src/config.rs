@@ -84,6 +84,8 @@ pub fn config(settings: &Settings, machine: &Machine) -> (Config, Vec<Finding>) 
         add_wait: pool.add_wait,
         nonce: machine.nonce,
         audit_every: pool.audit_every,
+        orphan_age: pool.orphan_age,
+        strays_after: pool.strays_after,
         cloud: pool.cloud,
         placing: Placing {
             custom: pool.custom.clone(),

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::failpoint::Point;
 use crate::settings::ConflistSettings;
 
 /// Its name; the runtime takes the first of its directory, so the number is part of the contract.
@@ -121,14 +122,17 @@ pub fn write(conf_dir: &Path, document: &Value) -> Result<PathBuf, WriteError> {
         move |source| WriteError { step, path, source }
     };
     fs::create_dir_all(conf_dir).map_err(failed("make the folder", conf_dir))?;
-    let written = write_new(&temporary, format!("{document:#}\n").as_bytes());
-    let placed = written
-        .map_err(failed("write", &temporary))
-        .and_then(|()| fs::rename(&temporary, &path).map_err(failed("put in place", &path)));
+    let written =
+        Point::ConflistBeforeWrite.reach().and_then(|()| write_new(&temporary, format!("{document:#}\n").as_bytes()));
+    let placed = written.map_err(failed("write", &temporary)).and_then(|()| {
+        let placed = Point::ConflistBeforeRename.reach().and_then(|()| fs::rename(&temporary, &path));
+        placed.map_err(failed("put in place", &path))
+    });
     if placed.is_err() {
         // It may not exist; the error at hand is the one that matters.
         let _ = fs::remove_file(&temporary);
     }
+    Point::ConflistDone.pass();
     placed.map(|()| path)
 }
 

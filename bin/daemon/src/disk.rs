@@ -22,6 +22,7 @@ use vpc_wire::checkpoint as file;
 
 use crate::books::Pages;
 use crate::door::Door;
+use crate::failpoint::Point;
 
 /// `RAMFS_MAGIC` of linux/magic.h.
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
@@ -114,7 +115,7 @@ impl Writer {
     fn try_write(&mut self, generation: Generation, update: Update) -> Result<File, file::StoreError> {
         self.pages.update(update)?;
         self.pages.render(self.earlier.saturating_add(generation.0), &mut self.text);
-        file::store_text(&self.path, &self.text)
+        file::store_text_in_steps(&self.path, &self.text, |step| Point::from(step).reach())
     }
 }
 

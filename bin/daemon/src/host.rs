@@ -9,6 +9,7 @@ use vpc_agent::Input;
 use vpc_hostnet::{HostOp, HostState};
 
 use crate::door::Door;
+use crate::failpoint::Point;
 use crate::shell::HostWork;
 
 /// What may be done to a host. The kernel's is [`vpc_linux::LinuxHost`]; a test has one made of maps.
@@ -40,12 +41,29 @@ pub fn start(mut hand: impl Hand, door: Door) -> io::Result<mpsc::Sender<HostWor
     let (work, inbox) = mpsc::channel();
     thread::Builder::new().name("host".to_owned()).spawn(move || {
         for work in inbox {
-            door.tell_from_thread(match work {
-                HostWork::Observe(op) => Input::HostObserved { op, result: hand.observe() },
-                HostWork::Flush(op, addresses) => Input::FlowsFlushed { op, result: hand.forget_flows(&addresses) },
-                HostWork::Apply(op, ops) => Input::HostApplied { op, result: hand.apply(&ops) },
-            });
+            door.tell_from_thread(carry_out(&mut hand, work));
         }
     })?;
     Ok(work)
+}
+
+fn carry_out(hand: &mut impl Hand, work: HostWork) -> Input {
+    match work {
+        HostWork::Observe(op) => {
+            Point::HostBeforeObserve.pass();
+            Input::HostObserved { op, result: hand.observe() }
+        }
+        HostWork::Flush(op, addresses) => {
+            Point::HostBeforeFlush.pass();
+            let result = hand.forget_flows(&addresses);
+            Point::HostAfterFlush.pass();
+            Input::FlowsFlushed { op, result }
+        }
+        HostWork::Apply(op, ops) => {
+            Point::HostBeforeApply.pass();
+            let result = hand.apply(&ops);
+            Point::HostAfterApply.pass();
+            Input::HostApplied { op, result }
+        }
+    }
 }

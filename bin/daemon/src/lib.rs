@@ -21,6 +21,7 @@ pub mod config;
 pub mod conflist;
 pub mod disk;
 pub mod door;
+pub mod failpoint;
 pub mod host;
 pub mod linux;
 pub mod listing;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use aws_k8s_agent::failpoint::Point;
 use aws_k8s_agent::settings::{self, Checked, Env, LogTo};
 use aws_k8s_agent::{listing, logging, run};
 use clap::Parser;
@@ -26,6 +27,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if Point::listed() {
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::parse();
     if arguments.list_settings {
         return print(&listing::markdown(), ExitCode::SUCCESS);

@@ -8,6 +8,7 @@ use vpc_agent::Checkpoint;
 use vpc_model::{EniId, VethPrefix};
 use vpc_wire::checkpoint as file;
 
+use crate::failpoint::Point;
 use crate::host::Hand;
 use crate::{books, calendar, clock};
 
@@ -52,6 +53,7 @@ pub fn recall(checkpoint: &Path, host: &mut impl Hand, prefix: &VethPrefix) -> a
         }
         Err(error @ file::LoadError::Unreadable { .. }) => return Err(error.into()),
     };
+    Point::StartBeforeNote.pass();
     calendar::note(checkpoint);
     Ok(memory)
 }

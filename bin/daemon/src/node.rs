@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::cluster::Kubernetes;
 use crate::disk::Hand;
 use crate::door::{Door, door};
+use crate::failpoint::Point;
 use crate::memory::Memory;
 use crate::server::{Backend, Configs, NodeIdentity};
 use crate::shell::{Edges, Shell};
@@ -102,8 +103,10 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
         tokio::spawn(refresh_cidrs(cloud, door.clone()));
         tokio::spawn(tombstones::watch(tombstones::folder(&self.socket), door.clone()));
         watch(door.clone()).context("the watcher's thread")?;
+        Point::StartBeforeListen.pass();
         let listener = rpc::listen(&self.socket)?;
         tracing::info!("listening on {}", self.socket.display());
+        Point::StartAfterListen.pass();
         let (give_health, health) = oneshot::channel();
         let (close, closed) = oneshot::channel::<()>();
         let backend = Backend::new(door, self.identity.policy_mode.clone());
@@ -123,6 +126,7 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
         if !serving.is_finished() && timeout(CLOSING, serving).await.is_err() {
             tracing::warn!("connections are still open; they are cut");
         }
+        Point::EndBeforeRemoveSocket.pass();
         lock::remove_socket(&self.socket);
         ended
     }

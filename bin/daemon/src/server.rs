@@ -19,6 +19,7 @@ use vpc_wire::rpc::{CLIENT_VERSION, Cause, Refusal};
 
 use crate::answers;
 use crate::door::{Closed, Door};
+use crate::failpoint::Point;
 
 /// What the network policy agent asks for at its start.
 #[derive(Clone, Debug)]
@@ -57,7 +58,9 @@ impl Backend {
         let pod = PodRef { namespace: request.k8s_pod_namespace, name: request.k8s_pod_name };
         let add = |ticket| Input::Add { ticket, request: AddRequest { key, pod } };
         let gone: fn(Ticket) -> Input = |ticket| Input::AddAbandoned { ticket };
+        Point::AddReceived.pass();
         let outcome = self.door.ask(add, Some(gone)).await.map_err(ending)?;
+        Point::AddBeforeReply.pass();
         answers::add(outcome, &self.policy_mode)
     }
 
@@ -65,7 +68,9 @@ impl Backend {
         same_version(&request.client_version)?;
         let key = sandbox(&request.network_name, &request.container_id, &request.if_name)?;
         let del = |ticket| Input::Del { ticket, key: key.clone() };
+        Point::DelReceived.pass();
         let outcome = self.door.ask(del, None).await.map_err(ending)?;
+        Point::DelBeforeReply.pass();
         answers::del(outcome, &key, &self.policy_mode)
     }
 }

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::cluster::wanted;
 use crate::disk::{Hand, Lost};
 use crate::door::Event;
+use crate::failpoint::Point;
 
 /// How long an ending daemon waits for what is under way. The manifest gives it 10 s; what remains is for closing the socket.
 pub const LAST_WORDS: Duration = Duration::from_secs(7);
@@ -127,6 +128,7 @@ impl Shell {
         tokio::select! {
             biased;
             () = asked_to_end, if ending.is_none() => {
+                Point::EndAsked.pass();
                 tracing::info!("asked to end: no new addresses are promised, what is under way is finished");
                 self.ending = Some(Instant::now() + LAST_WORDS);
                 self.think(Input::Terminate);

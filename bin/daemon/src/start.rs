@@ -21,6 +21,7 @@ use crate::cloud::Ec2Hand;
 use crate::cluster::Kubernetes;
 use crate::config::{Machine, config};
 use crate::door::Door;
+use crate::failpoint::Point;
 use crate::lock::Sole;
 use crate::memory::{Memory, recall};
 use crate::node::Node;
@@ -41,12 +42,15 @@ const IMDS_PAUSE: Duration = Duration::from_millis(500);
 pub async fn run(checked: Checked, env: Env, socket: PathBuf) -> anyhow::Result<()> {
     let settings = checked.settings.clone();
     let _sole = Sole::claim(&socket, &settings.checkpoint)?;
+    Point::StartAlone.pass();
     let mut asked_to_end = std::pin::pin!(asked_to_end()?);
     // Before the host is looked at: what changes afterwards is heard.
     let monitor = linux::listen()?;
     let mut host = LinuxHost::open()?;
     set_switches(&mut host, &settings);
+    Point::StartBeforeRecall.pass();
     let memory = recall(&settings.checkpoint, &mut host, &settings.host.veth_prefix)?;
+    Point::StartAfterRecall.pass();
     let prefix = settings.host.veth_prefix.clone();
     let conflist = settings.conflist.clone();
     let (node, machine) = tokio::select! {
@@ -116,6 +120,7 @@ async fn put_together(
         cluster: settings.tags.cluster.clone(),
         tags: config.tags.clone(),
     };
+    Point::StartAfterMetadata.pass();
     let identity = NodeIdentity {
         address: metadata.local_ipv4,
         instance: metadata.instance_id,

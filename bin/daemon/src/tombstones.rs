@@ -9,6 +9,7 @@ use vpc_agent::{Input, Outcome};
 use vpc_wire::tombstone::{self, Tombstone};
 
 use crate::door::Door;
+use crate::failpoint::Point;
 
 /// How often the folder is looked into. It is empty but after trouble; the look costs one system call.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -53,13 +54,16 @@ pub async fn watch(folder: PathBuf, door: Door) {
 
 /// Whether the agent still listens. The note goes only when the DEL is on disk.
 async fn carry_out(note: &Tombstone, door: &Door) -> bool {
+    Point::NoteRead.pass();
     let key = note.key.clone();
     match door.ask(|ticket| Input::Del { ticket, key }, None).await {
         Ok(Outcome::Deleted(_)) => {
             tracing::info!("{} ended while the daemon was away", note.key);
+            Point::NoteBeforeForget.pass();
             if let Err(error) = tombstone::forget(&note.path) {
                 tracing::warn!("{} stays and is carried out again: {error}", note.path.display());
             }
+            Point::NoteForgotten.pass();
             true
         }
         Ok(Outcome::Added(_) | Outcome::Refused(_)) => true,

@@ -242,6 +242,8 @@ fn node(world: &World, held: u32) -> Node<PaperCloud, OnPaper> {
             add_wait: world.wait,
             nonce: 1,
             audit_every: Millis::seconds(60),
+            orphan_age: Millis::seconds(65),
+            strays_after: Millis::seconds(60),
             cloud: CloudUse::Full,
             placing: Placing { custom: None, discovery: false, cluster: None },
             manage_untagged: true,

@@ -13,14 +13,18 @@ use vpc_wire::cni::{CniError, ErrorCode, Wired};
 
 use crate::call::Call;
 use crate::daemon::{self, Daemon, Given};
+use crate::failpoint::Point;
 use crate::host::{Host, PodNetns};
 
 pub(crate) fn add(call: &Call) -> Result<(), CniError> {
     // First what needs no undoing: a namespace that is gone must not cost an address.
     let netns = PodNetns::open(call)?;
     let mut host = Host::open()?;
+    Point::AddBeforeConnect.pass();
     let daemon = Daemon::connect().map_err(|error| daemon::no_address(call, &error))?;
+    Point::AddBeforeAsk.pass();
     let reply = daemon.add(call).map_err(|error| daemon::no_address(call, &error))?;
+    Point::AddAfterAsk.pass();
     if !reply.success {
         return Err(daemon::unexplained(call));
     }
@@ -35,7 +39,9 @@ pub(crate) fn add(call: &Call) -> Result<(), CniError> {
         wire(call, &mut host, &netns, given, &reply.network_policy_mode)
     });
     if done.is_err() {
+        Point::UndoBeforeRelease.pass();
         daemon.release(call);
+        Point::UndoAfterRelease.pass();
     }
     done
 }
@@ -55,8 +61,10 @@ fn wire(call: &Call, host: &mut Host, netns: &PodNetns, given: Given, policy_mod
         layout: HostLayout::Classic,
     });
     host.wire(call, netns, &steps)?;
+    Point::WireDone.pass();
     let told = daemon::enforce_policies(call, policy_mode).and_then(|()| tell(&result));
     if told.is_err() {
+        Point::UndoBeforeUnwire.pass();
         host.take_back(call, given);
     }
     told
@@ -79,7 +87,10 @@ fn result(call: &Call, given: Given) -> Result<String, CniError> {
 /// A result nobody received is a pod nobody knows of.
 fn tell(result: &str) -> Result<(), CniError> {
     let mut out = std::io::stdout();
-    out.write_all(result.as_bytes()).and_then(|()| out.flush()).map_err(|error| {
+    let told =
+        Point::AddBeforeResult.reach().and_then(|()| out.write_all(result.as_bytes())).and_then(|()| out.flush());
+    Point::AddAfterResult.pass();
+    told.map_err(|error| {
         CniError::new(ErrorCode::Io, format!("the result can not be written to standard output: {error}"))
     })
 }

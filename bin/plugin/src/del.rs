@@ -24,6 +24,7 @@ use vpc_wire::tombstone;
 
 use crate::call::Call;
 use crate::daemon::{self, Daemon};
+use crate::failpoint::Point;
 use crate::host::{self, Host};
 
 /// An address to be untied from the host.
@@ -45,11 +46,14 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     // What fails here may succeed with what the daemon tells, and the daemon must hear of the DEL in any case.
     let (mut done, mut trouble) = (BTreeSet::new(), Ok(()));
     for tie in ties(call, &remembered) {
+        Point::DelBeforeUntie.pass();
         match host.untie(call, &tie) {
             Ok(()) => drop(done.insert(tie.address)),
             Err(error) => trouble = Err(error),
         }
+        Point::DelAfterUntie.pass();
     }
+    Point::DelBeforeAsk.pass();
     let reply = match Daemon::connect().and_then(|daemon| daemon.del(call)) {
         Ok(reply) => reply,
         Err(error) => {
@@ -57,6 +61,7 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
             return trouble;
         }
     };
+    Point::DelAfterAsk.pass();
     if !reply.success {
         return Err(CniError::new(
             ErrorCode::Internal,
@@ -70,10 +75,12 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
         host.untie_branch(call, vlan, told(call, &reply).first())?;
     }
     for tie in told(call, &reply).iter().filter(|tie| !done.contains(&tie.address)) {
+        Point::DelBeforeUntieTold.pass();
         host.untie(call, tie)?;
         trouble = Ok(());
     }
     trouble?;
+    Point::DelBeforeEnd.pass();
     daemon::forget_policies(call, &reply.network_policy_mode)
 }
 
@@ -127,7 +134,9 @@ fn without_daemon(call: &Call, error: &CallError, nothing_done: bool) {
     }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = WallTime(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX));
-    if let Err(why) = tombstone::leave(Path::new(tombstone::TOMBSTONES), &call.sandbox, now) {
+    if let Err(why) = tombstone::leave_in_steps(Path::new(tombstone::TOMBSTONES), &call.sandbox, now, |step| {
+        Point::from(step).reach()
+    }) {
         call.log.error(&format!("no note for the daemon in {}: {why}", tombstone::TOMBSTONES));
     }
     match error {

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use vpc_hostnet::{HostLayout, HostOp, LinkAlias, Route, Wiring, priority, unwiring};
-use vpc_linux::{FibQuery, LinkInfo, NetlinkError, Netns, NetnsError, Rtnl, RuleSpec, unwire, wire_pod};
+use vpc_linux::{FibQuery, LinkInfo, NetlinkError, Netns, NetnsError, Rtnl, RuleSpec, unwire, wire_pod_in_steps};
 use vpc_model::{Ipv4Net, LinkName, RouteTable};
 use vpc_wire::cni::{CniError, ErrorCode};
 
 use crate::call::Call;
 use crate::daemon::Given;
 use crate::del::Tie;
+use crate::failpoint::Point;
 
 /// The pod's namespace.
 pub(crate) struct PodNetns(Netns);
@@ -65,7 +66,8 @@ impl Host {
 
     /// Wires the pod, or leaves nothing.
     pub(crate) fn wire(&mut self, call: &Call, netns: &PodNetns, steps: &Wiring) -> Result<(), CniError> {
-        let wired = wire_pod(&mut self.0, &netns.0, steps).map_err(|error| {
+        let told = |step| Point::from(step).pass();
+        let wired = wire_pod_in_steps(&mut self.0, &netns.0, steps, told).map_err(|error| {
             internal(&format!("wire {} in {}", call.whom(), call.netns.as_deref().unwrap_or_default()), &error)
         })?;
         call.log.debug(&format!("host link {} is #{}", call.host_link, wired.host_index));

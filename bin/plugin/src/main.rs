@@ -14,6 +14,7 @@ mod add;
 mod call;
 mod daemon;
 mod del;
+mod failpoint;
 mod host;
 mod log;
 
@@ -23,8 +24,12 @@ use std::process::ExitCode;
 use vpc_wire::cni::{CniError, Command, Environment, ErrorCode, Invocation, NetConf, Version};
 
 use crate::call::Call;
+use crate::failpoint::Point;
 
 fn main() -> ExitCode {
+    if Point::listed() {
+        return ExitCode::SUCCESS;
+    }
     match Environment::read(|name| std::env::var_os(name)) {
         Ok(Environment::NotCalledByARuntime) => about(),
         Ok(Environment::Called(invocation)) if invocation.command == Command::Version => say(&Version::reply()),
@@ -62,6 +67,7 @@ fn serve(invocation: Invocation, conf: NetConf) -> Result<(), CniError> {
     }
     let call = Call::new(invocation, conf)?;
     call.log.begin(&call);
+    Point::Begin.pass();
     let outcome = if command == Command::Add { add::add(&call) } else { del::del(&call) };
     call.log.end(&outcome);
     outcome

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{Held, Pool, Target, Use};
+use vpc_ipam::{Held, Pool, Target, Use, bug};
 use vpc_model::{
     DeviceIndex, EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey, SecurityGroupId, Time, WallTime,
 };
@@ -344,7 +344,8 @@ impl Agent {
 
     /// A calendar time as a moment. One in the future (a clock was set back) counts as now: everything rests its full time.
     pub(crate) fn moment(&self, now: Time, wall: WallTime) -> Time {
-        self.wall.since(wall).map_or(now, |age| now - age)
+        let future = if bug!(ClockSetBackEndsRests) { Time(0) } else { now };
+        self.wall.since(wall).map_or(future, |age| now - age)
     }
 
     pub(crate) fn calendar(&self, at: Time) -> WallTime {

@@ -1,6 +1,5 @@
 //! What survives a restart.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use vpc_ipam::{Allocation, EniFacts};
@@ -72,7 +71,7 @@ pub enum Update {
 }
 
 impl Checkpoint {
-    /// Carries an update out. Leases and rests stay in the order of their addresses.
+    /// Carries an update out. Leases and rests are in the order of their addresses, and stay so.
     pub fn update(&mut self, update: Update) {
         let (leases, rests, free) = match update {
             Update::Whole(whole) => {
@@ -83,12 +82,22 @@ impl Checkpoint {
         };
         let resting = rests.iter().map(|rest| rest.address);
         let promised = leases.iter().map(|lease| lease.address);
-        let changed: BTreeSet<Ipv4Addr> = promised.chain(resting).chain(free).collect();
-        self.leases.retain(|lease| !changed.contains(&lease.address));
-        self.rests.retain(|rest| !changed.contains(&rest.address));
-        self.leases.extend(leases);
-        self.rests.extend(rests);
-        self.leases.sort_by_key(|lease| lease.address);
-        self.rests.sort_by_key(|rest| rest.address);
+        // What an update says is little: it finds its places.
+        for address in promised.chain(resting).chain(free) {
+            if let Ok(at) = self.leases.binary_search_by_key(&address, |lease| lease.address) {
+                self.leases.remove(at);
+            }
+            if let Ok(at) = self.rests.binary_search_by_key(&address, |rest| rest.address) {
+                self.rests.remove(at);
+            }
+        }
+        for lease in leases {
+            let at = self.leases.partition_point(|seen| seen.address < lease.address);
+            self.leases.insert(at, lease);
+        }
+        for rest in rests {
+            let at = self.rests.partition_point(|seen| seen.address < rest.address);
+            self.rests.insert(at, rest);
+        }
     }
 }

@@ -23,6 +23,12 @@ pub struct Config {
     pub nonce: u64,
     /// How often the host and the metadata are compared with what they should be.
     pub audit_every: Millis,
+    /// How old a lease without a link is when it is nobody's (`VPC_CNI_ORPHAN_AGE`, default 65 s: a plugin gives an ADD up after 60 s, and
+    /// what it may still be making is judged only when it can no longer be at work).
+    pub orphan_age: Millis,
+    /// When ENIs of an earlier life are looked for (`VPC_CNI_STRAYS_AFTER`, default 60 s: later than any call of it can still be under
+    /// way). The nodes of a fleet spread that over twice as long again.
+    pub strays_after: Millis,
     /// How far EC2 may be used.
     pub cloud: CloudUse,
     /// Where ENIs are made.

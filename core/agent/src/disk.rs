@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use vpc_ipam::{EniUse, Held, PoolEni, SlotState, Use};
+use vpc_ipam::{EniUse, Held, PoolEni, SlotState, Use, bug};
 use vpc_model::{SandboxKey, Slot, Time};
 
 use crate::agent::Agent;
@@ -120,7 +120,7 @@ impl Agent {
                 for (_, ticket, outcome) in held {
                     self.unpromise(now, ticket, outcome, &error);
                 }
-                self.disk.whole = true;
+                self.disk.whole = !bug!(FailedWriteForgotten);
                 self.touch_disk();
             }
         }

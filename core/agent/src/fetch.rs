@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, SlotState, Target, Unit};
+use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, SlotState, Target, Unit, bug};
 use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Millis, Slot, Subnet, SubnetId, Time};
 
 use crate::agent::{Agent, Other};
@@ -349,6 +349,7 @@ impl Agent {
                     self.places.refused(now, &subnet, class);
                 }
             }
+            FailureClass::Lost if bug!(LostAssignTakenForFailure) => self.pause_assign(now, failure),
             // EC2 says the ENI is full, or may have done what was asked: learn what is on it.
             FailureClass::AddressLimit | FailureClass::Lost => {
                 if failure.class == FailureClass::AddressLimit {
@@ -356,13 +357,15 @@ impl Agent {
                 }
                 self.start_job(Job::Refresh(eni), 0);
             }
-            class => {
-                self.cloud.fetch.at_most = None;
-                let streak = self.cloud.fetch.assign_pause.as_ref().map_or(0, |pause| pause.streak) + 1;
-                let until = now + pause_after(class, streak);
-                self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
-            }
+            _ => self.pause_assign(now, failure),
         }
+    }
+
+    fn pause_assign(&mut self, now: Time, failure: CloudFailure) {
+        self.cloud.fetch.at_most = None;
+        let streak = self.cloud.fetch.assign_pause.as_ref().map_or(0, |pause| pause.streak) + 1;
+        let until = now + pause_after(failure.class, streak);
+        self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
     }
 
     /// EC2 has said what is on an ENI that it would not fill: if what is on it left room, the limit is lower than was thought.
@@ -387,6 +390,11 @@ impl Agent {
         let class = failure.class;
         self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(class, tries)));
         if matches!(class, FailureClass::Lost | FailureClass::Unreachable | FailureClass::Throttled) {
+            if bug!(RetryWithoutToken)
+                && let Some(build) = self.cloud.fetch.builds.get_mut(&number)
+            {
+                build.token = format!("{}-{tries}", build.token);
+            }
             // The same token can not make a second ENI.
             self.pause_create(now, failure, tries);
             return self.queue_job(now + pause_after(class, tries), Job::Create(number), tries);
@@ -421,7 +429,7 @@ impl Agent {
         let again = now + pause_after(failure.class, tries);
         self.cloud.fetch.refusal = Some((failure.clone(), again));
         match failure.class {
-            FailureClass::Lost | FailureClass::WrongState => {
+            FailureClass::Lost | FailureClass::WrongState if !bug!(LostAttachTakenForFailure) => {
                 return self.queue_job(again, Job::FindAttachment(number), tries);
             }
             FailureClass::Unreachable | FailureClass::Throttled => {

@@ -144,7 +144,7 @@ impl Agent {
 
     fn is_free(&self, eni: &EniId, slot: Slot) -> bool {
         let held = self.pool.eni(eni).is_some_and(|eni| eni.slots.get(&slot) == Some(&SlotState::Held));
-        held && self.pool.on_slot(slot) == (0, 0)
+        held && self.pool.position(slot).is_some_and(|position| position.is_empty())
     }
 
     fn mark(&mut self, eni: &EniId, slots: &[Slot], state: SlotState) {
@@ -338,10 +338,6 @@ impl Agent {
 impl Agent {
     /// How often a detach is looked at until it is done (the reference waits 2 s blindly).
     const DETACH_POLL: Millis = Millis::seconds(1);
-    /// When ENIs of an earlier life are looked for: later than any call of it can still be under way.
-    const STRAYS_AFTER: Millis = Millis::seconds(60);
-    /// Over how much longer the nodes of a fleet spread that.
-    const STRAYS_SPREAD: Millis = Millis::seconds(120);
     /// Pause before a call that may have been carried out is made again.
     const AGAIN: Millis = Millis::seconds(5);
 
@@ -475,8 +471,9 @@ impl Agent {
     pub(crate) fn look_for_strays(&mut self, now: Time) {
         if self.config.cloud.may_release() {
             // Nodes that start together must not ask together.
-            let spread = self.cloud.pacer.jitter(Self::STRAYS_SPREAD);
-            self.queue_job(now + Self::STRAYS_AFTER + spread, Job::FindStrays, 0);
+            let after = self.config.strays_after;
+            let spread = self.cloud.pacer.jitter(Millis(after.0.saturating_mul(2)));
+            self.queue_job(now + after + spread, Job::FindStrays, 0);
         }
     }
 

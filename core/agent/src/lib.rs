@@ -14,6 +14,8 @@
 
 mod agent;
 mod audit;
+#[cfg(feature = "deliberate-bugs")]
+mod bugs;
 mod causes;
 mod checkpoint;
 mod cloud;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostState, Link, LinkAlias, PodTies, is_pod_link, pod_ties};
-use vpc_ipam::{Allocation, Held, Use};
+use vpc_ipam::{Allocation, Held, Use, bug};
 use vpc_model::{LinkName, Millis, SandboxKey, Time, veth_suffix};
 
 use crate::agent::Agent;
@@ -163,13 +163,11 @@ fn alias_of(link: &Link) -> Option<LinkAlias> {
 }
 
 impl Agent {
-    /// A plugin gives an ADD up after 60 s; what it may still be making is judged only when it can no longer be at work.
-    pub(crate) const PLUGIN_GONE: Millis = Millis::seconds(65);
-
     /// Judges what was seen on the host by the books.
     pub(crate) fn judge_orphans(&mut self, now: Time, state: &HostState) {
         self.orphans.look_at = None;
-        self.orphans.asked.retain(|_, at| now.since(*at) < Self::PLUGIN_GONE);
+        let age = self.config.orphan_age;
+        self.orphans.asked.retain(|_, at| now.since(*at) < age);
         let look = Look::new(state, pod_ties(state, &self.config.host));
         self.judge_leases(now, &look);
         self.judge_links(now, &look);
@@ -189,7 +187,10 @@ impl Agent {
             let since = self.orphans.asked.get(&held.key).copied().unwrap_or(held.since);
             if backed {
                 seen.push(held.key.clone());
-            } else if self.by_link.contains_key(&held.key) || now.since(since) >= Self::PLUGIN_GONE {
+            } else if self.by_link.contains_key(&held.key)
+                || now.since(since) >= self.config.orphan_age
+                || bug!(LeaseEndedAtFirstLook)
+            {
                 let first = self.orphans.leases.get(&held.key).copied().unwrap_or(now);
                 lonely.insert(held.key.clone(), (held.clone(), first));
             }
@@ -198,8 +199,8 @@ impl Agent {
             self.suspects.remove(&key);
         }
         self.orphans.leases = lonely.iter().map(|(key, (_, first))| (key.clone(), *first)).collect();
-        let (ripe, young): (Vec<_>, Vec<_>) =
-            lonely.into_values().partition(|(_, first)| now.since(*first) >= LOOK_AGAIN);
+        let ripe = |first: Time| now.since(first) >= LOOK_AGAIN || bug!(LeaseEndedAtFirstLook);
+        let (ripe, young): (Vec<_>, Vec<_>) = lonely.into_values().partition(|(_, first)| ripe(*first));
         if !young.is_empty() || ripe.len() > AT_ONCE {
             self.orphans.look_again(now + LOOK_AGAIN);
         }
@@ -308,7 +309,7 @@ impl Agent {
                 self.orphans.look_again(seen.since + ADOPT_AFTER);
             }
         }
-        if age >= Self::PLUGIN_GONE && !seen.said && !self.is_of_a_bound_pod(link) {
+        if age >= self.config.orphan_age && !seen.said && !self.is_of_a_bound_pod(link) {
             seen.said = true;
             let owner = link.alias.clone().filter(|text| !text.is_empty());
             self.say(Notice::LinkOfNobody { link: link.name.clone(), owner, routed });

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vpc_ipam::{EniRole, EniUse, PoolEni, Retired, SlotState};
+use vpc_ipam::{EniRole, EniUse, PoolEni, Retired, SlotState, bug};
 use vpc_model::{EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::{Agent, Other};
@@ -114,7 +114,7 @@ impl Agent {
             let held = |slot: &Slot| checkpoint.leases.iter().any(|lease| slot.contains(lease.address));
             eni.slots.iter().any(held)
         };
-        let believed = !self.config.cloud.may_ask();
+        let believed = !self.config.cloud.may_ask() || bug!(MetadataBelievedAtStart);
         for eni in seen {
             let recorded = known.iter().find(|other| other.facts.id == eni.facts.id);
             if eni.facts.is_primary() || (eni.usable && (believed || recorded.is_some() || has_pods(&eni))) {
@@ -274,6 +274,8 @@ impl Agent {
         if !self.config.cloud.may_ask() {
             return self.believe(now, metadata);
         }
+        #[cfg(feature = "deliberate-bugs")]
+        self.end_leases_not_shown(now, &metadata);
         for seen in &metadata.enis {
             if let Some(other) = self.others.get_mut(&seen.facts.id) {
                 other.seen = Some(seen.clone());
@@ -379,7 +381,9 @@ impl Agent {
         });
         match facts.filter(|_| ours && ripe) {
             Some(facts) => {
-                self.others.remove(&truth.id);
+                if !bug!(EniAdoptedTwice) {
+                    self.others.remove(&truth.id);
+                }
                 let slots = truth.slots.iter().map(|slot| (*slot, SlotState::Held)).collect();
                 self.adopt_seen(now, SeenEni { facts, slots: truth.slots.clone(), usable: true }, slots);
                 if self.pool.set_attachment(&truth.id, attachment).is_ok() {

@@ -2,7 +2,7 @@
 //!
 //! An ADD takes a warm address, or waits, bounded, for the one it causes to be fetched. A DEL never waits for the cloud.
 
-use vpc_ipam::{Allocation, Taken};
+use vpc_ipam::{Allocation, Taken, bug};
 use vpc_model::{Millis, SandboxKey, Time};
 
 use crate::agent::Agent;
@@ -31,6 +31,9 @@ impl Agent {
             && let Some(old) = self.waiters.remove(at)
         {
             self.refuse(old.ticket, &old.request, Refusal::Cancelled);
+        }
+        if bug!(SecondAddSecondAddress) {
+            self.pool.release(&request.key, now, self.config.target.cool_down);
         }
         if let Some(held) = self.pool.of(&request.key) {
             let allocation = held.allocation;
@@ -119,6 +122,9 @@ impl Agent {
         }
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
         self.waiters.retain(|waiter| waiter.deadline > now);
+        if bug!(WaiterForgottenOnTimeout) {
+            return;
+        }
         for waiter in over {
             let refusal = self.why_none(now, waiting, now.since(waiter.since));
             self.refuse(waiter.ticket, &waiter.request, refusal);
@@ -143,7 +149,9 @@ impl Agent {
 
     pub(crate) fn suspect_deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         let since = self.suspects.iter().filter_map(|key| self.pool.of(key)).map(|held| held.since);
-        since.map(|since| (since + Self::PLUGIN_GONE, Wake::JudgeLease)).filter(|(at, _)| *at > self.host.looked_at)
+        since
+            .map(|since| (since + self.config.orphan_age, Wake::JudgeLease))
+            .filter(|(at, _)| *at > self.host.looked_at)
     }
 
     /// Releases what an ADD was about to be given, if that was never on disk: a lease recorded earlier is a running pod's, whoever
@@ -167,8 +175,8 @@ impl Agent {
         let outcome = Outcome::Added(AddReply { allocation, external_snat, vpc_cidrs });
         // An assignment that was recorded long ago needs no new write; one that is on its way waits for it.
         match self.disk.unrecorded.get(key).copied() {
-            Some(generation) => self.disk.replies.push((generation, ticket, outcome)),
-            None => self.reply(ticket, outcome),
+            Some(generation) if !bug!(AnswerBeforeCheckpoint) => self.disk.replies.push((generation, ticket, outcome)),
+            Some(_) | None => self.reply(ticket, outcome),
         }
     }
 

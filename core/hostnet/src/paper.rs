@@ -138,6 +138,46 @@ impl PaperPod {
     }
 }
 
+/// What has to be put back when a wiring is refused half way.
+enum Before {
+    /// A wiring as [`crate::wiring`] makes it changes its pod, a new link of the host, routes, rules and neighbours: the other links and
+    /// pods, which are many, are as they were.
+    Parts {
+        pod: Option<PaperPod>,
+        stack: Stack,
+        rules: Vec<Rule>,
+    },
+    Whole(Box<PaperHost>),
+}
+
+impl Before {
+    fn of(host: &mut PaperHost, sandbox: &str, wiring: &Wiring) -> Self {
+        let usual = |op: &HostOp| {
+            matches!(op, HostOp::PinNeighbour(_) | HostOp::ReplaceRoute(_) | HostOp::AddRule(_) | HostOp::RemoveRule(_))
+        };
+        if !wiring.host.iter().all(usual) {
+            return Self::Whole(Box::new(host.clone()));
+        }
+        let links = std::mem::take(&mut host.stack.links);
+        let stack = host.stack.clone();
+        host.stack.links = links;
+        Self::Parts { pod: host.sandboxes.get(sandbox).cloned(), stack, rules: host.rules.clone() }
+    }
+
+    fn restore(self, host: &mut PaperHost, sandbox: &str, link: &LinkName) {
+        match self {
+            Self::Whole(before) => *host = *before,
+            Self::Parts { pod, mut stack, rules } => {
+                std::mem::swap(&mut stack.links, &mut host.stack.links);
+                stack.links.remove(link);
+                (host.stack, host.rules) = (stack, rules);
+                host.sandboxes.remove(sandbox);
+                host.sandboxes.extend(pod.map(|pod| (sandbox.to_owned(), pod)));
+            }
+        }
+    }
+}
+
 /// The host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaperHost {
@@ -239,10 +279,10 @@ impl PaperHost {
     /// What the kernel refuses. The host is then as before, but for a leftover link of the same name, which is gone.
     pub fn wire(&mut self, sandbox: &str, wiring: &Wiring) -> Result<(), PaperRefusal> {
         self.delete_link(&wiring.veth.host_link)?;
-        let before = self.clone();
+        let before = Before::of(self, sandbox, wiring);
         let done = self.try_wire(sandbox, wiring);
         if done.is_err() {
-            *self = before;
+            before.restore(self, sandbox, &wiring.veth.host_link);
         }
         done
     }

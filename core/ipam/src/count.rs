@@ -81,10 +81,10 @@ pub(crate) struct Book {
 
 impl Book {
     /// The lowest address of the position that nobody has and nothing bars.
-    pub(crate) fn lowest_free(&self, slot: Slot, barred: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    pub(crate) fn lowest_free(&self, slot: Slot, barred: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
         let used = self.held | self.cooling;
         let free = slot.addresses().enumerate().filter(|(bit, _)| used & (1 << bit) == 0);
-        free.map(|(_, address)| address).find(|address| !barred.contains(address))
+        free.map(|(_, address)| address).find(|address| !barred(*address))
     }
 
     fn is_open(&self, slot: Slot) -> bool {

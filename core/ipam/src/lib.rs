@@ -8,6 +8,9 @@
 //! [`Pool`] keeps the books; [`plan`] decides what to fetch or give back. Neither asks for the time or touches anything.
 
 mod audit;
+#[cfg(feature = "deliberate-bugs")]
+pub mod bugs;
+mod careless;
 mod count;
 mod eni;
 mod lease;

@@ -8,7 +8,7 @@ use vpc_model::{AttachmentId, EniId, Millis, PodRef, Prefix28, SandboxKey, Slot,
 
 use crate::count::{Book, Tally, bit};
 use crate::stats::number;
-use crate::{Allocation, Count, EniRole, EniUse, Held, PoolEni, Released, SlotState, Taken, Unit, Use, Violation};
+use crate::{Allocation, Count, EniRole, EniUse, Held, PoolEni, Released, SlotState, Taken, Unit, Use, Violation, bug};
 
 /// A change the books refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,11 @@ impl Position {
     /// Whether no pod and no resting address is on it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.held + self.cooling == 0
+        if bug!(GivenBackWhileResting) {
+            return self.held == 0;
+        }
+        let prefix = matches!(self.slot, Slot::Prefix(_));
+        self.held + self.cooling <= u32::from(prefix && bug!(PrefixGivenBackWithOnePod))
     }
 }
 
@@ -92,6 +96,9 @@ pub struct Pool {
     /// Resting addresses by the end of their rest.
     rests: BTreeSet<(Time, Ipv4Addr)>,
     changes: Changes,
+    /// What sandboxes had that are gone, for [`crate::bugs::Bug::DoubleDelFreesAnothers`].
+    #[cfg(feature = "deliberate-bugs")]
+    former: BTreeMap<SandboxKey, Ipv4Addr>,
 }
 
 /// What became different since it was last asked: what a record of the pool has to say anew.
@@ -376,10 +383,11 @@ impl Pool {
 /// Addresses.
 impl Pool {
     /// Gives a sandbox an address: its own if it has one, else a free one of a position of `unit`, and of the other unit only if
-    /// there is nothing else. None of `barred` is given.
+    /// there is nothing else. None of `barred` is given, and no ENI's own address.
     ///
     /// Pods are packed, so that other prefixes and ENIs empty and can be given back: the prefix with most pods, of equal ones that
-    /// on the ENI with most pods, then that in the lowest place; on it the lowest free address.
+    /// with most resting addresses (it can not be given back anyway), then that on the ENI with most pods, then that in the lowest
+    /// place; on it the lowest free address.
     pub fn take(
         &mut self,
         key: &SandboxKey,
@@ -430,7 +438,13 @@ impl Pool {
 
     /// Takes a sandbox's address back; it rests for `rest` before anyone gets it again.
     pub fn release(&mut self, key: &SandboxKey, now: Time, rest: Millis) -> Option<Released> {
+        #[cfg(feature = "deliberate-bugs")]
+        if let Some(other) = self.heir_of(key) {
+            return self.release(&other, now, rest);
+        }
         let address = self.owners.remove(key)?;
+        #[cfg(feature = "deliberate-bugs")]
+        self.former.insert(key.clone(), address);
         let until = now + rest;
         match self.note(address, Some(Use::Cooling { since: now, until })) {
             Some(Use::Held(held)) => Some(Released { held, until }),
@@ -450,6 +464,8 @@ impl Pool {
 
     fn pick(&self, unit: Unit, barred: &BTreeSet<Ipv4Addr>) -> Option<Allocation> {
         let ready = self.tallies().filter(|(eni, _)| eni.takes_pods());
+        // Somebody may have taken an address off an ENI, and EC2 made it another's own, before the books have heard of it.
+        let barred = |address| barred.contains(&address) || self.enis().any(|eni| eni.facts.primary == address);
         let first_choices = ready.filter_map(|(eni, tally)| {
             let free = |slot: Slot| self.books.get(&slot)?.lowest_free(slot, barred);
             let (fullness, address) =
@@ -559,6 +575,19 @@ impl Pool {
             Use::Held(_) => (held | bit(slot, *address), cooling),
             Use::Cooling { .. } => (held, cooling | bit(slot, *address)),
         })
+    }
+}
+
+#[cfg(feature = "deliberate-bugs")]
+impl Pool {
+    /// Whoever has the address now that a sandbox had which is gone.
+    fn heir_of(&self, key: &SandboxKey) -> Option<SandboxKey> {
+        let address =
+            self.former.get(key).filter(|_| bug!(DoubleDelFreesAnothers) && !self.owners.contains_key(key))?;
+        match self.uses.get(address)? {
+            Use::Held(held) => Some(held.key.clone()),
+            Use::Cooling { .. } => None,
+        }
     }
 }
 

@@ -8,9 +8,14 @@ use sha1::{Digest, Sha1};
 use crate::PodRef;
 
 /// The name of a kernel link: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..` (the kernel's own rule, `dev_valid_name`).
+/// Names stand in every route and link of a host: they are held in place, so that copying one costs nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct LinkName(Box<str>);
+pub struct LinkName {
+    /// Zeros behind the end, which no name has inside: they compare as the texts do.
+    bytes: [u8; Self::MAX],
+    length: u8,
+}
 
 /// A text the kernel would not take as a link name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +29,17 @@ impl LinkName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        let bytes = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        // It was made from a text, whole.
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// The first bytes of a text that is known to be a name.
+    fn of(text: &str) -> Self {
+        let mut bytes = [0; Self::MAX];
+        let length = text.len().min(Self::MAX);
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        Self { bytes, length: length as u8 }
     }
 }
 
@@ -36,7 +51,7 @@ impl FromStr for LinkName {
         if text.is_empty() || text.len() > Self::MAX || dots || strange {
             Err(LinkNameError(text.into()))
         } else {
-            Ok(Self(text.into()))
+            Ok(Self::of(text))
         }
     }
 }
@@ -50,19 +65,19 @@ impl TryFrom<String> for LinkName {
 
 impl From<LinkName> for String {
     fn from(name: LinkName) -> Self {
-        name.0.into()
+        name.as_str().to_owned()
     }
 }
 
 impl fmt::Display for LinkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for LinkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -118,15 +133,15 @@ impl From<VethPrefix> for String {
 #[must_use]
 pub fn veth_suffix(pod: &PodRef) -> String {
     let digest = Sha1::digest(format!("{}.{}", pod.namespace, pod.name).as_bytes());
-    let mut text: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    text.truncate(11);
-    text
+    // Half bytes, the higher one first.
+    let halves = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(11);
+    halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
 }
 
 /// The host end of a pod's veth pair.
 #[must_use]
 pub fn host_veth(prefix: &VethPrefix, pod: &PodRef) -> LinkName {
-    LinkName(format!("{}{}", prefix.as_str(), veth_suffix(pod)).into())
+    LinkName::of(&format!("{}{}", prefix.as_str(), veth_suffix(pod)))
 }
 
 /// The name of the extra interface entry in a CNI result that carries state from ADD to DEL. Never a real link (it is 16 bytes long).
@@ -164,6 +179,10 @@ mod tests {
         for bad in ["", ".", "..", "a b", "a/b", "a:b", "sixteen-bytes-xx", "a\n"] {
             assert!(bad.parse::<LinkName>().is_err(), "{bad}");
         }
+        let mut names = ["eth10", "eth1", "a", "éß", "enib5faff8a083", "eth", "b"];
+        let mut parsed: Vec<LinkName> = names.iter().map(|name| name.parse().unwrap()).collect();
+        (names.sort_unstable(), parsed.sort_unstable());
+        assert_eq!(parsed.iter().map(LinkName::as_str).collect::<Vec<_>>(), names, "they sort as texts do");
         assert!("eniii".parse::<VethPrefix>().is_err());
         assert!("".parse::<VethPrefix>().is_ok());
     }

@@ -38,7 +38,7 @@ pub use rtnl::neigh::NeighSpec;
 pub use rtnl::qdisc::TokenBucket;
 pub use rtnl::route::{FibAnswer, FibQuery, RouteKind, RouteSpec};
 pub use rtnl::rule::{RuleAction, RuleSpec};
-pub use wire::{WireError, WireStep, Wired, unwire, wire_pod};
+pub use wire::{WireError, WireStep, Wired, unwire, wire_pod, wire_pod_in_steps};
 
 /// Protocol tag of our routes and rules (`RTA_PROTOCOL`, `FRA_PROTOCOL`): who put them there. The kernel attaches no meaning to
 /// it; numbers above 4 are for routing daemons, and no one registered this one.

@@ -93,15 +93,36 @@ fn at<E: Into<OpError>>(step: WireStep) -> impl FnOnce(E) -> WireError {
 /// # Errors
 /// [`WireError`] names the step, the object and the kernel's reason. All that was made has been taken back.
 pub fn wire_pod(host: &mut Rtnl, pod_ns: &Netns, wiring: &Wiring) -> Result<Wired, WireError> {
+    wire_pod_in_steps(host, pod_ns, wiring, |_| ())
+}
+
+/// As [`wire_pod`]; tells each step before it is taken.
+///
+/// # Errors
+/// As [`wire_pod`].
+pub fn wire_pod_in_steps(
+    host: &mut Rtnl,
+    pod_ns: &Netns,
+    wiring: &Wiring,
+    mut before: impl FnMut(WireStep),
+) -> Result<Wired, WireError> {
+    before(WireStep::EnterPod);
     let mut pod = Rtnl::open_in(pod_ns).map_err(at(WireStep::EnterPod))?;
+    before(WireStep::RemoveLeftover);
     remove_leftover(host, &wiring.veth.host_link).map_err(at(WireStep::RemoveLeftover))?;
+    before(WireStep::CreateVeth);
     let (host_index, peer) = create(host, pod_ns, &wiring.veth).map_err(at(WireStep::CreateVeth))?;
 
     let mut made: Vec<HostOp> = Vec::new();
+    before(WireStep::Harden);
     let configured = harden(host, &wiring.veth.host_link)
         .map_err(at(WireStep::Harden))
-        .and_then(|()| configure_pod(&mut pod, peer, wiring).map_err(at(WireStep::ConfigurePod)))
+        .and_then(|()| {
+            before(WireStep::ConfigurePod);
+            configure_pod(&mut pod, peer, wiring).map_err(at(WireStep::ConfigurePod))
+        })
         .and_then(|pod_index| {
+            before(WireStep::ConfigureHost);
             configure_host(host, host_index, wiring, &mut made).map_err(at(WireStep::ConfigureHost))?;
             Ok(Wired { host_index, pod_index })
         });

@@ -51,6 +51,30 @@ struct Note {
 /// # Errors
 /// The folder or the file can not be written, or the names can not be part of a file's (`/`, or nothing).
 pub fn leave(folder: &Path, key: &SandboxKey, at: WallTime) -> io::Result<()> {
+    leave_in_steps(folder, key, at, |_| Ok(()))
+}
+
+/// A moment of [`leave_in_steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoteStep {
+    /// Before the unfinished note is made.
+    Write,
+    /// Before the finished note gets its name.
+    Rename,
+    /// The note is there.
+    Done,
+}
+
+/// As [`leave`]; tells each step, which fails if the listener says so.
+///
+/// # Errors
+/// As [`leave`], and the listener's.
+pub fn leave_in_steps(
+    folder: &Path,
+    key: &SandboxKey,
+    at: WallTime,
+    mut step: impl FnMut(NoteStep) -> io::Result<()>,
+) -> io::Result<()> {
     let name = format!("{}@{}", key.container, key.interface);
     if key.container.is_empty() || name.contains('/') || name.starts_with('.') || name.len() > 250 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` can not be a file's name")));
@@ -61,9 +85,12 @@ pub fn leave(folder: &Path, key: &SandboxKey, at: WallTime) -> io::Result<()> {
     let text = serde_json::to_vec(&note)?;
     // Written under another name first: the daemon may read at any moment.
     let unfinished = folder.join(format!(".{name}"));
+    step(NoteStep::Write)?;
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     file.write_all(&text)?;
-    fs::rename(&unfinished, folder.join(&name))
+    step(NoteStep::Rename)?;
+    fs::rename(&unfinished, folder.join(&name))?;
+    step(NoteStep::Done)
 }
 
 /// What lies in the folder.

@@ -209,8 +209,11 @@ impl Cloud {
     /// Lets somebody outside take addresses of a subnet.
     fn crowd(&mut self, name: &str, take: impl FnOnce(&mut AddressPool)) -> Result<Memory, FaultError> {
         let known = one_of(self.world.subnets.values().map(|subnet| &subnet.spec.name));
-        let found = self.world.subnets.values_mut().find(|own| own.spec.name == name || own.spec.id.as_str() == name);
-        let subnet = found.ok_or_else(|| unknown("subnet", "subnet", name, known))?;
+        let found = self.world.subnets.values().find(|own| own.spec.name == name || own.spec.id.as_str() == name);
+        let found = found.map(|subnet| subnet.spec.id.clone());
+        let subnet = found
+            .and_then(|id| self.world.subnets.get_mut(&id))
+            .ok_or_else(|| unknown("subnet", "subnet", name, known))?;
         take(&mut subnet.pool);
         Ok(Memory::Taken(subnet.spec.id.clone()))
     }

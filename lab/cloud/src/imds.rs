@@ -3,6 +3,7 @@
 //! IMDS is not EC2: it learns of changes later, and first of a MAC, then of what lies behind it. [`Imds`] is its own, older
 //! picture of every instance's ENIs; [`Cloud::metadata`] builds the tree of paths from that picture.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -124,8 +125,8 @@ impl Imds {
     }
 
     /// What it knows of an instance.
-    pub(crate) fn of_instance(&self, instance: &InstanceId) -> Lists {
-        self.lists.get(instance).cloned().unwrap_or_default()
+    pub(crate) fn of_instance(&self, instance: &InstanceId) -> Cow<'_, Lists> {
+        self.lists.get(instance).map(Cow::Borrowed).unwrap_or_default()
     }
 
     /// Drops an instance.
@@ -137,8 +138,45 @@ impl Imds {
 /// Where the ENIs are.
 const MACS: &str = "meta-data/network/interfaces/macs";
 
-/// The leaves of the tree below `/latest/`: path to value.
-type Leaves = BTreeMap<String, String>;
+/// The leaves of the tree below `/latest/` that an answer is made of: path to value.
+///
+/// A picture of a large instance has hundreds, of which a request asks for one, or for the names in one folder: only those are made.
+#[derive(Debug)]
+struct Leaves<'a> {
+    /// What is asked for, without slashes at its ends.
+    path: &'a str,
+    values: BTreeMap<String, String>,
+}
+
+impl<'a> Leaves<'a> {
+    fn of(path: &'a str) -> Self {
+        Self { path, values: BTreeMap::new() }
+    }
+
+    /// Whether a leaf, or one below a folder, may count: it is what is asked for, lies below it, or above it.
+    fn wants(&self, folder: &str, name: &str) -> bool {
+        if self.path == folder || is_below(folder, self.path) {
+            return true;
+        }
+        let rest = match folder {
+            "" => Some(self.path),
+            _ => self.path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')),
+        };
+        rest.is_some_and(|rest| rest == name || is_below(name, rest) || is_below(rest, name))
+    }
+
+    fn put(&mut self, folder: &str, name: &str, value: impl FnOnce() -> String) {
+        if self.wants(folder, name) {
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            self.values.insert(path, value());
+        }
+    }
+}
+
+/// Whether a path lies below a folder.
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
 
 impl Cloud {
     /// The value of [`Cloud::imds_answer`] alone.
@@ -148,14 +186,14 @@ impl Cloud {
     }
 
     /// What there is at a path, as a picture shows it.
-    pub(crate) fn look_up(&self, now: Time, own: &Instance, picture: &Picture, path: &str) -> Option<String> {
-        if path.trim_matches('/').is_empty() {
+    pub(crate) fn look_up(&self, now: Time, own: &Instance, picture: &Picture<'_>, path: &str) -> Option<String> {
+        let path = path.trim_matches('/');
+        if path.is_empty() {
             // The folders of the top are listed without slashes.
             let user_data = own.birth.user_data.as_ref().map(|_| "user-data");
             return Some(lines(["dynamic", "meta-data"].into_iter().chain(user_data)));
         }
-        let leaves = self.leaves(now, own, picture);
-        let path = path.trim_matches('/');
+        let leaves = self.leaves(now, own, picture, path).values;
         if let Some(value) = leaves.get(path) {
             return Some(value.clone());
         }
@@ -164,129 +202,147 @@ impl Cloud {
         Some(names.join("\n"))
     }
 
-    fn leaves(&self, now: Time, instance: &Instance, picture: &Picture) -> Leaves {
-        let mut leaves = Leaves::new();
+    fn leaves<'a>(&self, now: Time, instance: &Instance, picture: &Picture<'_>, path: &'a str) -> Leaves<'a> {
+        let mut leaves = Leaves::of(path);
         self.add_instance(&mut leaves, instance, picture);
         self.add_role(&mut leaves, now, instance);
-        for (mac, eni) in &picture.lists {
-            if eni.hollow {
-                // A folder with nothing in it.
-                leaves.insert(format!("{MACS}/{mac}/"), String::new());
-            } else {
+        if leaves.wants("meta-data", "network") {
+            for (mac, eni) in picture.lists.iter() {
                 self.add_eni(&mut leaves, instance, *mac, eni, picture);
             }
         }
-        leaves.insert("dynamic/instance-identity/document".to_owned(), self.identity(instance));
+        leaves.put("dynamic", "instance-identity/document", || self.identity(instance));
         if let Some(text) = &instance.birth.user_data {
-            leaves.insert("user-data".to_owned(), text.clone());
+            leaves.put("", "user-data", || text.clone());
         }
         leaves
     }
 
-    fn add_instance(&self, leaves: &mut Leaves, instance: &Instance, picture: &Picture) {
+    fn add_instance(&self, leaves: &mut Leaves<'_>, instance: &Instance, picture: &Picture<'_>) {
+        const AT: &str = "meta-data";
         let world = &self.world;
-        let mut put = |name: &str, value: String| _ = leaves.insert(format!("meta-data/{name}"), value);
         let spec = &instance.spec;
-        let primary = picture.lists.iter().find(|(_, eni)| eni.id == instance.primary);
-        let zone = world.spec.zones.iter().find(|zone| zone.name == instance.zone);
-        put("ami-id", instance.birth.image.clone());
-        put("ami-launch-index", instance.birth.index.to_string());
-        put("ami-manifest-path", "(unknown)".to_owned());
-        put("block-device-mapping/ami", "/dev/xvda".to_owned());
-        put("block-device-mapping/root", "/dev/xvda".to_owned());
-        put("events/maintenance/history", "[]".to_owned());
-        put("events/maintenance/scheduled", "[]".to_owned());
-        put("hibernation/configured", "false".to_owned());
-        put("hostname", instance.private_dns_name.clone());
-        put("instance-action", "none".to_owned());
-        put("instance-id", spec.id.to_string());
-        put("instance-life-cycle", "on-demand".to_owned());
-        put("instance-type", spec.instance_type.clone());
-        put("local-hostname", instance.private_dns_name.clone());
-        put("local-ipv4", instance.private_ip.to_string());
-        put("placement/availability-zone", instance.zone.clone());
-        put("placement/availability-zone-id", zone.map(|zone| zone.id.clone()).unwrap_or_default());
-        put("placement/region", world.spec.region.clone());
-        put("profile", "default-hvm".to_owned());
-        put("reservation-id", instance.birth.reservation.clone());
-        put("services/domain", domain(&world.spec.region).to_owned());
-        put("services/partition", partition(&world.spec.region).to_owned());
-        put("system", if instance.limits.takes_prefixes() { "nitro" } else { "xen" }.to_owned());
+        let zone = || world.spec.zones.iter().find(|zone| zone.name == instance.zone);
+        leaves.put(AT, "ami-id", || instance.birth.image.clone());
+        leaves.put(AT, "ami-launch-index", || instance.birth.index.to_string());
+        leaves.put(AT, "ami-manifest-path", || "(unknown)".to_owned());
+        leaves.put(AT, "block-device-mapping/ami", || "/dev/xvda".to_owned());
+        leaves.put(AT, "block-device-mapping/root", || "/dev/xvda".to_owned());
+        leaves.put(AT, "events/maintenance/history", || "[]".to_owned());
+        leaves.put(AT, "events/maintenance/scheduled", || "[]".to_owned());
+        leaves.put(AT, "hibernation/configured", || "false".to_owned());
+        leaves.put(AT, "hostname", || instance.private_dns_name.clone());
+        leaves.put(AT, "instance-action", || "none".to_owned());
+        leaves.put(AT, "instance-id", || spec.id.to_string());
+        leaves.put(AT, "instance-life-cycle", || "on-demand".to_owned());
+        leaves.put(AT, "instance-type", || spec.instance_type.clone());
+        leaves.put(AT, "local-hostname", || instance.private_dns_name.clone());
+        leaves.put(AT, "local-ipv4", || instance.private_ip.to_string());
+        leaves.put(AT, "placement/availability-zone", || instance.zone.clone());
+        leaves.put(AT, "placement/availability-zone-id", || zone().map(|zone| zone.id.clone()).unwrap_or_default());
+        leaves.put(AT, "placement/region", || world.spec.region.clone());
+        leaves.put(AT, "profile", || "default-hvm".to_owned());
+        leaves.put(AT, "reservation-id", || instance.birth.reservation.clone());
+        leaves.put(AT, "services/domain", || domain(&world.spec.region).to_owned());
+        leaves.put(AT, "services/partition", || partition(&world.spec.region).to_owned());
+        leaves.put(AT, "system", || if instance.limits.takes_prefixes() { "nitro" } else { "xen" }.to_owned());
         if spec.metadata_tags {
-            instance.tags.iter().for_each(|(key, value)| put(&format!("tags/instance/{key}"), value.clone()));
+            let tags = instance.tags.iter();
+            tags.for_each(|(key, value)| leaves.put(AT, &format!("tags/instance/{key}"), || value.clone()));
         }
-        if let Some((mac, eni)) = primary {
-            put("mac", mac.to_string());
-            put("security-groups", lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name)));
+        if let Some((mac, eni)) = picture.lists.iter().find(|(_, eni)| eni.id == instance.primary) {
+            leaves.put(AT, "mac", || mac.to_string());
+            leaves.put(AT, "security-groups", || self.group_names(eni));
             if let Some(public) = eni.public.get(&eni.primary) {
-                put("public-ipv4", public.to_string());
-                put("public-hostname", world.public_dns_name(*public));
+                leaves.put(AT, "public-ipv4", || public.to_string());
+                leaves.put(AT, "public-hostname", || world.public_dns_name(*public));
             }
         }
     }
 
-    fn add_role(&self, leaves: &mut Leaves, now: Time, instance: &Instance) {
+    fn add_role(&self, leaves: &mut Leaves<'_>, now: Time, instance: &Instance) {
+        const AT: &str = "meta-data/iam";
+        if !leaves.wants("meta-data", "iam") {
+            return;
+        }
         let Some((role, credentials)) = instance.spec.role.as_ref().zip(self.credentials(now, &instance.spec.id))
         else {
             return;
         };
         let account = &self.world.spec.account_id;
         let issued = seconds(self.wall(credentials.issued));
-        let info = serde_json::json!({
-            "Code": "Success",
-            "LastUpdated": issued,
-            "InstanceProfileArn": profile_arn(account, role),
-            "InstanceProfileId": profile_id(role),
-        });
-        let key = serde_json::json!({
-            "Code": "Success",
-            "LastUpdated": issued,
-            "Type": "AWS-HMAC",
-            "AccessKeyId": credentials.access_key,
-            "SecretAccessKey": credentials.secret_key,
-            "Token": credentials.session_token,
-            "Expiration": seconds(self.wall(credentials.expires)),
-        });
-        leaves.insert("meta-data/iam/info".to_owned(), pretty(&info));
-        leaves.insert(format!("meta-data/iam/security-credentials/{role}"), pretty(&key));
+        let info = || {
+            serde_json::json!({
+                "Code": "Success",
+                "LastUpdated": issued,
+                "InstanceProfileArn": profile_arn(account, role),
+                "InstanceProfileId": profile_id(role),
+            })
+        };
+        let key = || {
+            serde_json::json!({
+                "Code": "Success",
+                "LastUpdated": issued,
+                "Type": "AWS-HMAC",
+                "AccessKeyId": credentials.access_key,
+                "SecretAccessKey": credentials.secret_key,
+                "Token": credentials.session_token,
+                "Expiration": seconds(self.wall(credentials.expires)),
+            })
+        };
+        leaves.put(AT, "info", || pretty(&info()));
+        leaves.put(AT, &format!("security-credentials/{role}"), || pretty(&key()));
     }
 
-    fn add_eni(&self, leaves: &mut Leaves, instance: &Instance, mac: Mac, eni: &Listed, picture: &Picture) {
+    fn add_eni(&self, leaves: &mut Leaves<'_>, instance: &Instance, mac: Mac, eni: &Listed, picture: &Picture<'_>) {
         let world = &self.world;
-        let at = format!("{MACS}/{mac}");
-        let mut put = |name: &str, value: String| {
-            if !value.is_empty() {
-                leaves.insert(format!("{at}/{name}"), value);
+        let (parent, folder) = (MACS, mac.to_string());
+        if !leaves.wants(parent, &folder) {
+            return;
+        }
+        let at = format!("{parent}/{folder}");
+        if eni.hollow {
+            // A folder with nothing in it.
+            leaves.values.insert(format!("{at}/"), String::new());
+            return;
+        }
+        let mut put = |name: &str, value: &dyn Fn() -> String| {
+            // What would be empty is not there.
+            if let Some(value) = leaves.wants(&at, name).then(value).filter(|value| !value.is_empty()) {
+                leaves.values.insert(format!("{at}/{name}"), value);
             }
         };
-        let public = |private: &Ipv4Addr| eni.public.get(private);
-        put("device-number", eni.device.to_string());
-        put("interface-id", eni.id.to_string());
-        put("local-hostname", world.private_dns_name(eni.primary));
-        put("local-ipv4s", lines([eni.primary].into_iter().chain(picture.in_order(eni.secondary.clone()))));
-        put("ipv4-prefix", lines(picture.in_order(eni.prefixes.clone())));
-        put("mac", mac.to_string());
-        put("owner-id", world.spec.account_id.clone());
-        put("security-group-ids", lines(&eni.groups));
-        put("security-groups", lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name)));
-        put("subnet-id", eni.subnet.to_string());
-        put("vpc-id", world.spec.vpc.id.to_string());
-        put("vpc-ipv4-cidr-block", eni.cidrs.first().map(ToString::to_string).unwrap_or_default());
-        put("vpc-ipv4-cidr-blocks", lines(&eni.cidrs));
+        put("device-number", &|| eni.device.to_string());
+        put("interface-id", &|| eni.id.to_string());
+        put("local-hostname", &|| world.private_dns_name(eni.primary));
+        put("local-ipv4s", &|| lines([eni.primary].into_iter().chain(picture.in_order(eni.secondary.clone()))));
+        put("ipv4-prefix", &|| lines(picture.in_order(eni.prefixes.clone())));
+        put("mac", &|| mac.to_string());
+        put("owner-id", &|| world.spec.account_id.clone());
+        put("security-group-ids", &|| lines(&eni.groups));
+        put("security-groups", &|| self.group_names(eni));
+        put("subnet-id", &|| eni.subnet.to_string());
+        put("vpc-id", &|| world.spec.vpc.id.to_string());
+        put("vpc-ipv4-cidr-block", &|| eni.cidrs.first().map(ToString::to_string).unwrap_or_default());
+        put("vpc-ipv4-cidr-blocks", &|| lines(&eni.cidrs));
         if let Some(subnet) = world.subnets.get(&eni.subnet) {
-            put("subnet-ipv4-cidr-block", subnet.spec.cidr.to_string());
+            put("subnet-ipv4-cidr-block", &|| subnet.spec.cidr.to_string());
         }
         // Types with one card do not have the field.
         if instance.limits.cards.len() > 1 {
-            put("network-card", eni.card.to_string());
+            put("network-card", &|| eni.card.to_string());
         }
-        if let Some(address) = public(&eni.primary) {
-            put("public-hostname", world.public_dns_name(*address));
+        if let Some(address) = eni.public.get(&eni.primary) {
+            put("public-hostname", &|| world.public_dns_name(*address));
         }
-        put("public-ipv4s", lines(eni.public.values()));
+        put("public-ipv4s", &|| lines(eni.public.values()));
         for (private, public) in &eni.public {
-            put(&format!("ipv4-associations/{public}"), private.to_string());
+            put(&format!("ipv4-associations/{public}"), &|| private.to_string());
         }
+    }
+
+    fn group_names(&self, eni: &Listed) -> String {
+        lines(self.groups(&eni.groups).into_iter().filter_map(|group| group.group_name))
     }
 
     fn identity(&self, instance: &Instance) -> String {
@@ -311,7 +367,7 @@ impl Cloud {
 }
 
 /// The names below a folder: folders end in a slash.
-fn names_below(leaves: &Leaves, folder: &str) -> Option<Vec<String>> {
+fn names_below(leaves: &BTreeMap<String, String>, folder: &str) -> Option<Vec<String>> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let mut names: Vec<String> = Vec::new();
     for (path, _) in leaves.range(prefix.clone()..) {

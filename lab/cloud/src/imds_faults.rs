@@ -4,6 +4,8 @@
 //! The real picture goes on underneath; lifting a fault shows it again at once. A request counts as a hit of a fault only if
 //! its answer is another one because of it.
 
+use std::borrow::Cow;
+
 use vpc_model::{InstanceId, Millis, Time};
 
 use crate::cloud::Cloud;
@@ -36,13 +38,13 @@ pub struct ImdsAnswer {
 
 /// What IMDS shows of an instance's ENIs.
 #[derive(Clone, Debug)]
-pub(crate) struct Picture {
-    pub(crate) lists: Lists,
+pub(crate) struct Picture<'a> {
+    pub(crate) lists: Cow<'a, Lists>,
     /// MACs, secondary addresses and prefixes are shuffled with this; `None`: they come in order.
     pub(crate) shuffle: Option<Dice>,
 }
 
-impl Picture {
+impl Picture<'_> {
     /// Puts a list in this picture's order.
     pub(crate) fn in_order<T>(&self, mut items: Vec<T>) -> Vec<T> {
         let Some(mut dice) = self.shuffle.clone() else { return items };
@@ -104,15 +106,15 @@ impl Cloud {
     }
 
     /// Changes the picture as a fault does; false if the fault is not about it.
-    fn spoil_picture(&self, picture: &mut Picture, own: &Instance, id: FaultId, active: &Active) -> bool {
+    fn spoil_picture(&self, picture: &mut Picture<'_>, own: &Instance, id: FaultId, active: &Active) -> bool {
         match (&active.fault, &active.memory) {
             (CloudFault::ImdsStale { .. }, Memory::Frozen(then)) => {
                 // An instance that came later is not known there.
                 if let Some(lists) = then.known(&own.spec.id) {
-                    picture.lists.clone_from(lists);
+                    picture.lists = Cow::Owned(lists.clone());
                 }
             }
-            (CloudFault::ImdsPartial { .. }, _) => picture.lists.values_mut().for_each(|eni| {
+            (CloudFault::ImdsPartial { .. }, _) => picture.lists.to_mut().values_mut().for_each(|eni| {
                 eni.secondary.clear();
                 eni.prefixes.clear();
             }),
@@ -120,12 +122,17 @@ impl Cloud {
                 let look = hash64("look", &format!("{id} {looks}"));
                 picture.shuffle = Some(Dice::new(self.setup.seed ^ look));
             }
-            (CloudFault::ImdsMissing { device, .. }, _) => picture.lists.retain(|_, eni| match device {
+            (CloudFault::ImdsMissing { device, .. }, _) => picture.lists.to_mut().retain(|_, eni| match device {
                 Some(device) => u32::from(eni.device.0) != *device,
                 None => eni.id == own.primary,
             }),
             (CloudFault::ImdsHollow { .. }, _) => {
-                picture.lists.values_mut().filter(|eni| eni.id != own.primary).for_each(|eni| eni.hollow = true);
+                picture
+                    .lists
+                    .to_mut()
+                    .values_mut()
+                    .filter(|eni| eni.id != own.primary)
+                    .for_each(|eni| eni.hollow = true);
             }
             _ => return false,
         }

@@ -68,8 +68,7 @@ impl Cloud {
         let first = self.world.instances.get_mut(id).is_some_and(|own| !std::mem::replace(&mut own.has_run, true));
         if first {
             // The ENIs it was launched with are attached, and known to IMDS, when it is up.
-            let own = self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut());
-            own.filter(|attachment| attachment.instance == *id).for_each(|own| own.tie = Tie::Attached);
+            self.world.change_ties(id, |own| own.tie = Tie::Attached);
             self.imds.admit(&self.world, id);
         }
         if !self.set_on(id, true) {
@@ -145,11 +144,7 @@ impl Cloud {
     fn set_on(&mut self, id: &InstanceId, on: bool) -> bool {
         let Some(instance) = self.world.instances.get_mut(id) else { return false };
         let before = std::mem::replace(&mut instance.on, on);
-        for attachment in self.world.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
-            if attachment.instance == *id {
-                attachment.seen = on;
-            }
-        }
+        self.world.change_ties(id, |own| own.seen = on);
         before
     }
 }

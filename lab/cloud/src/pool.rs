@@ -3,9 +3,10 @@
 //! Single addresses are picked at a random place, so that a subnet fragments as it does on EC2; prefixes are aligned blocks
 //! of sixteen without a single taken address.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use imbl::OrdMap;
 use ipnet::Ipv4Net;
 use vpc_model::{EniId, Prefix28, Slot, Subnet};
 
@@ -35,19 +36,19 @@ pub(crate) enum Shortage {
     Blocks,
 }
 
-/// The addresses of one subnet.
+/// The addresses of one subnet. Copies share what is the same in both.
 #[derive(Clone, Debug)]
 pub(crate) struct AddressPool {
     net: Subnet,
     /// Parts kept for a purpose, by network. They do not overlap.
     reserved: Vec<(Ipv4Net, ReservationKind)>,
-    taken: BTreeMap<Ipv4Addr, Holder>,
-    prefixes: BTreeMap<Prefix28, EniId>,
+    taken: OrdMap<Ipv4Addr, Holder>,
+    prefixes: OrdMap<Prefix28, EniId>,
 }
 
 impl AddressPool {
     pub(crate) fn new(net: Subnet) -> Self {
-        Self { net, reserved: Vec::new(), taken: BTreeMap::new(), prefixes: BTreeMap::new() }
+        Self { net, reserved: Vec::new(), taken: OrdMap::new(), prefixes: OrdMap::new() }
     }
 
     /// Sets what is kept for a purpose. What is in use there stays in use.
@@ -68,6 +69,10 @@ impl AddressPool {
 
     /// Addresses it still can give out by itself (`availableIpAddressCount`): reservations do not count.
     pub(crate) fn free(&self) -> u32 {
+        if self.reserved.is_empty() {
+            let used = self.taken.len() + self.prefixes.len() * Prefix28::SIZE as usize;
+            return self.usable().saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
+        }
         let outside = |address: &Ipv4Addr| self.reservation(*address).is_none();
         let blocks = self.prefixes.keys().flat_map(|block| block.addresses());
         let used = self.taken.keys().copied().chain(blocks).filter(outside).count();
@@ -144,12 +149,12 @@ impl AddressPool {
         }
         let mut blocks = Vec::new();
         for (net, _) in kept {
-            blocks.extend(self.turned(*net, dice).filter(|block| self.is_block_free(*block)));
+            let lacking = (count as usize).saturating_sub(blocks.len());
+            blocks.extend(self.turned(*net, dice).filter(|block| self.is_block_free(*block)).take(lacking));
         }
         let unreserved = |block: &Prefix28| !self.reserved.iter().any(|(net, _)| overlap(*net, *block));
-        blocks
-            .extend(self.turned(self.net.net(), dice).filter(|block| self.is_block_free(*block) && unreserved(block)));
-        blocks.truncate(count as usize);
+        let others = self.turned(self.net.net(), dice).filter(|block| self.is_block_free(*block) && unreserved(block));
+        blocks.extend(others.take((count as usize).saturating_sub(blocks.len())));
         if blocks.len() == count as usize { Ok(blocks) } else { Err(Shortage::Blocks) }
     }
 
@@ -196,7 +201,8 @@ impl AddressPool {
 
     /// Takes back everything that somebody outside holds under this number.
     pub(crate) fn give_back(&mut self, holder: u64) {
-        self.taken.retain(|_, own| *own != Holder::Outside(holder));
+        let own = self.taken.iter().filter(|(_, own)| **own == Holder::Outside(holder)).map(|(address, _)| *address);
+        own.collect::<Vec<_>>().iter().for_each(|address| _ = self.taken.remove(address));
     }
 
     // -- taking and giving ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 //! `cargo run --profile sim -p lab-sim --example speed [steps] [scenario]`
 #![allow(clippy::unwrap_used)]
 
-use lab_sim::{Dice, NodeAt, Watch, World, scene};
+use lab_sim::{Campaign, Dice, NodeAt, Watch, World, attempt, scene};
 use vpc_agent::Config;
 use vpc_ipam::{Unit, WarmTarget};
 use vpc_model::Millis;
@@ -53,6 +53,9 @@ fn main() {
     }
     if only.is_none() || only.as_deref() == Some("short") {
         short_histories();
+    }
+    if only.is_none() || only.as_deref() == Some("campaign") {
+        campaign(steps);
     }
 }
 
@@ -159,4 +162,29 @@ fn short_histories() {
         steps as f64 / busy,
         steps / 100
     );
+}
+
+/// Drawn histories, with their trouble and calm.
+fn campaign(steps: u64) {
+    const ACTS: u32 = 500;
+    let campaign = Campaign { seed: 1, steps, jobs: 1, acts: ACTS };
+    let (mut done, mut calls, mut number, since) = (0, 0, 0, Busy::now());
+    let mut slowest = (0.0, 0);
+    while done < steps {
+        let begun = Busy::now();
+        if let Ok(report) = attempt(&campaign.history(number)) {
+            (done, calls) = (done + report.steps, calls + report.calls);
+            let pace = begun.since() * 1e6 / report.steps.max(1) as f64;
+            if report.steps > 1000 && pace > slowest.0 {
+                slowest = (pace, number);
+            }
+        }
+        number += 1;
+    }
+    let busy = since.since();
+    println!(
+        "campaign: {:.0} steps/s, {number} histories of {ACTS} acts, {done} steps and {calls} calls in {busy:.2} s",
+        done as f64 / busy
+    );
+    println!("  the slowest, number {}, took {:.1} us a step", slowest.1, slowest.0);
 }

@@ -16,6 +16,8 @@
 //! books alone.
 
 mod audit;
+#[cfg(feature = "deliberate-bugs")]
+mod bugs;
 mod campaign;
 mod carrier;
 mod dice;
@@ -31,6 +33,8 @@ mod trouble;
 mod world;
 
 pub use audit::{Fault, WHOLE_EVERY, own_enis};
+#[cfg(feature = "deliberate-bugs")]
+pub use bugs::{Hunt, hunt};
 pub use campaign::{Campaign, Finding, Found, Why, attempt};
 pub use carrier::{Moment, Sent};
 pub use dice::Dice;

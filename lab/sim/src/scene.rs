@@ -50,6 +50,8 @@ pub fn config_for(instance_type: &str) -> Config {
         add_wait: Millis::seconds(15),
         nonce: 0,
         audit_every: Millis::seconds(60),
+        orphan_age: Millis::seconds(65),
+        strays_after: Millis::seconds(60),
         cloud: CloudUse::Full,
         placing: Placing { custom: None, discovery: true, cluster: None },
         manage_untagged: true,

@@ -214,8 +214,8 @@ fn least_free(rules: &Rules, load: &Load) -> u32 {
 fn wanted_free(rules: &Rules, load: &Load) -> u32 {
     match rules.warm {
         WarmTarget::Enis(0) | WarmTarget::Prefixes(0) => 1,
-        WarmTarget::Enis(enis) => enis * rules.slots_per_eni * size(rules.unit),
-        WarmTarget::Prefixes(prefixes) => prefixes * PREFIX,
+        WarmTarget::Enis(enis) => enis.saturating_mul(rules.slots_per_eni * size(rules.unit)),
+        WarmTarget::Prefixes(prefixes) => prefixes.saturating_mul(PREFIX),
         WarmTarget::Addresses { warm, minimum } => warm.max(minimum.saturating_sub(held(load, rules.unit))),
     }
 }
@@ -223,7 +223,7 @@ fn wanted_free(rules: &Rules, load: &Load) -> u32 {
 /// Positions of a unit that can still be had.
 fn fetchable(rules: &Rules, load: &Load, unit: Unit) -> u32 {
     let on_enis: u32 = usable(load).map(|eni| vacant(rules, eni).min(eni.room.positions(unit))).sum();
-    let leaves = |eni: &&EniLoad| rules.may_give_back && eni.standing == Standing::Retired && is_idle(eni);
+    let leaves = |eni: &&EniLoad| could_go(rules, load, eni) && eni.standing == Standing::Retired;
     let places = (rules.max_enis + count(load.enis.iter().filter(leaves).count()))
         .saturating_sub(count(load.enis.len()))
         .saturating_mul(rules.slots_per_eni);
@@ -268,14 +268,14 @@ fn most_free(rules: &Rules, load: &Load) -> u32 {
         (Unit::Address, _) => wanted,
         (Unit::Prefix, warm) => {
             let started: u32 = prefixes(load).filter(|pods| *pods > 0).map(|pods| PREFIX - pods).sum();
-            // One prefix at a time, as long as what is left is enough.
-            let mut idle = count(prefixes(load).filter(|pods| *pods == 0).count());
             let spare = match warm {
                 WarmTarget::Prefixes(count) => count + load.bound.div_ceil(PREFIX),
                 _ => 0,
             };
-            while idle > spare && started + (idle - 1) * PREFIX >= wanted {
-                idle -= 1;
+            // One prefix more, as long as the one before it could not be given back.
+            let mut idle = 0;
+            while idle < spare || started + idle * PREFIX < wanted.min(1 << 24) {
+                idle += 1;
             }
             started + idle * PREFIX
         }

@@ -65,6 +65,7 @@ pub struct World {
     /// Inputs that agents got so far, besides bare ticks.
     pub steps: u64,
     pub(crate) nodes: Vec<Node>,
+    by_instance: BTreeMap<InstanceId, NodeAt>,
     pub(crate) now: Time,
     pub(crate) flights: BTreeMap<CallId, Flight>,
     pub(crate) trap: Option<Trap>,
@@ -199,7 +200,7 @@ impl World {
             powered: true,
             audit: Record::default(),
         });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> = nodes.collect();
         let mut world = Self {
             cloud: Cloud::new(spec, setup)?,
             // Another course than the cloud's own.
@@ -213,6 +214,7 @@ impl World {
             write_takes: Millis(1),
             host_takes: Millis(2),
             steps: 0,
+            by_instance: nodes.iter().enumerate().map(|(at, own)| (own.instance.clone(), NodeAt(at))).collect(),
             nodes,
             now: Time(0),
             flights: BTreeMap::new(),
@@ -737,7 +739,7 @@ impl World {
     }
 
     fn node_of(&self, instance: &InstanceId) -> Option<NodeAt> {
-        self.nodes.iter().position(|own| own.instance == *instance).map(NodeAt)
+        self.by_instance.get(instance).copied()
     }
 
     /// Somebody with the account's own key asks EC2; time passes until the answer. `None`: it is not answered.

@@ -2,8 +2,10 @@
 //!
 //! The tests are in `tests/`; here is what they share: saying that a test did not run ([`skip`]), finding the programs
 //! ([`program`]) and those of others ([`strangers`], [`python_with`]), a lab that goes away with its test ([`lab::Lab`]),
-//! the VPC CNI of AWS ([`reference::Reference`]), a Kubernetes API alone ([`kube::Api`]), and waiting for a state ([`wait_until`]).
+//! the VPC CNI of AWS ([`reference::Reference`]), a Kubernetes API alone ([`kube::Api`]), waiting for a state ([`wait_until`]),
+//! and crashes ([`crash`]).
 
+pub mod crash;
 pub mod kube;
 pub mod lab;
 mod python;

@@ -112,7 +112,11 @@ fn another(name: &str) -> &'static str {
         }
         "MAX_ENI" | "WARM_ENI_TARGET" | "WARM_IP_TARGET" | "MINIMUM_IP_TARGET" | "WARM_PREFIX_TARGET" => "2",
         "IP_COOLDOWN_PERIOD" | "VPC_CNI_ADD_WAIT" => "3",
-        "VPC_CNI_RELEASE_INTERVAL" | "VPC_CNI_MIN_ENI_AGE" | "VPC_CNI_AUDIT_INTERVAL" => "7",
+        "VPC_CNI_RELEASE_INTERVAL"
+        | "VPC_CNI_MIN_ENI_AGE"
+        | "VPC_CNI_AUDIT_INTERVAL"
+        | "VPC_CNI_ORPHAN_AGE"
+        | "VPC_CNI_STRAYS_AFTER" => "7",
         "AWS_VPC_ENI_MTU" | "POD_MTU" => "1500",
         "AWS_VPC_K8S_CNI_CONNMARK" => "0x100",
         "AWS_VPC_K8S_CNI_RANDOMIZESNAT" => "none",

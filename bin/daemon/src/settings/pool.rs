@@ -32,6 +32,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> PoolSettings {
         release_every: seconds(reader, &var::RELEASE_INTERVAL, 0),
         min_eni_age: seconds(reader, &var::MIN_ENI_AGE, 0),
         audit_every: seconds(reader, &var::AUDIT_INTERVAL, 1),
+        orphan_age: seconds(reader, &var::ORPHAN_AGE, 1),
+        strays_after: seconds(reader, &var::STRAYS_AFTER, 1),
         look_ahead: reader.boolean(&var::LOOKAHEAD),
         manage_non_schedulable: reader.boolean(&var::MANAGE_NON_SCHEDULABLE),
         manage_untagged: reader.boolean(&var::MANAGE_UNTAGGED_ENI),

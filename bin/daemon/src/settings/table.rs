@@ -469,6 +469,24 @@ pub const AUDIT_INTERVAL: Variable = var(
     "an integer of 1 or more (seconds)",
     "seconds between two looks at the host's network and the metadata without a reason",
 );
+/// `VPC_CNI_ORPHAN_AGE`. The default is longer than a plugin can be at work on an ADD.
+pub const ORPHAN_AGE: Variable = var(
+    "VPC_CNI_ORPHAN_AGE",
+    I2,
+    Exit,
+    "65",
+    "an integer of 1 or more (seconds)",
+    "seconds after which an address whose pod has no link is taken back; a plugin gives an ADD up after 60, so less is for tests",
+);
+/// `VPC_CNI_STRAYS_AFTER`. The default is longer than a call of an earlier life can be under way.
+pub const STRAYS_AFTER: Variable = var(
+    "VPC_CNI_STRAYS_AFTER",
+    I2,
+    Exit,
+    "60",
+    "an integer of 1 or more (seconds)",
+    "seconds after a start when ENIs that an earlier start made and never attached are looked for, spread over twice as many more",
+);
 /// `VPC_CNI_CONFIG_FILE`.
 pub const CONFIG_FILE: Variable = text(
     "VPC_CNI_CONFIG_FILE",

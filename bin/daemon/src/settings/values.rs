@@ -88,6 +88,10 @@ pub struct PoolSettings {
     pub min_eni_age: Millis,
     /// How often host and metadata are looked at without a reason.
     pub audit_every: Millis,
+    /// `VPC_CNI_ORPHAN_AGE`.
+    pub orphan_age: Millis,
+    /// `VPC_CNI_STRAYS_AFTER`.
+    pub strays_after: Millis,
     /// Pods bound to this node count before their ADD comes.
     pub look_ahead: bool,
     /// The pool is kept up on a cordoned node too.

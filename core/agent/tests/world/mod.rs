@@ -97,6 +97,8 @@ pub fn config(warm: u32, max_enis: u32) -> Config {
         add_wait: Millis::seconds(15),
         nonce: 7,
         audit_every: Millis::seconds(60),
+        orphan_age: Millis::seconds(65),
+        strays_after: Millis::seconds(60),
         cloud: CloudUse::Full,
         placing: Placing { custom: None, discovery: false, cluster: None },
         manage_untagged: true,

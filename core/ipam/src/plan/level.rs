@@ -2,7 +2,7 @@
 
 use vpc_model::Prefix28;
 
-use crate::{Count, Target, Unit, WarmTarget};
+use crate::{Count, Target, Unit, WarmTarget, bug};
 
 /// Free single addresses that a pool of prefixes with `WARM_PREFIX_TARGET` keeps ready where the subnet has no free /28 (or fewer,
 /// if the target asks for fewer). More would fill positions that each could hold sixteen pods as soon as there are prefixes again;
@@ -41,7 +41,7 @@ impl Level {
 
     pub(super) fn of(unit: Unit, count: Count) -> Self {
         let empty = if unit == Unit::Prefix { i64::from(count.empty) } else { 0 };
-        let free = i64::from(count.free());
+        let free = i64::from(count.free() + if bug!(CoolingCountsAsWarm) { count.cooling } else { 0 });
         Self { free, total: i64::from(count.addresses), serves: free, empty, partial: free - PREFIX * empty, demand: 0 }
     }
 

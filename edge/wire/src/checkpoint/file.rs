@@ -97,23 +97,54 @@ pub fn store(path: &Path, checkpoint: &Checkpoint) -> Result<(), StoreError> {
 /// As [`store`], with the text as [`super::Text::render`] gives it. The file comes back open: as long as it is, what it takes of
 /// memory or disk is not given back when the next one replaces it, and that takes as long as writing it.
 pub fn store_text(path: &Path, text: &[u8]) -> Result<File, StoreError> {
+    store_text_in_steps(path, text, |_| Ok(()))
+}
+
+/// A moment of [`store_text_in_steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreStep {
+    /// Before the temporary file is made.
+    Make,
+    /// Before it is written.
+    Write,
+    /// Before it is put on disk.
+    Sync,
+    /// Before it takes the place of the old one.
+    Rename,
+    /// Before the folder is put on disk.
+    SyncFolder,
+    /// All is done.
+    Done,
+}
+
+/// As [`store_text`]; tells each step, which fails if the listener says so.
+pub fn store_text_in_steps(
+    path: &Path,
+    text: &[u8],
+    mut at: impl FnMut(StoreStep) -> io::Result<()>,
+) -> Result<File, StoreError> {
+    let failed = |step, path: &Path| {
+        let path = path.to_owned();
+        move |source| StoreError::Write { step, path, source }
+    };
+    at(StoreStep::Make).map_err(failed("make a file beside", path))?;
     let (temporary, mut file) = make_temporary(path)?;
-    let written = write(&mut file, &temporary, text).and_then(|()| {
-        fs::rename(&temporary, path).map_err(|source| StoreError::Write {
-            step: "replace",
-            path: path.to_owned(),
-            source,
-        })
-    });
+    let written = at(StoreStep::Write)
+        .and_then(|()| file.write_all(text))
+        .map_err(failed("write", &temporary))
+        .and_then(|()| at(StoreStep::Sync).and_then(|()| file.sync_all()).map_err(failed("put on disk", &temporary)))
+        .and_then(|()| {
+            at(StoreStep::Rename).and_then(|()| fs::rename(&temporary, path)).map_err(failed("replace", path))
+        });
     if written.is_err() {
         // What matters is the error at hand; a leftover is removed at the next start.
         let _ = fs::remove_file(&temporary);
     }
     written?;
     let folder = folder(path);
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    let failed = |source| StoreError::Write { step: "put on disk", path: folder.to_owned(), source };
-    synced.map(|()| file).map_err(failed)
+    let synced = at(StoreStep::SyncFolder).and_then(|()| File::open(folder)).and_then(|folder| folder.sync_all());
+    synced.and_then(|()| at(StoreStep::Done)).map_err(failed("put on disk", folder))?;
+    Ok(file)
 }
 
 /// Removes what writes of earlier processes left behind, those of the reference too, and says how many. For the daemon's start, when
@@ -148,12 +179,6 @@ fn make_temporary(path: &Path) -> Result<(PathBuf, File), StoreError> {
             Err(source) => return Err(StoreError::Write { step: "make", path: temporary, source }),
         }
     }
-}
-
-fn write(file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let failed = |step| move |source| StoreError::Write { step, path: path.to_owned(), source };
-    file.write_all(bytes).map_err(failed("write"))?;
-    file.sync_all().map_err(failed("put on disk"))
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

@@ -20,7 +20,10 @@ use ipnet::Ipv4Net;
 use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, SubnetId, WallTime};
 
 pub use document::ParseError;
-pub use file::{KeepAsideError, LoadError, StoreError, clean_leftovers, keep_aside, load, store, store_text};
+pub use file::{
+    KeepAsideError, LoadError, StoreError, StoreStep, clean_leftovers, keep_aside, load, store, store_text,
+    store_text_in_steps,
+};
 pub use text::Text;
 
 /// The only version there is, of the reference and of us.

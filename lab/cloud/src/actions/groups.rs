@@ -1,5 +1,7 @@
 //! Security groups and their rules.
 
+use std::sync::Arc;
+
 use vpc_aws::ec2::shapes::{
     AuthorizeSecurityGroupEgress, AuthorizeSecurityGroupIngress, AuthorizeSecurityGroupResponse, CreateSecurityGroup,
     CreateSecurityGroupResponse, DeleteSecurityGroup, DeleteSecurityGroupResponse, ResourceType,
@@ -63,7 +65,7 @@ impl Cloud {
         let plain = SecurityGroupSpec::new(name);
         let spec = SecurityGroupSpec { id: id.clone(), description: request.description.clone(), tags, ..plain };
         let shown = show_tags(&spec.tags);
-        self.world.groups.insert(id.clone(), Group::of_spec(&spec));
+        Arc::make_mut(&mut self.world.groups).insert(id.clone(), Group::of_spec(&spec));
         self.network_changed();
         let (region, account) = (&self.world.spec.region, &self.world.spec.account_id);
         let arn = format!("arn:aws:ec2:{region}:{account}:security-group/{id}");
@@ -86,7 +88,7 @@ impl Cloud {
         if in_rules || self.world.enis.values().any(|eni| eni.groups.contains(id)) {
             return Err(ApiError::dependency(format!("resource {id} has a dependent object")));
         }
-        self.world.groups.remove(id);
+        Arc::make_mut(&mut self.world.groups).remove(id);
         self.network_changed();
         Ok(DeleteSecurityGroupResponse { done: Some(true), group_id: Some(id.clone()) })
     }
@@ -228,7 +230,8 @@ impl Cloud {
     }
 
     fn rules_mut(&mut self, id: &SecurityGroupId, way: Way) -> Result<&mut Vec<Rule>, ApiError> {
-        let group = self.world.groups.get_mut(id).ok_or_else(|| ApiError::no_group(id))?;
+        let groups = Arc::make_mut(&mut self.world.groups);
+        let group = groups.get_mut(id).ok_or_else(|| ApiError::no_group(id))?;
         Ok(if way == Way::In { &mut group.ingress } else { &mut group.egress })
     }
 }

@@ -1,5 +1,7 @@
 //! Route tables, their routes, and who uses them.
 
+use std::sync::Arc;
+
 use ipnet::Ipv4Net;
 use vpc_aws::ec2::shapes::{
     AssociateRouteTable, AssociateRouteTableResponse, CreateRoute, CreateRouteTable, CreateRouteTableResponse,
@@ -33,7 +35,7 @@ impl Cloud {
         }
         let table = RouteTable { id: self.dice.id("rtb-"), ties: Vec::new(), routes: Vec::new(), tags };
         let route_table = self.show_route_table(&table);
-        self.world.route_tables.insert(table.id.clone(), table);
+        Arc::make_mut(&mut self.world.route_tables).insert(table.id.clone(), table);
         self.network_changed();
         Ok(CreateRouteTableResponse { route_table, client_token: request.client_token })
     }
@@ -44,7 +46,7 @@ impl Cloud {
             let text = format!("The routeTable '{id}' has dependencies and cannot be deleted.");
             return Err(ApiError::dependency(text));
         }
-        self.world.route_tables.remove(id);
+        Arc::make_mut(&mut self.world.route_tables).remove(id);
         self.network_changed();
         Ok(Done::default())
     }
@@ -247,7 +249,7 @@ impl Cloud {
     }
 
     fn untie(&mut self, id: &str) {
-        for table in self.world.route_tables.values_mut() {
+        for table in Arc::make_mut(&mut self.world.route_tables).values_mut() {
             table.ties.retain(|tie| tie.id != id);
         }
     }
@@ -269,7 +271,8 @@ impl Cloud {
 
     fn table_mut(&mut self, id: &str) -> Result<&mut RouteTable, ApiError> {
         well_formed(&[id], "rtb-", "InvalidRouteTableId.Malformed")?;
-        self.world.route_tables.get_mut(id).ok_or_else(|| ApiError::no_route_table(&id))
+        let tables = Arc::make_mut(&mut self.world.route_tables);
+        tables.get_mut(id).ok_or_else(|| ApiError::no_route_table(&id))
     }
 }
 

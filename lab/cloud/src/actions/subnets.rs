@@ -1,5 +1,7 @@
 //! Subnets that come and go.
 
+use std::sync::Arc;
+
 use vpc_aws::ec2::shapes::{
     CreateSubnet, CreateSubnetResponse, DeleteSubnet, Done, ModifySubnetAttribute, ResourceType,
 };
@@ -95,7 +97,7 @@ impl Cloud {
             return Err(ApiError::dependency(text));
         }
         self.world.subnets.remove(id);
-        for table in self.world.route_tables.values_mut() {
+        for table in Arc::make_mut(&mut self.world.route_tables).values_mut() {
             table.ties.retain(|tie| tie.subnet.as_ref() != Some(id));
         }
         self.network_changed();

@@ -1,5 +1,7 @@
 //! Tags.
 
+use std::sync::Arc;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use vpc_aws::ec2::shapes::{CreateTags, DeleteTags, Done, ResourceType, Tag, TagSpecification, TagToDelete};
@@ -71,17 +73,20 @@ impl Cloud {
             return tags.ok_or_else(|| ApiError::no_subnet(&id));
         }
         if let Ok(group) = id.parse() {
-            let tags = self.world.groups.get_mut(&group).map(|group| &mut group.tags);
+            let tags = Arc::make_mut(&mut self.world.groups).get_mut(&group).map(|group| &mut group.tags);
             return tags.ok_or_else(|| ApiError::no_group(&id));
         }
         if id == self.world.spec.vpc.id.as_str() {
             return Ok(&mut self.world.vpc_tags);
         }
         let world = &mut self.world;
-        let table = world.route_tables.get_mut(id).map(|table| &mut table.tags);
-        let mut reservations = world.subnets.values_mut().flat_map(|subnet| subnet.reservations.iter_mut());
-        let reservation = reservations.find(|(own, _)| *own == id).map(|(_, reservation)| &mut reservation.tags);
-        let mut rules = world.groups.values_mut().flat_map(|group| group.ingress.iter_mut().chain(&mut group.egress));
+        let table = Arc::make_mut(&mut world.route_tables).get_mut(id).map(|table| &mut table.tags);
+        let of = world.subnets.iter().find(|(_, own)| own.reservations.contains_key(id)).map(|(of, _)| of.clone());
+        let reservation =
+            of.and_then(|of| world.subnets.get_mut(&of)?.reservations.get_mut(id)).map(|own| &mut own.tags);
+        let mut rules = Arc::make_mut(&mut world.groups)
+            .values_mut()
+            .flat_map(|group| group.ingress.iter_mut().chain(&mut group.egress));
         let rule = rules.find(|rule| rule.id == id).map(|rule| &mut rule.tags);
         let found = table.or(reservation).or(rule);
         found.ok_or_else(|| ApiError::client("InvalidID", format!("The ID '{id}' is not valid")))

@@ -171,9 +171,7 @@ impl World {
             (instance.power, instance.on, instance.has_run) = (Power::Running, true, true);
             instance.checked = true;
         }
-        for attachment in self.enis.values_mut().filter_map(|eni| eni.attachment.as_mut()) {
-            (attachment.tie, attachment.seen) = (Tie::Attached, true);
-        }
+        self.change_ties(&id, |own| (own.tie, own.seen) = (Tie::Attached, true));
         Ok(())
     }
 

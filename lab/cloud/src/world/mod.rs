@@ -6,9 +6,11 @@
 mod eni;
 mod instance;
 mod network;
+mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use vpc_aws::ec2::shapes::ResourceType;
 use vpc_model::{AttachmentId, EniId, InstanceId, SecurityGroupId, Slot, SubnetId};
@@ -16,27 +18,28 @@ use vpc_model::{AttachmentId, EniId, InstanceId, SecurityGroupId, Slot, SubnetId
 pub(crate) use eni::{Attachment, Eni, NewEni, Service, Tie, Want};
 pub(crate) use instance::{Birth, Instance, Power, PublicAddress, Seat, SeatEni};
 pub(crate) use network::{CidrBlock, CidrState, Group, Reservation, RouteTable, Rule, SubnetState, TableTie};
+pub(crate) use shelf::Shelf;
 
 use crate::dice::Dice;
 use crate::error::WorldError;
 use crate::pool::Holder;
 use crate::spec::{EndpointSpec, NatGatewaySpec, Tags, WorldSpec};
 
-/// Everything there is, but no time and no chance.
+/// Everything there is, but no time and no chance. Copies share what is the same in both: there is one for every change.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     /// The description. What it says of CIDRs, subnets, route tables, groups and instances is how they were at the
     /// beginning; the fields below say how they are.
-    pub(crate) spec: WorldSpec,
+    pub(crate) spec: Arc<WorldSpec>,
     /// CIDRs of the VPC, the primary one first.
     pub(crate) cidrs: Vec<CidrBlock>,
-    pub(crate) subnets: BTreeMap<SubnetId, SubnetState>,
-    pub(crate) route_tables: BTreeMap<String, RouteTable>,
-    pub(crate) groups: BTreeMap<SecurityGroupId, Group>,
+    pub(crate) subnets: Shelf<SubnetId, SubnetState>,
+    pub(crate) route_tables: Arc<BTreeMap<String, RouteTable>>,
+    pub(crate) groups: Arc<BTreeMap<SecurityGroupId, Group>>,
     /// The VPC's default group, which cannot be deleted.
     pub(crate) default_group: SecurityGroupId,
-    pub(crate) instances: BTreeMap<InstanceId, Instance>,
-    pub(crate) enis: BTreeMap<EniId, Eni>,
+    pub(crate) instances: Shelf<InstanceId, Instance>,
+    pub(crate) enis: Shelf<EniId, Eni>,
     /// Public addresses in use, the NAT gateways' included.
     pub(crate) public: BTreeSet<Ipv4Addr>,
     pub(crate) vpc_tags: Tags,
@@ -56,18 +59,18 @@ impl World {
         let mut world = Self {
             cidrs: spec.vpc.cidrs.iter().map(|cidr| CidrBlock::of_spec(*cidr)).collect(),
             subnets: spec.subnets.iter().map(|subnet| (subnet.id.clone(), SubnetState::new(subnet))).collect(),
-            route_tables: spec
-                .route_tables
-                .iter()
-                .map(|table| (table.id.clone(), RouteTable::of_spec(table)))
-                .collect(),
-            groups: spec.security_groups.iter().map(|group| (group.id.clone(), Group::of_spec(group))).collect(),
+            route_tables: Arc::new(
+                spec.route_tables.iter().map(|table| (table.id.clone(), RouteTable::of_spec(table))).collect(),
+            ),
+            groups: Arc::new(
+                spec.security_groups.iter().map(|group| (group.id.clone(), Group::of_spec(group))).collect(),
+            ),
             default_group,
-            instances: BTreeMap::new(),
-            enis: BTreeMap::new(),
+            instances: Shelf::default(),
+            enis: Shelf::default(),
             public: spec.nat_gateways.iter().map(|gateway| gateway.public_ip).collect(),
             vpc_tags: spec.vpc.tags.clone(),
-            spec,
+            spec: Arc::new(spec),
         };
         for gateway in world.spec.nat_gateways.clone() {
             world.add_nat_gateway(&gateway, dice)?;
@@ -166,6 +169,16 @@ impl World {
             .collect();
         enis.sort_by_key(|(card, device, _)| (*card, *device));
         enis.into_iter().map(|(_, _, eni)| eni).collect()
+    }
+
+    /// Changes every attachment of an instance.
+    pub(crate) fn change_ties(&mut self, instance: &InstanceId, change: impl Fn(&mut Attachment)) {
+        let own: Vec<EniId> = self.enis_of(instance).iter().map(|eni| eni.id.clone()).collect();
+        for id in own {
+            if let Some(attachment) = self.enis.get_mut(&id).and_then(|eni| eni.attachment.as_mut()) {
+                change(attachment);
+            }
+        }
     }
 
     /// The ENI with that attachment.

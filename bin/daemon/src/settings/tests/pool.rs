@@ -53,6 +53,8 @@ const TABLE: &[Cells] = &[
     ("VPC_CNI_RELEASE_INTERVAL", [Takes("30"), Takes("30"), Exits, Exits, Exits, Takes("0"), Exits], ("1", "1")),
     ("VPC_CNI_MIN_ENI_AGE", [Takes("60"), Takes("60"), Exits, Exits, Exits, Takes("0"), Exits], ("1", "1")),
     ("VPC_CNI_AUDIT_INTERVAL", [Takes("60"), Takes("60"), Exits, Exits, Exits, Exits, Exits], ("5", "5")),
+    ("VPC_CNI_ORPHAN_AGE", [Takes("65"), Takes("65"), Exits, Exits, Exits, Exits, Exits], ("5", "5")),
+    ("VPC_CNI_STRAYS_AFTER", [Takes("60"), Takes("60"), Exits, Exits, Exits, Exits, Exits], ("5", "5")),
     b2("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "false", ("true", "true")),
     b2("ENABLE_SUBNET_DISCOVERY", "true", ("f", "false")),
     b2("AWS_MANAGE_ENIS_NON_SCHEDULABLE", "false", ("T", "true")),
