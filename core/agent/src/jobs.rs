@@ -474,9 +474,15 @@ impl Agent {
                 self.places.list_failed(now, &failure);
                 self.follow_places();
             }
-            (Job::CheckSlots(eni), _) => self.keep_slots(now, &eni, "EC2 could not be asked about them"),
+            (Job::CheckSlots(eni), _) => {
+                self.disagreed(now);
+                self.keep_slots(now, &eni, "EC2 could not be asked about them");
+            }
             (Job::Unassign { eni, slots }, class) => self.unassign_failed(now, eni, slots, tries, class),
-            (Job::Verify(eni), _) => self.keep(now, &eni, "EC2 could not be asked about it"),
+            (Job::Verify(eni), _) => {
+                self.disagreed(now);
+                self.keep(now, &eni, "EC2 could not be asked about it");
+            }
             (Job::Detach { eni, attachment }, class) => self.detach_failed(now, eni, attachment, tries, class),
             (Job::Delete(eni), FailureClass::NotFound) => self.gone(&eni),
             (Job::Delete(eni), FailureClass::WrongState) => self.queue_job(again, Job::AwaitDetached(eni), tries),

@@ -180,6 +180,11 @@ impl Node {
         self.pods.iter().filter(|(_, pod)| pod.reply().is_some()).map(|(name, pod)| (name.as_str(), pod))
     }
 
+    /// Addresses of its running pods.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.running().filter_map(|(_, pod)| Some(pod.reply()?.allocation.address))
+    }
+
     /// How many notices there are of a kind.
     #[must_use]
     pub fn said(&self, what: impl Fn(&Notice) -> bool) -> usize {

@@ -32,7 +32,7 @@ impl World {
     /// A pod's ADD was refused.
     pub(crate) fn refused(&mut self, node: NodeAt, key: &SandboxKey, since: Time, wait: Millis, refusal: &Refusal) {
         let Some(own) = self.nodes.get(node.0) else { return };
-        let judge = Judge { world: self, node, own, now: self.now };
+        let judge = Judge { world: self, node, own, now: self.now, wait };
         if let Err(why) = judge.wait(refusal, self.now.since(since), wait).and_then(|()| judge.cause(refusal)) {
             let refusal = Box::new(refusal.clone());
             self.faults.push(Fault::FalseCause { node, key: key.clone(), refusal, why });
@@ -45,6 +45,8 @@ struct Judge<'a> {
     node: NodeAt,
     own: &'a Node,
     now: Time,
+    /// How long the pod might wait.
+    wait: Millis,
 }
 
 type Verdict = Result<(), String>;
@@ -168,7 +170,9 @@ impl Judge<'_> {
         let begins = !record.host_set || self.recently(record.begun, SET_UP);
         let fetching = record.heard.is_fetching() || record.heard.failed_within(self.now, EXPLAINS);
         let set_up = self.recently(record.heard.brought, SET_UP) || self.recently(record.stirred, NOTICED);
-        must(begins || fetching || set_up || record.host_failed.is_some(), || {
+        // What a pod that may not wait lacks is asked for in the moment in which it is refused.
+        let asked_now = self.wait.0 == 0 && coming > 0;
+        must(begins || fetching || set_up || asked_now || record.host_failed.is_some(), || {
             format!("nothing is on its way (it says {coming})")
         })
     }
