@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, in lanes, with one tally at the end.
 //!
 //! A lane is a run of `cargo test` over some packages with a time it should stay within. Nothing fails on time: the summary
-//! shows what each lane took beside its budget. Tests that lack a tool are named, with the reason, and counted as skipped.
+//! shows what each lane took beside its budget. The lane of the state machines ends with campaigns of the simulator. Tests that lack a tool are named, with the reason, and counted as skipped.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::tally::Tally;
-use crate::{crash, shell};
+use crate::{crash, shell, simulate};
 
 /// One run of `cargo test`.
 struct Lane {
@@ -29,16 +29,22 @@ enum Selection {
     AllBut(&'static [&'static [&'static str]]),
     /// These packages.
     Only(&'static [&'static str]),
+    /// One file of tests, which is there with a feature only.
+    With { package: &'static str, feature: &'static str, test: &'static str },
 }
 
 /// The packages whose tests start whole labs, nodes and programs.
 const LAB: &[&str] = &["vpc-lab", "e2e"];
 /// The packages that are state machines and planners: their tests make up histories, and the more the better.
-const SIMULATED: &[&str] = &["vpc-ipam", "vpc-hostnet", "vpc-agent", "lab-cloud"];
+const SIMULATED: &[&str] = &["vpc-ipam", "vpc-hostnet", "vpc-agent", "lab-cloud", "lab-sim"];
 
-const LANES: [Lane; 3] = [
+/// Deliberate bugs are in no build but this one.
+const BUGS: Selection = Selection::With { package: "lab-sim", feature: "deliberate-bugs", test: "bugs" };
+
+const LANES: [Lane; 4] = [
     Lane { name: "tests", budget: minutes(15), selection: Selection::AllBut(&[LAB, SIMULATED]), cases: 256 },
     Lane { name: "simulation", budget: minutes(5), selection: Selection::Only(SIMULATED), cases: 2000 },
+    Lane { name: "bugs found", budget: minutes(5), selection: BUGS, cases: 256 },
     Lane { name: "lab suites", budget: minutes(12), selection: Selection::Only(LAB), cases: 256 },
 ];
 
@@ -89,6 +95,7 @@ impl Selection {
                 std::iter::once("--workspace").chain(others).collect()
             }
             Self::Only(packages) => each("-p", packages).collect(),
+            Self::With { package, feature, test } => vec!["-p", package, "--features", feature, "--test", test],
         }
     }
 }
@@ -126,6 +133,9 @@ impl Lane {
             tally.skips(&told);
         }
         tally.end(succeeded);
+        if matches!(self.selection, Selection::Only(SIMULATED)) && filter.is_none() {
+            simulate::run(&mut tally)?;
+        }
         Ok(tally)
     }
 }

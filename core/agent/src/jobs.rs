@@ -170,6 +170,11 @@ impl Cloud {
         OpId(self.next_op)
     }
 
+    /// The job of a call that is under way.
+    pub(crate) fn job(&self, op: OpId) -> Option<&Job> {
+        self.calls.get(&op).map(|call| &call.job)
+    }
+
     /// Every job, under way or queued.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.calls.values().map(|call| &call.job).chain(self.queue.iter().map(|queued| &queued.job))

@@ -37,6 +37,7 @@ mod reconcile;
 mod refusal;
 mod rests;
 mod sandbox;
+mod situation;
 
 pub use agent::Agent;
 pub use audit::Fault;
@@ -50,3 +51,4 @@ pub use message::{AddReply, AddRequest, DelReply, Effect, Generation, Input, Lev
 pub use pacer::{BUCKETS, Bucket, Ec2Action, Pacer, Weight};
 pub use places::{Choice, Home, NamedBy, NoPlace, PlaceNews, Places, Refused, name_of_eni_config};
 pub use refusal::Refusal;
+pub use situation::{Purpose, Situation};

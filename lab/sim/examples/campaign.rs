@@ -1,27 +1,69 @@
-//! A campaign from the command line, as `vpc-lab sim` runs it.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for those who work on the simulator")]
+//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS [small] [covered]`.
+//!
+//! `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong. The exit code is 1 if
+//! anything is wrong.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for those who work on the simulator, and for CI")]
 
-fn main() {
-    let mut arguments = std::env::args().skip(1).map(|a| a.parse::<u64>().unwrap());
-    let (seed, steps, jobs, acts) = (
-        arguments.next().unwrap_or(1),
-        arguments.next().unwrap_or(100_000),
-        arguments.next().unwrap_or(1),
-        arguments.next().unwrap_or(500),
-    );
-    let campaign = lab_sim::Campaign { seed, steps, jobs: jobs as usize, acts: acts as u32 };
-    let begin = std::time::Instant::now();
-    let finding = campaign.run(10, &|_| ());
+use std::process::ExitCode;
+use std::time::Instant;
+
+use lab_sim::{Campaign, Finding, Found, Limits, quiet_panics, replay, shrink};
+
+/// So many findings are enough.
+const MOST: usize = 10;
+
+fn main() -> ExitCode {
+    let (words, numbers): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.parse::<u64>().is_err());
+    let number = |index: usize, default: u64| numbers.get(index).map_or(default, |text| text.parse().unwrap());
+    let campaign = Campaign {
+        seed: number(0, 1),
+        steps: number(1, 100_000),
+        jobs: usize::try_from(number(2, 1)).unwrap(),
+        acts: u32::try_from(number(3, 500)).unwrap(),
+    };
+    quiet_panics();
+    let begin = Instant::now();
+    let finding = campaign.run(MOST, &|_| ());
     let took = begin.elapsed().as_secs_f64();
+    let mut well = finding.found.is_empty();
+    if words.iter().any(|word| word == "covered") {
+        well &= covered(&finding);
+    }
+    let rate = finding.steps as f64 / took;
     println!(
-        "{} histories, {} steps, {} calls, {took:.1} s, {:.0} steps/s",
-        finding.histories,
-        finding.steps,
-        finding.calls,
-        finding.steps as f64 / took
+        "{} histories, {} steps, {} calls, {took:.1} s, {rate:.0} steps/s",
+        finding.histories, finding.steps, finding.calls
     );
     for found in &finding.found {
         println!("{} (seed {}): {}", found.number, found.history.seed, found.why);
         println!("   {:?}", found.history.features);
+        println!("   vpc-lab sim --seed {} --acts {} --only {}", campaign.seed, campaign.acts, found.number);
+        if words.iter().any(|word| word == "small") {
+            small(found);
+        }
     }
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn small(found: &Found) {
+    let begin = Instant::now();
+    let small = shrink(&found.history, &found.why, Limits::default(), &mut |_| true);
+    println!(
+        "   {} of {} acts, {} runs, {} steps, {:.1} s: {}",
+        small.history.acts.len(),
+        found.history.acts.len(),
+        small.runs,
+        small.steps,
+        begin.elapsed().as_secs_f64(),
+        small.why
+    );
+    println!("{}\n{}", small.history.to_text().unwrap(), replay(&small.history).unwrap().story);
+}
+
+fn covered(finding: &Finding) -> bool {
+    println!("{}", finding.coverage);
+    let judgement = finding.coverage.judge();
+    println!("{judgement}");
+    judgement.is_empty()
 }

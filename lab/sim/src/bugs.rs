@@ -43,7 +43,7 @@ pub fn hunt(campaign: &Campaign, bug: Option<Bug>) -> Hunt {
                 hunt.steps += report.steps;
                 report.wrong.map(Why::Wrong)
             }
-            Err(words) => Some(Why::Panicked(words)),
+            Err(why) => Some(why),
         };
         let Some(why) = why else { continue };
         if bug.is_some() && !attempt(&history).is_ok_and(|report| report.wrong.is_none()) {

@@ -3,10 +3,12 @@
 //! The histories of a campaign are numbered; the seed of each follows from the campaign's and its number alone. A campaign of so
 //! many steps is the shortest row of histories from number 0 that has them: it is the same row for any number of jobs.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::coverage::Coverage;
 use crate::driver::{Report, Wrong, run};
 use crate::history::History;
 
@@ -32,6 +34,8 @@ pub struct Finding {
     pub steps: u64,
     /// Requests to EC2 they made.
     pub calls: u64,
+    /// Which inputs came in which situations.
+    pub coverage: Coverage,
     /// Those in which something was wrong, by number.
     pub found: Vec<Found>,
 }
@@ -54,6 +58,8 @@ pub enum Why {
     Wrong(Wrong),
     /// The program panicked.
     Panicked(String),
+    /// The history's world can not be.
+    NoWorld(String),
 }
 
 impl std::fmt::Display for Why {
@@ -61,6 +67,7 @@ impl std::fmt::Display for Why {
         match self {
             Self::Wrong(wrong) => write!(f, "after {} steps, at {} ms: {}", wrong.step, wrong.at.0, wrong.fault),
             Self::Panicked(words) => write!(f, "it panicked: {words}"),
+            Self::NoWorld(words) => f.write_str(words),
         }
     }
 }
@@ -91,12 +98,13 @@ impl Campaign {
                             Ok(report) => {
                                 all.steps += report.steps;
                                 all.calls += report.calls;
+                                all.coverage.add(&report.coverage);
                                 tell(steps.fetch_add(report.steps, Ordering::Relaxed) + report.steps);
                                 if let Some(wrong) = report.wrong {
                                     all.found.push(Found { number, history, why: Why::Wrong(wrong) });
                                 }
                             }
-                            Err(words) => all.found.push(Found { number, history, why: Why::Panicked(words) }),
+                            Err(why) => all.found.push(Found { number, history, why }),
                         }
                         if all.found.len() >= most {
                             stop.store(true, Ordering::Relaxed);
@@ -111,17 +119,39 @@ impl Campaign {
     }
 }
 
-/// Runs a history; the words of a panic if there was one.
+thread_local! {
+    /// Where this thread last panicked.
+    static PANICKED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// From now on panics of this process print nothing; [`attempt`] says where they were. For programs that run campaigns.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
+        PANICKED.with(|last| *last.borrow_mut() = place);
+    }));
+}
+
+/// Runs a history; why there is no report, if there is none.
 ///
 /// # Errors
 /// It panicked, or its world can not be.
-pub fn attempt(history: &History) -> Result<Report, String> {
-    match catch_unwind(AssertUnwindSafe(|| run(history))) {
+pub fn attempt(history: &History) -> Result<Report, Why> {
+    match caught(|| run(history)) {
         Ok(Ok(report)) => Ok(report),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => {
-            let words = panic.downcast_ref::<String>().cloned();
-            Err(words.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
-        }
+        Ok(Err(error)) => Err(Why::NoWorld(error.to_string())),
+        Err(why) => Err(why),
     }
+}
+
+/// Does something that may panic.
+pub(crate) fn caught<T>(deed: impl FnOnce() -> T) -> Result<T, Why> {
+    catch_unwind(AssertUnwindSafe(deed)).map_err(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
+        match PANICKED.with(|last| last.borrow_mut().take()) {
+            Some(place) => Why::Panicked(format!("{words} ({place})")),
+            None => Why::Panicked(words),
+        }
+    })
 }

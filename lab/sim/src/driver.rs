@@ -14,7 +14,9 @@ use vpc_agent::{EniConfig, Input, NodeView};
 use vpc_model::{Millis, SecurityGroupId, SubnetId, Time};
 
 use crate::audit::Fault;
+use crate::coverage::Coverage;
 use crate::history::{Act, History, HistoryError, Timed};
+use crate::story::Weight;
 use crate::world::{NodeAt, World};
 
 /// Until everything has rested, been given back and been forgotten: the longest pauses after failures, and some audits.
@@ -25,7 +27,7 @@ const STEADY: Millis = Millis::seconds(900);
 const GRACE: Millis = Millis::seconds(5);
 
 /// What came of a history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Inputs that agents got, besides bare ticks.
     pub steps: u64,
@@ -35,6 +37,8 @@ pub struct Report {
     pub wrong: Option<Wrong>,
     /// Requests to EC2.
     pub calls: u64,
+    /// Which inputs came in which situations.
+    pub coverage: Coverage,
 }
 
 /// Something wrong, and when.
@@ -55,9 +59,7 @@ pub struct Wrong {
 pub fn run(history: &History) -> Result<Report, HistoryError> {
     let mut driver = Driver::new(history)?;
     driver.through(history);
-    let world = &driver.world;
-    let wrong = world.faults.first().map(|fault| Wrong { at: world.now(), step: world.steps, fault: fault.clone() });
-    Ok(Report { steps: world.steps, end: world.now(), wrong, calls: world.sent.len() as u64 })
+    Ok(driver.report())
 }
 
 /// A history under way.
@@ -117,6 +119,16 @@ impl Driver {
         }
     }
 
+    /// What has come of it so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let world = &self.world;
+        let wrong =
+            world.faults.first().map(|fault| Wrong { at: world.now(), step: world.steps, fault: fault.clone() });
+        let coverage = world.coverage.clone();
+        Report { steps: world.steps, end: world.now(), wrong, calls: world.sent.len() as u64, coverage }
+    }
+
     /// Lets time pass; false once something is wrong.
     pub fn until(&mut self, at: Time) -> bool {
         while let Some((&(due, number), &end)) = self.ends.first_key_value().filter(|((due, _), _)| *due <= at) {
@@ -145,6 +157,13 @@ impl Driver {
     }
 
     fn end(&mut self, end: End) {
+        let (node, words) = match end {
+            End::Fault(_) => (None, "what was wrong with EC2 or IMDS is over"),
+            End::Disk(node) => (Some(node), "the disk takes things again"),
+            End::Host(node) => (Some(node), "the host's network can be changed again"),
+            End::Life { node, .. } => (Some(node), "the time to end is over"),
+        };
+        self.world.note(node, Weight::Turn, || (Vec::new(), words.to_owned()));
         match end {
             End::Fault(id) => drop(self.world.cloud.lift(self.world.now(), id)),
             End::Disk(node) => self.disk_full(node, false),
@@ -169,12 +188,14 @@ impl Driver {
 
     /// One act, now.
     pub fn act(&mut self, timed: &Timed) {
+        self.world.note_act(&timed.act);
         match &timed.act {
             Act::Add { node, pod } => self.world.add_pod(*node, pod),
             Act::Delete { node, pod } => self.world.delete_pod(*node, pod),
             Act::LoseSandbox { node, pod } => self.world.lose_sandbox(*node, pod),
             Act::AddAgain { node, pod } => self.world.add_again(*node, pod),
             Act::DeleteOld { node, pod } => self.world.delete_old(*node, pod),
+            Act::DeleteGone { node, pick } => self.world.delete_gone(*node, *pick),
             Act::Kill { node, after, when, away_ms } => self.world.doom(*node, *after, *when, Millis(*away_ms)),
             Act::Terminate { node, away_ms } => {
                 self.world.tell(*node, Input::Terminate);
@@ -227,6 +248,7 @@ impl Driver {
 
     /// All is well again, nothing new comes. Then everything must come to rest.
     pub fn calm(&mut self, history: &History) {
+        self.world.note(None, Weight::Turn, || (Vec::new(), "calm: all is well again, nothing new comes".to_owned()));
         for (_, end) in std::mem::take(&mut self.ends) {
             self.end(end);
         }

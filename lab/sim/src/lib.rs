@@ -20,6 +20,7 @@ mod audit;
 mod bugs;
 mod campaign;
 mod carrier;
+mod coverage;
 mod dice;
 mod driver;
 pub mod fleet;
@@ -29,14 +30,17 @@ mod kubelet;
 mod node;
 mod scene;
 mod settled;
+mod shrink;
+mod story;
 mod trouble;
 mod world;
 
 pub use audit::{Fault, WHOLE_EVERY, own_enis};
 #[cfg(feature = "deliberate-bugs")]
 pub use bugs::{Hunt, hunt};
-pub use campaign::{Campaign, Finding, Found, Why, attempt};
+pub use campaign::{Campaign, Finding, Found, Why, attempt, quiet_panics};
 pub use carrier::{Moment, Sent};
+pub use coverage::{Coverage, Ended, IMPOSSIBLE, Impossible, Inputs, Judgement, Kind as InputKind, Plain, why_not};
 pub use dice::Dice;
 pub use driver::{Driver, Report, Wrong, run};
 pub use history::{
@@ -46,4 +50,6 @@ pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};
 pub use scene::{config_for, scene};
 pub use settled::{EniLoad, Expected, Load, Room, Rules, Standing, Survey, Unsettled, expected, unsettled};
+pub use shrink::{FaultKind, Limits, Shrunk, shrink};
+pub use story::{LINES, Replay, Story, replay};
 pub use world::{NodeAt, Watch, World};

@@ -1,6 +1,6 @@
 //! The world: what happens next, and what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
@@ -13,6 +13,7 @@ use vpc_model::{InstanceId, Ipv4Net, Millis, Time, WallTime};
 
 use crate::audit::{Changed, Ended, Fault, Owner, Record, Touched, WHOLE_EVERY, Waits};
 use crate::carrier::{Flight, Moment, Sent, Trap};
+use crate::coverage::{Coverage, Kind};
 use crate::dice::Dice;
 use crate::history::Kill;
 use crate::imds::Round;
@@ -20,6 +21,7 @@ use crate::kubelet::PodStep;
 use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
 use crate::scene::config_for;
 use crate::settled::Told;
+use crate::story::{Story, Thing, Weight};
 
 /// A node of the world, by number in the order of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -64,6 +66,8 @@ pub struct World {
     pub host_takes: Millis,
     /// Inputs that agents got so far, besides bare ticks.
     pub steps: u64,
+    /// Which inputs came in which situations of agents.
+    pub coverage: Coverage,
     pub(crate) nodes: Vec<Node>,
     by_instance: BTreeMap<InstanceId, NodeAt>,
     pub(crate) now: Time,
@@ -86,6 +90,8 @@ pub struct World {
     pub(crate) jumped: Option<Time>,
     /// The calendar at `Time(0)`.
     wall: WallTime,
+    /// What has happened, in words, if anybody wants to know.
+    pub(crate) story: Option<Box<Story>>,
     /// By how much the nodes' calendars have jumped since, in milliseconds.
     skew: i64,
     queue: BTreeMap<(Time, u64), Event>,
@@ -195,6 +201,7 @@ impl World {
             enis: BTreeMap::new(),
             errands: BTreeMap::new(),
             tombstones: BTreeSet::new(),
+            gone: VecDeque::new(),
             wake: None,
             last_tick: Time(0),
             powered: true,
@@ -214,6 +221,7 @@ impl World {
             write_takes: Millis(1),
             host_takes: Millis(2),
             steps: 0,
+            coverage: Coverage::default(),
             by_instance: nodes.iter().enumerate().map(|(at, own)| (own.instance.clone(), NodeAt(at))).collect(),
             nodes,
             now: Time(0),
@@ -228,6 +236,7 @@ impl World {
             jumped: None,
             tickets: 0,
             wall,
+            story: None,
             skew: 0,
             queue: BTreeMap::new(),
             wakes: BTreeSet::new(),
@@ -303,6 +312,7 @@ impl World {
     pub fn kill(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let life = own.life;
+        let runs = own.agent.is_some();
         own.life += 1;
         own.agent = None;
         own.hand = None;
@@ -311,6 +321,9 @@ impl World {
         own.death = None;
         if let Some(at) = own.wake.take() {
             self.wakes.remove(&(at, node.0));
+        }
+        if runs {
+            self.note(Some(node), Weight::Turn, || (Vec::new(), "the daemon is killed".to_owned()));
         }
         self.leave_half_done(node, life);
         self.flights.retain(|_, flight| flight.node != node);
@@ -330,6 +343,8 @@ impl World {
                     let changed = Changed::by(&update);
                     drop(own.write(*update));
                     self.check_written(node, &changed);
+                    let words = "the checkpoint that was being written is on disk all the same";
+                    self.note(Some(node), Weight::Event, || (Vec::new(), words.to_owned()));
                 }
                 Event::Apply { ops, .. } => {
                     let done = usize::try_from(self.dice.roll(ops.len() as u64 + 1)).unwrap_or_default();
@@ -440,10 +455,14 @@ impl World {
         }
         own.audit.begin(self.now, own.disk.is_none() && own.life > 1);
         let disk = own.disk.clone().unwrap_or_default();
+        let (leases, enis) = (disk.leases.len(), disk.enis.len());
         let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);
         own.agent = Some(agent);
         let life = own.life;
         let notes: Vec<_> = std::mem::take(&mut own.tombstones).into_iter().collect();
+        self.note(Some(node), Weight::Turn, || {
+            (Vec::new(), format!("the daemon begins; its checkpoint has {leases} leases and {enis} ENIs"))
+        });
         self.carry_out(node, life, effects);
         self.set_wake(node);
         self.tell_news(node);
@@ -584,12 +603,14 @@ impl World {
 
     /// The agent takes in one fact, and everything it then wants is begun.
     pub(crate) fn think(&mut self, node: NodeAt, input: Input) {
-        self.note(node, &input);
+        self.take_note(node, &input);
+        self.note_input(node, &input);
         let now = self.agent_time(self.now);
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let life = own.life;
         let Some(agent) = &mut own.agent else { return };
         self.steps += u64::from(!matches!(input, Input::Tick));
+        self.coverage.hit(agent.situation(now), Kind::of(&input, agent));
         let effects = agent.handle(now, input);
         let found = match self.watch {
             Watch::Never => Vec::new(),
@@ -625,6 +646,7 @@ impl World {
             if self.dies(node, Kill::Before) {
                 return;
             }
+            self.note_effect(node, &effect);
             match effect {
                 Effect::Reply { ticket, outcome } => self.replied(node, ticket, outcome),
                 Effect::Cloud { op, call } => self.begin_call(node, life, op, call),
@@ -686,16 +708,21 @@ impl World {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.device_appears(node, &eni);
                 self.note_moved(node);
+                let attached =
+                    || (vec![Thing::Eni(eni.id.clone())], format!("{} is attached at {}", eni.id, eni.device));
+                self.note(Some(node), Weight::Event, attached);
                 drop(self.take_in(node, eni));
                 self.think(node, Input::HostChanged);
             }
             FabricEvent::EniChanged { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
+                self.note_changed(node, &eni);
                 let before = self.take_in(node, eni);
                 self.check_backing(node, before.as_ref());
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
                 let Some(node) = self.node_of(&instance) else { return };
+                self.note(Some(node), Weight::Event, || (vec![Thing::Eni(eni.clone())], format!("{eni} is detached")));
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
                 own.audit.moved = Some(self.now);
                 let before = own.enis.remove(&eni);

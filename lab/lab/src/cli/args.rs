@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::complete::{self, Shell};
-use super::sim::SimCommand;
+use super::sim::Sim;
 use crate::control::Place;
 use crate::fault;
 use crate::kubelet::PodName;
@@ -147,11 +147,11 @@ pub(super) enum Command {
         /// Which.
         shell: Shell,
     },
-    /// Simulate: real daemons and the cloud's model in one process with made-up time. Needs no lab.
-    Sim {
-        #[command(subcommand)]
-        command: SimCommand,
-    },
+    /// Simulate: real daemons and the cloud's model in one process with made-up time, with all sorts of trouble. Needs no lab.
+    ///
+    /// A seed decides everything. Exit codes: 0 nothing wrong, 1 something wrong was found, 2 it could not be run.
+    /// docs/simulation.md says what is simulated and what to do with what is found.
+    Sim(Sim),
     /// List the topologies that come with the program, or print one, to start your own from.
     Topology {
         /// Which.

@@ -101,7 +101,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Cloud { listen, topology, instance } => cloud(&listen, topology.as_deref(), instance.as_deref())?,
         Command::Demo { scene } => return Ok(demo::run(scene.as_deref())),
-        Command::Sim { command } => return sim::run(command),
+        Command::Sim(wanted) => return sim::run(wanted),
         Command::Topology { name } => ready(name.as_deref())?,
         Command::Tool { command } => tool(command)?,
     }

@@ -119,7 +119,7 @@ impl Record {
 
 impl World {
     /// The daemon is about to be told something.
-    pub(crate) fn note(&mut self, node: NodeAt, input: &Input) {
+    pub(crate) fn take_note(&mut self, node: NodeAt, input: &Input) {
         let now = self.now;
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let enis = &own.enis;

@@ -56,6 +56,13 @@ pub enum Act {
         /// Its name.
         pod: String,
     },
+    /// The runtime deletes once more a sandbox that is long gone, whose pod may be gone too: it does so until it has forgotten it.
+    DeleteGone {
+        /// Where.
+        node: NodeAt,
+        /// Which of the sandboxes that went lately, by number; taken modulo how many there are.
+        pick: u32,
+    },
     /// The daemon is killed, and started again later.
     Kill {
         /// Where.
@@ -181,12 +188,37 @@ pub enum Outsider {
 impl Act {
     /// The node it is about, if it is about one.
     pub fn nodes(&self) -> impl Iterator<Item = NodeAt> {
-        let node = match self {
+        self.node().into_iter()
+    }
+
+    /// The node it is about.
+    #[must_use]
+    pub fn node(&self) -> Option<NodeAt> {
+        self.clone().node_mut().map(|node| *node)
+    }
+
+    /// The pod it is about, by name.
+    #[must_use]
+    pub fn pod(&self) -> Option<&str> {
+        match self {
+            Self::Add { pod, .. }
+            | Self::Delete { pod, .. }
+            | Self::LoseSandbox { pod, .. }
+            | Self::AddAgain { pod, .. }
+            | Self::DeleteOld { pod, .. } => Some(pod),
+            _ => None,
+        }
+    }
+
+    /// The node it is about, to change.
+    pub fn node_mut(&mut self) -> Option<&mut NodeAt> {
+        match self {
             Self::Add { node, .. }
             | Self::Delete { node, .. }
             | Self::LoseSandbox { node, .. }
             | Self::AddAgain { node, .. }
             | Self::DeleteOld { node, .. }
+            | Self::DeleteGone { node, .. }
             | Self::Kill { node, .. }
             | Self::Terminate { node, .. }
             | Self::Reboot { node }
@@ -196,9 +228,8 @@ impl Act {
             | Self::DiskFull { node, .. }
             | Self::DiskLost { node }
             | Self::HostFails { node, .. }
-            | Self::RulesLost { node, .. } => Some(*node),
+            | Self::RulesLost { node, .. } => Some(node),
             Self::Clock { .. } | Self::Fault { .. } | Self::Api { .. } => None,
-        };
-        node.into_iter()
+        }
     }
 }

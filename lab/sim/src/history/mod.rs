@@ -12,6 +12,7 @@ mod act;
 mod draw;
 mod feature;
 mod settings;
+mod words;
 
 pub use act::{Act, Kill, Outsider, Timed};
 pub use feature::Feature;

@@ -1,0 +1,43 @@
+//! `vpc-lab sim --replay FILE`: a kept history once more, in words.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use lab_sim::{History, quiet_panics, replay};
+
+use crate::cli::print;
+
+pub(super) fn run(file: &Path) -> anyhow::Result<ExitCode> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("--replay: {name} can not be read"))?;
+    let history = History::from_text(&text).with_context(|| format!("--replay: {name}"))?;
+    print(&conditions(&history))?;
+    quiet_panics();
+    tell(&history)
+}
+
+/// Where it happens.
+fn conditions(history: &History) -> String {
+    let nodes = history.nodes.iter().map(|node| format!("{} ({})", node.instance_type, node.settings));
+    let nodes: Vec<String> = nodes.collect();
+    let (acts, pace, subnet) = (history.acts.len(), format!("{:?}", history.pace).to_lowercase(), history.subnet);
+    format!("{acts} acts, pace {pace}, subnet {subnet}, nodes: {}\n", nodes.join("; "))
+}
+
+/// Runs a history and prints its story.
+pub(super) fn tell(history: &History) -> anyhow::Result<ExitCode> {
+    let run = replay(history)?;
+    print(&run.story)?;
+    let (steps, calls) = (run.report.steps, run.report.calls);
+    match run.why {
+        Some(why) => {
+            print(&format!("wrong: {why}\n"))?;
+            Ok(ExitCode::FAILURE)
+        }
+        None => {
+            print(&format!("nothing wrong in {steps} steps, {calls} EC2 calls\n"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
