@@ -63,7 +63,7 @@ fn what_matters_is_left_and_nothing_else() {
 }
 
 fn kill_side(history: &History) -> Kill {
-    let sides = history.acts.iter().filter_map(|timed| match timed.act {
+    let mut sides = history.acts.iter().filter_map(|timed| match timed.act {
         Act::Kill { when, .. } => Some(when),
         _ => None,
     });
