@@ -192,6 +192,7 @@ impl Driver {
             Act::LoseSandbox { node, pod } => self.world.lose_sandbox(*node, pod),
             Act::AddAgain { node, pod } => self.world.add_again(*node, pod),
             Act::DeleteOld { node, pod } => self.world.delete_old(*node, pod),
+            Act::DeleteGone { node, pick } => self.world.delete_gone(*node, *pick),
             Act::Kill { node, after, when, away_ms } => self.world.doom(*node, *after, *when, Millis(*away_ms)),
             Act::Terminate { node, away_ms } => {
                 self.world.tell(*node, Input::Terminate);

@@ -20,6 +20,8 @@ const FIRST_WAIT: Millis = Millis(500);
 const LONGEST_WAIT: Millis = Millis::seconds(4);
 /// A plugin has given up by then.
 const PLUGIN_LIMIT: Millis = Millis::seconds(60);
+/// Sandboxes that are gone and that the runtime may delete once more.
+const REMEMBERED: usize = 50;
 /// What the wiring of a pod takes.
 const WIRING: Millis = Millis(15);
 /// A node without a conflist is looked at again after this.
@@ -201,6 +203,19 @@ impl World {
     /// The runtime deletes once more the sandbox before the one that a pod has.
     pub fn delete_old(&mut self, node: NodeAt, name: &str) {
         let Some(key) = self.pod_mut(node, name).and_then(|pod| pod.old.clone()) else { return };
+        self.delete_again(node, key);
+    }
+
+    /// The runtime deletes once more one of the sandboxes that went lately, whoever has its address now.
+    pub fn delete_gone(&mut self, node: NodeAt, pick: u32) {
+        let Some(own) = self.nodes.get(node.0).filter(|own| !own.gone.is_empty()) else { return };
+        let index = usize::try_from(pick).unwrap_or_default() % own.gone.len();
+        if let Some(key) = own.gone.get(index).cloned() {
+            self.delete_again(node, key);
+        }
+    }
+
+    fn delete_again(&mut self, node: NodeAt, key: SandboxKey) {
         let ticket = self.ticket();
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         if own.agent.is_none() {
@@ -388,6 +403,10 @@ impl World {
         self.owner_gone(node, key);
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         own.host.remove_sandbox(&key.container);
+        own.gone.push_back(key.clone());
+        if own.gone.len() > REMEMBERED {
+            own.gone.pop_front();
+        }
         let Some(pod) = own.pods.get_mut(name).filter(|pod| pod.key() == Some(key)) else { return };
         pod.state = PodState::Waiting;
         pod.old = Some(key.clone());

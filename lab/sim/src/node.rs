@@ -1,6 +1,6 @@
 //! One node: its daemon (if it runs), host, disk and pods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lab_cloud::AttachedEni;
 use vpc_agent::{Agent, Checkpoint, ClusterNews, Config, EniConfig, NodeView, Notice, Ticket, Update};
@@ -60,6 +60,8 @@ pub struct Node {
     pub(crate) errands: BTreeMap<Ticket, Errand>,
     /// DELs that found no daemon.
     pub(crate) tombstones: BTreeSet<SandboxKey>,
+    /// Sandboxes that went lately, the last one last.
+    pub(crate) gone: VecDeque<SandboxKey>,
     /// When the agent wants to be woken.
     pub(crate) wake: Option<Time>,
     pub(crate) last_tick: Time,

@@ -1,6 +1,6 @@
 //! The world: what happens next, and what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
@@ -197,6 +197,7 @@ impl World {
             enis: BTreeMap::new(),
             errands: BTreeMap::new(),
             tombstones: BTreeSet::new(),
+            gone: VecDeque::new(),
             wake: None,
             last_tick: Time(0),
             powered: true,

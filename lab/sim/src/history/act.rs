@@ -56,6 +56,13 @@ pub enum Act {
         /// Its name.
         pod: String,
     },
+    /// The runtime deletes once more a sandbox that is long gone, whose pod may be gone too: it does so until it has forgotten it.
+    DeleteGone {
+        /// Where.
+        node: NodeAt,
+        /// Which of the sandboxes that went lately, by number; taken modulo how many there are.
+        pick: u32,
+    },
     /// The daemon is killed, and started again later.
     Kill {
         /// Where.
@@ -211,6 +218,7 @@ impl Act {
             | Self::LoseSandbox { node, .. }
             | Self::AddAgain { node, .. }
             | Self::DeleteOld { node, .. }
+            | Self::DeleteGone { node, .. }
             | Self::Kill { node, .. }
             | Self::Terminate { node, .. }
             | Self::Reboot { node }

@@ -215,10 +215,11 @@ impl<'a> Drawing<'a> {
 
     fn odd_sandbox(&mut self, node: NodeAt) {
         let pod = self.dice.pick(&self.pods[node.0]).clone();
-        let act = match self.dice.roll(3) {
+        let act = match self.dice.roll(4) {
             0 => Act::LoseSandbox { node, pod },
             1 => Act::AddAgain { node, pod },
-            _ => Act::DeleteOld { node, pod },
+            2 => Act::DeleteOld { node, pod },
+            _ => Act::DeleteGone { node, pick: self.dice.small(50) },
         };
         self.push(act);
     }
@@ -254,7 +255,8 @@ impl<'a> Drawing<'a> {
             status: None,
             when,
             skip: self.dice.small(4),
-            times: Some(1 + self.dice.small(3)),
+            // The client tries three times before the agent hears of it.
+            times: Some(1 + self.dice.small(8)),
         }
     }
 

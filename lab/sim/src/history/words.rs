@@ -15,6 +15,7 @@ impl fmt::Display for Act {
             Self::LoseSandbox { pod, .. } => write!(f, "the sandbox of {pod} ends without a DEL"),
             Self::AddAgain { pod, .. } => write!(f, "the runtime asks again for the sandbox that {pod} has"),
             Self::DeleteOld { pod, .. } => write!(f, "the runtime deletes the sandbox {pod} had before, once more"),
+            Self::DeleteGone { .. } => f.write_str("the runtime deletes a sandbox that is gone, once more"),
             Self::Kill { after: 0, when, away_ms, .. } => {
                 write!(f, "the daemon is to be killed {when} its next effect, and is away for {}", Millis(*away_ms))
             }
