@@ -395,8 +395,10 @@ impl<'a> Drawing<'a> {
 
     fn kill(&mut self, node: NodeAt) {
         let away_ms = *self.dice.pick(&[0, 100, 1_000, 10_000, 60_000]);
-        if self.dice.chance(10) {
-            return self.push(Act::Terminate { node, away_ms });
+        if self.dice.chance(20) {
+            // Who asks may ask twice.
+            let times = if self.dice.chance(20) { 2 } else { 1 };
+            return (0..times).for_each(|_| self.push(Act::Terminate { node, away_ms }));
         }
         let when = *self.dice.pick(&[Kill::Before, Kill::Begun, Kill::Done]);
         let after = self.dice.small(20);
