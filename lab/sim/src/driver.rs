@@ -112,6 +112,9 @@ impl Driver {
             self.act(timed);
         }
         if self.until(Time(history.calm_ms)) {
+            self.world.look();
+            let overspent = self.world.overspent();
+            self.world.faults.extend(overspent);
             self.calm(history);
         }
     }
@@ -217,7 +220,7 @@ impl Driver {
             }
             Act::DiskLost { node } => {
                 if let Some(own) = self.world.node_mut(*node) {
-                    own.disk = None;
+                    own.lose_disk();
                 }
             }
             Act::HostFails { node, how, for_ms } => {
@@ -259,17 +262,20 @@ impl Driver {
             return;
         }
         self.world.look();
-        let leaks = self.world.leaks();
-        self.world.faults.extend(leaks);
+        let mut wrong = self.world.leaks();
+        wrong.extend(self.world.unserved());
+        wrong.extend(self.world.overspent());
+        let survey = self.world.survey();
+        wrong.extend((0..history.nodes.len()).flat_map(|index| self.world.settled_faults_in(&survey, NodeAt(index))));
+        self.world.faults.extend(wrong);
         let since = self.world.now();
         if !self.until(since + STEADY) {
             return;
         }
         for index in 0..history.nodes.len() {
             let node = NodeAt(index);
-            if let Some(action) = self.world.requests(node, since, true).first() {
-                self.world.faults.push(Fault::NotSteady { node, action });
-            }
+            let restless = self.world.not_steady(node, since);
+            self.world.faults.extend(restless);
         }
     }
 }

@@ -35,7 +35,7 @@ mod story;
 mod trouble;
 mod world;
 
-pub use audit::{Fault, own_enis};
+pub use audit::{Fault, WHOLE_EVERY, own_enis};
 #[cfg(feature = "deliberate-bugs")]
 pub use bugs::{Hunt, hunt};
 pub use campaign::{Campaign, Finding, Found, Why, attempt, quiet_panics};

@@ -31,6 +31,7 @@ impl World {
 
     /// Somebody with the account's own key changes one of the things a node has in EC2. What there is none of is left alone.
     pub fn outsider(&mut self, node: NodeAt, what: Outsider, pick: u32) {
+        self.note_stir(node);
         let Some(own) = self.node(node) else { return };
         let chosen = |count: usize| (count > 0).then(|| usize::try_from(pick).unwrap_or_default() % count.max(1));
         let enis: Vec<EniId> = own.guest_enis().map(|eni| eni.id.clone()).collect();
@@ -104,6 +105,7 @@ impl World {
         for rule in ours.step_by(usize::try_from(every.max(1)).unwrap_or(1)) {
             drop(own.host.apply(&HostOp::RemoveRule(rule)));
         }
+        self.note_hurt(node);
         self.think(node, Input::HostChanged);
     }
 }

@@ -24,8 +24,9 @@ use lab_cloud::{Consistency, Profile, Setup, SubnetSpec, Throttle, WorldError, W
 use serde::{Deserialize, Serialize};
 use vpc_model::{Ipv4Net, Millis, Subnet};
 
+use crate::audit::WHOLE_EVERY;
 use crate::scene::scene;
-use crate::world::{NodeAt, World};
+use crate::world::{NodeAt, Watch, World};
 
 /// What happens to a world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +174,8 @@ impl History {
         self.set_up(&mut setup);
         let mut world = World::new(spec, setup)?;
         world.write_takes = Millis(self.disk_ms);
+        // The books with everything else; after each step what it alone can break.
+        world.watch = Watch::Every(WHOLE_EVERY);
         for (index, plan) in self.nodes.iter().enumerate() {
             if let Some(node) = world.node_mut(NodeAt(index)) {
                 plan.settings.apply(&plan.instance_type, &mut node.config);
