@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{crash, shell};
+use crate::{bugs, crash, shell};
 
 /// Package, profile. Each has a profile of its own, and the plugin is built alone so that no feature the daemon asks of a shared
 /// crate gets into it.
@@ -46,6 +46,7 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
         fs::copy(&built, &shipped)
             .with_context(|| format!("cannot copy {} to {}", built.display(), shipped.display()))?;
         must_be_static(&shipped)?;
+        bugs::must_have_none(&shipped)?;
         crash::must_have_none(&shipped)?;
         programs.push(shipped);
     }

@@ -6,6 +6,7 @@
 //!   tidy           what a machine can check: fmt, clippy, cargo-deny               tidy.rs
 //!   crash          pods come and go while plugin and daemon are killed at random   crash.rs
 //!   dist           static programs, as they are shipped                            dist.rs
+//!   sim-bugs       deliberate bugs, each looked for in the simulator               bugs.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
 //!   bench pool     what an AddNetwork takes, memory, calls of EC2                  bench/pool.rs
 //!   bench fabric   what the lab's fabric costs beside a plain router               bench/fabric.rs
@@ -14,6 +15,7 @@
 //! Chores need cargo and a C compiler, nothing else; what more a chore can use, it names when it lacks.
 
 mod bench;
+mod bugs;
 mod crash;
 mod demo;
 mod dist;
@@ -53,6 +55,8 @@ enum Chore {
     Crash(crash::Options),
     /// Build the static programs as they are shipped, and print their sizes
     Dist,
+    /// Show that the simulator finds what is wrong: look for each deliberate bug with some seeds; fails if one is missed
+    SimBugs(bugs::Options),
     /// Measure, each figure beside a control in the same run; never fails
     Bench {
         #[command(subcommand)]
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Crash(options) => crash::run(&options),
         Chore::Dist => dist::run(),
+        Chore::SimBugs(options) => bugs::run(&options),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
         Chore::Bench { what: Bench::Pool(options) } => bench::pool::run(&options),
         Chore::Bench { what: Bench::Fabric(options) } => bench::fabric::run(&options),

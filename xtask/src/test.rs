@@ -29,6 +29,8 @@ enum Selection {
     AllBut(&'static [&'static [&'static str]]),
     /// These packages.
     Only(&'static [&'static str]),
+    /// One file of tests, which is there with a feature only.
+    With { package: &'static str, feature: &'static str, test: &'static str },
 }
 
 /// The packages whose tests start whole labs, nodes and programs.
@@ -36,9 +38,13 @@ const LAB: &[&str] = &["vpc-lab", "e2e"];
 /// The packages that are state machines and planners: their tests make up histories, and the more the better.
 const SIMULATED: &[&str] = &["vpc-ipam", "vpc-hostnet", "vpc-agent", "lab-cloud", "lab-sim"];
 
-const LANES: [Lane; 3] = [
+/// Deliberate bugs are in no build but this one.
+const BUGS: Selection = Selection::With { package: "lab-sim", feature: "deliberate-bugs", test: "bugs" };
+
+const LANES: [Lane; 4] = [
     Lane { name: "tests", budget: minutes(15), selection: Selection::AllBut(&[LAB, SIMULATED]), cases: 256 },
     Lane { name: "simulation", budget: minutes(5), selection: Selection::Only(SIMULATED), cases: 2000 },
+    Lane { name: "bugs found", budget: minutes(5), selection: BUGS, cases: 256 },
     Lane { name: "lab suites", budget: minutes(16), selection: Selection::Only(LAB), cases: 256 },
 ];
 
@@ -89,6 +95,7 @@ impl Selection {
                 std::iter::once("--workspace").chain(others).collect()
             }
             Self::Only(packages) => each("-p", packages).collect(),
+            Self::With { package, feature, test } => vec!["-p", package, "--features", feature, "--test", test],
         }
     }
 }

@@ -273,9 +273,10 @@ impl Agent {
     fn settle(&mut self, now: Time) {
         self.end_rests(now);
         self.serve_waiters(now);
-        self.expire_waiters(now);
         self.end_overdue_calls(now);
+        // First the plan: what a pod that may not wait lacks is fetched all the same, for its next sandbox.
         self.plan_pool(now);
+        self.expire_waiters(now);
         self.release_steps(now);
         self.host_pass(now);
         self.sweep_leaked(now);

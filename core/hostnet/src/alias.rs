@@ -12,6 +12,7 @@
 //!
 //! Bytes other than letters, digits, `.`, `_` and `-` are written as `%XX`, since not every caller of a plugin is a kubelet.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
@@ -96,12 +97,14 @@ impl LinkAlias {
 
 impl fmt::Display for LinkAlias {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SIGN}{VERSION}")?;
+        f.write_str(SIGN)?;
+        f.write_str(VERSION)?;
         if let Some(digest) = &self.digest {
             write!(f, "~{digest}")?;
         }
+        let (network, container) = (escape(&self.network), escape(&self.container));
         let (namespace, name) = (escape(&self.pod.namespace), escape(&self.pod.name));
-        write!(f, " {} {} {namespace}/{name}", escape(&self.network), escape(&self.container))
+        [" ", &network, " ", &container, " ", &namespace, "/", &name].iter().try_for_each(|part| f.write_str(part))
     }
 }
 
@@ -159,8 +162,12 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
-fn escape(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+/// As it is written. Almost every text is written as it is.
+fn escape(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         if is_plain(byte) {
             out.push(char::from(byte));
         } else {
@@ -168,10 +175,13 @@ fn escape(text: &str) -> String {
             let _ = write!(out, "%{byte:02X}");
         }
         out
-    })
+    }))
 }
 
 fn unescape(text: &str) -> Option<String> {
+    if text.bytes().all(is_plain) {
+        return Some(text.to_owned());
+    }
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

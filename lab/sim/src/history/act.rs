@@ -56,6 +56,13 @@ pub enum Act {
         /// Its name.
         pod: String,
     },
+    /// The runtime deletes once more a sandbox that is long gone, whose pod may be gone too: it does so until it has forgotten it.
+    DeleteGone {
+        /// Where.
+        node: NodeAt,
+        /// Which of the sandboxes that went lately, by number; taken modulo how many there are.
+        pick: u32,
+    },
     /// The daemon is killed, and started again later.
     Kill {
         /// Where.
@@ -135,10 +142,13 @@ pub enum Act {
         /// Where.
         node: NodeAt,
     },
-    /// The host's network can not be looked at or changed for a while.
+    /// The host's network can not be changed, or not even looked at, for a while.
     HostFails {
         /// Where.
         node: NodeAt,
+        /// How much of it.
+        #[serde(default)]
+        how: Blind,
         /// For how long.
         for_ms: u64,
     },
@@ -164,6 +174,17 @@ pub enum Kill {
     Done,
 }
 
+/// How much of the host's network fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blind {
+    /// It can be neither looked at nor changed.
+    #[default]
+    Whole,
+    /// It can be looked at and not changed.
+    Changes,
+}
+
 /// What somebody else does in EC2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -176,6 +197,8 @@ pub enum Outsider {
     TakeTags,
     /// Gives an ENI another address.
     GiveAddress,
+    /// Gives an ENI other security groups.
+    ChangeGroups,
 }
 
 impl Act {
@@ -211,6 +234,7 @@ impl Act {
             | Self::LoseSandbox { node, .. }
             | Self::AddAgain { node, .. }
             | Self::DeleteOld { node, .. }
+            | Self::DeleteGone { node, .. }
             | Self::Kill { node, .. }
             | Self::Terminate { node, .. }
             | Self::Reboot { node }

@@ -1,0 +1,62 @@
+//! Deliberate bugs are found, and silence is silence: a short version, with fixed seeds. `cargo xtask sim-bugs` is the long one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::sync::Mutex;
+
+use lab_sim::{Campaign, hunt};
+use vpc_ipam::bugs::Bug;
+
+/// One bug at a time is switched on in a process.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Steps of a short hunt.
+const SHORT: u64 = 100_000;
+
+fn campaign(seed: u64, steps: u64) -> Campaign {
+    Campaign { seed, steps, jobs: 1, acts: 300 }
+}
+
+/// Bugs that some thousand steps show.
+const QUICK: [Bug; 6] = [
+    Bug::AnswerBeforeCheckpoint,
+    Bug::DoubleDelFreesAnothers,
+    Bug::WaiterForgottenOnTimeout,
+    Bug::SecondAddSecondAddress,
+    Bug::CoolDownForgottenAtRestart,
+    Bug::LeaseEndedAtFirstLook,
+];
+
+#[test]
+fn quick_bugs_are_found_within_a_hundred_thousand_steps() {
+    let _one = ONE.lock().unwrap();
+    std::panic::set_hook(Box::new(|_| ()));
+    let mut missed = Vec::new();
+    for bug in QUICK {
+        let hunt = hunt(&campaign(7, SHORT), Some(bug));
+        match &hunt.found {
+            Some(found) => println!("{bug}: {} steps, {} histories: {}", hunt.steps, hunt.histories, found.why),
+            None => missed.push(bug.name()),
+        }
+    }
+    drop(std::panic::take_hook());
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn without_a_bug_nothing_is_found() {
+    let _one = ONE.lock().unwrap();
+    let hunt = hunt(&campaign(7, 20_000), None);
+    assert!(hunt.found.is_none(), "{}", hunt.found.unwrap().why);
+    assert!(hunt.steps >= 20_000);
+}
+
+/// What shipped programs are searched for is there to be found in one that has the bugs: this one.
+#[test]
+fn a_program_with_the_bugs_has_their_names() {
+    let file = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let text = String::from_utf8_lossy(&file);
+    for bug in Bug::ALL {
+        assert!(text.contains(bug.name()), "{bug}");
+    }
+}
