@@ -128,6 +128,7 @@ impl Agent {
         }
         for waiter in over {
             let refusal = self.why_none(now, waiting, now.since(waiter.since));
+            self.turn_away(now, &waiter.request.pod);
             self.refuse(waiter.ticket, &waiter.request, refusal);
         }
     }
