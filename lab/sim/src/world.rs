@@ -392,6 +392,10 @@ impl World {
     /// The machine starts anew: no daemon, no sandbox, devices unconfigured. The disk keeps the checkpoint. The daemon is started when
     /// the machine is up again.
     pub fn reboot(&mut self, node: NodeAt) {
+        // A machine that is about to come up does so once.
+        if self.nodes.get(node.0).is_none_or(|own| !own.powered) {
+            return;
+        }
         self.kill(node);
         self.end_sandboxes(node);
         if let Some(own) = self.nodes.get_mut(node.0) {

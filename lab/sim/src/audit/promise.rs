@@ -25,8 +25,9 @@ pub(crate) struct Owner {
     pub(super) since: Time,
     /// Reported as taken off the node, or taken by somebody else.
     pub(crate) taken: bool,
-    /// Its DEL is under way: the daemon may take it back at any moment.
-    pub(super) ending: bool,
+    /// Since when its DEL is under way: the pod's rules are off, and the daemon may take the address back at any moment. Its rest
+    /// begins here, also where the DEL waits for a full disk.
+    pub(super) ending: Option<Time>,
 }
 
 impl Owner {
@@ -64,37 +65,39 @@ impl World {
             let rested = self.now.since(ended.at);
             // After a jump ahead of the calendar a daemon that starts can not know how long it was away.
             let jumped = self.jumped.is_some_and(|at| at >= ended.at);
-            if !jumped && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
+            // Nor can anybody know of the rest of an address that somebody else took off its node: EC2 gives it to whoever asks next.
+            let moved = self.stolen.get(&address).is_some_and(|at| *at >= ended.at);
+            if !jumped && !moved && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
                 self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
             }
         }
         // Somebody else took it a moment ago, and nobody has told the daemon.
         let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
-        let owner = Owner { node, key: key.clone(), since: self.now, taken, ending: false };
+        let owner = Owner { node, key: key.clone(), since: self.now, taken, ending: None };
         self.owners.insert(address, owner);
     }
 
     /// A sandbox's DEL begins: nobody counts on its address any more.
     pub(crate) fn owner_ends(&mut self, node: NodeAt, address: Ipv4Addr) {
         if let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node) {
-            owner.ending = true;
+            owner.ending.get_or_insert(self.now);
         }
     }
 
     /// A sandbox has ended: its address is nobody's.
     pub(crate) fn owner_gone(&mut self, node: NodeAt, key: &SandboxKey) {
-        let gone: Vec<Ipv4Addr> =
-            self.owners.iter().filter(|(_, owner)| owner.is(node, key)).map(|(address, _)| *address).collect();
+        let mine = self.owners.iter().filter(|(_, owner)| owner.is(node, key));
+        let gone: Vec<(Ipv4Addr, Option<Time>)> = mine.map(|(address, owner)| (*address, owner.ending)).collect();
         let rest = self.nodes.get(node.0).map_or(Millis(0), |own| own.config.target.cool_down);
-        for address in gone {
+        for (address, ending) in gone {
             self.owners.remove(&address);
-            self.ended.insert(address, Ended { at: self.now, rest });
+            self.ended.insert(address, Ended { at: ending.unwrap_or(self.now), rest });
         }
     }
 
     /// What a live pod was promised must stay.
     pub(super) fn lives(&self, address: Ipv4Addr, node: NodeAt) -> Option<&Owner> {
-        self.owners.get(&address).filter(|owner| owner.node == node && !owner.taken && !owner.ending)
+        self.owners.get(&address).filter(|owner| owner.node == node && !owner.taken && owner.ending.is_none())
     }
 
     /// An ENI of the node holds less than before, or is gone: whether every live pod's address is still on the node.
@@ -140,7 +143,7 @@ impl World {
         let Some(own) = self.nodes.get(node.0).filter(|own| !own.audit.disk_lost) else { return Vec::new() };
         let leases: BTreeSet<(&SandboxKey, Ipv4Addr)> =
             own.disk.iter().flat_map(|disk| &disk.leases).map(|lease| (&lease.key, lease.address)).collect();
-        let live = self.owners.iter().filter(|(_, owner)| owner.node == node && !owner.taken && !owner.ending);
+        let live = self.owners.iter().filter(|(_, owner)| owner.node == node && !owner.taken && owner.ending.is_none());
         live.filter(|(_, owner)| !self.is_forgiven(own, owner))
             .filter(|(address, owner)| !leases.contains(&(&owner.key, **address)))
             .map(|(address, owner)| (owner.key.clone(), *address))
