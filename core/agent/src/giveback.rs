@@ -191,13 +191,17 @@ impl Agent {
 
     /// EC2 has said what is on an ENI of which positions are to be given back.
     pub(crate) fn slots_checked(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
-        let Some(truth) = truth.filter(|truth| truth.attachment.is_some() && self.is_ours(truth)) else {
+        // The primary ENI is ours whatever its tags say.
+        let primary = self.pool.eni(eni).is_some_and(|eni| eni.facts.is_primary());
+        let Some(truth) = truth.filter(|truth| truth.attachment.is_some() && (primary || self.is_ours(truth))) else {
+            self.disagreed(now);
             return self.keep_slots(now, eni, "EC2 does not say that the ENI is attached here and ours");
         };
         let shown: BTreeSet<Slot> = truth.slots.iter().copied().collect();
         let asking = |release: &Release| release.step == Step::Asking;
         let lacks = self.cloud.back.of(eni).any(|r| asking(r) && !r.slots.iter().all(|slot| shown.contains(slot)));
         if lacks {
+            self.disagreed(now);
             self.keep_slots(now, eni, "EC2 does not list all of them");
             return self.refreshed(now, eni, Some(truth));
         }
@@ -270,6 +274,11 @@ impl Agent {
                 self.keep_slots(now, eni, "EC2 refused to take them");
             }
         }
+    }
+
+    /// EC2 does not agree, or can not say: asked again only after a growing while, however short the settings' times are.
+    pub(crate) fn disagreed(&mut self, now: Time) {
+        self.cloud.back.pause(now, FailureClass::WrongState);
     }
 
     /// Positions of an ENI that were to leave stay, for now. Those that EC2 may be taking away are none of them.
@@ -353,13 +362,18 @@ impl Agent {
 
     pub(crate) fn verified(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
         let Some(known) = self.pool.eni(eni) else { return };
-        let Some(truth) = truth else { return self.keep(now, eni, "EC2 does not know it") };
+        let Some(truth) = truth else {
+            self.disagreed(now);
+            return self.keep(now, eni, "EC2 does not know it");
+        };
         let stranger = truth.slots.iter().any(|slot| !known.slots.contains_key(slot) && !self.was_released(eni, *slot));
         if self.busy(eni) || stranger {
             self.admit(now, eni, &truth.slots);
+            self.disagreed(now);
             return self.keep(now, eni, "EC2 shows addresses on it that the pool did not know, or a pod uses it");
         }
         if known.keep || !self.is_ours(&truth) {
+            self.disagreed(now);
             return self.keep(now, eni, "EC2 says that it is somebody else's, or one that is kept");
         }
         // Not known after a restart that went by the metadata alone.

@@ -479,12 +479,22 @@ impl Agent {
                 self.places.list_failed(now, &failure);
                 self.follow_places();
             }
-            (Job::CheckSlots(eni), _) => self.keep_slots(now, &eni, "EC2 could not be asked about them"),
+            (Job::CheckSlots(eni), _) => {
+                self.disagreed(now);
+                self.keep_slots(now, &eni, "EC2 could not be asked about them");
+            }
             (Job::Unassign { eni, slots }, class) => self.unassign_failed(now, eni, slots, tries, class),
-            (Job::Verify(eni), _) => self.keep(now, &eni, "EC2 could not be asked about it"),
+            (Job::Verify(eni), _) => {
+                self.disagreed(now);
+                self.keep(now, &eni, "EC2 could not be asked about it");
+            }
             (Job::Detach { eni, attachment }, class) => self.detach_failed(now, eni, attachment, tries, class),
             (Job::Delete(eni), FailureClass::NotFound) => self.gone(&eni),
             (Job::Delete(eni), FailureClass::WrongState) => self.queue_job(again, Job::AwaitDetached(eni), tries),
+            // EC2 does not find what it has just made: as long as the ENI is here it is to go with the instance.
+            (job @ Job::DeleteOnTermination { .. }, FailureClass::NotFound) if self.has_subject(&job) => {
+                self.queue_job(again, job, tries);
+            }
             (
                 Job::Discard(_) | Job::DeleteOnTermination { .. } | Job::SetGroups { .. } | Job::Tag { .. },
                 FailureClass::NotFound,
@@ -493,6 +503,11 @@ impl Agent {
             // outlive its instance, is never forgotten.
             (job, _) => self.queue_job(again, job, tries),
         }
+    }
+
+    /// Whether the ENI that is to be tied to the instance is still on the node.
+    fn has_subject(&self, job: &Job) -> bool {
+        matches!(job, Job::DeleteOnTermination { eni, .. } if self.pool.eni(eni).is_some() || self.others.contains_key(eni))
     }
 
     /// Throttled, and nobody waits: the account's bucket is empty for all nodes, and they come back one after the other.

@@ -319,3 +319,44 @@ fn r19_killed_at_every_boundary_with_prefixes_no_orphan_is_left() {
     config.target.slots_per_eni = 1;
     killed_everywhere(&config);
 }
+
+/// The primary ENI bears no tag of ours, and is ours all the same.
+#[test]
+fn surplus_of_an_untagged_primary_eni_is_given_back_also_where_untagged_enis_are_not_ours() {
+    let mut config = sips();
+    config.manage_untagged = false;
+    let mut world = World::settled(config);
+    for i in 0..6 {
+        world.start_pod(&format!("p{i}"));
+    }
+    for i in 1..6 {
+        world.stop_pod(&format!("p{i}"));
+    }
+    world.run_for(Millis::seconds(300));
+    assert!(given_back(&world) >= 4, "{:?}", world.calls);
+    let asked = world.calls.len();
+    world.run_for(Millis::seconds(3600));
+    assert_eq!(world.calls.len(), asked, "a node at rest asks: {:?}", &world.calls[asked..]);
+}
+
+/// However short the settings' times are, EC2 is not asked again and again.
+#[test]
+fn what_ec2_can_not_confirm_is_asked_ever_more_rarely() {
+    let mut world = World::settled(sips());
+    for i in 0..6 {
+        world.start_pod(&format!("p{i}"));
+    }
+    world.config.target.release_every = Millis(0);
+    let settings = Input::Settings(Box::new(world.config.clone()));
+    world.tell(settings);
+    let denied = || ("Describe", Fault::Refuse(FailureClass::Unauthorized, "UnauthorizedOperation"));
+    world.faults.extend(std::iter::repeat_with(denied).take(1000));
+    for i in 1..6 {
+        world.stop_pod(&format!("p{i}"));
+    }
+    world.run_for(Millis::seconds(40));
+    let before = world.calls_of("Describe");
+    world.run_for(Millis::seconds(600));
+    let asked = world.calls_of("Describe") - before;
+    assert!(asked <= 20, "asked {asked} times");
+}

@@ -76,6 +76,7 @@ impl World {
 
     pub(crate) fn begin_call(&mut self, node: NodeAt, life: u32, op: OpId, call: CloudCall) {
         let wall = self.wall();
+        self.note_call(node, op, &call);
         let Some(hand) = self.nodes.get_mut(node.0).and_then(|own| own.hand.as_mut()) else { return };
         let step = hand.begin(wall, call);
         self.follow(node, life, op, step);
@@ -101,6 +102,9 @@ impl World {
         flight.attempt += 1;
         let action = flight.request.name();
         let changing = !action.starts_with("Describe");
+        if let Some(own) = self.nodes.get_mut(flight.node.0) {
+            own.audit.spent.calls += 1;
+        }
         self.sent.push(Sent { at: self.now, node: flight.node, action, changing });
         keep_newest(&mut self.sent, self.keep);
         let call = self.cloud.submit(self.now, &self.caller(flight.node), flight.request.clone().into());
@@ -141,6 +145,9 @@ impl World {
     }
 
     fn land(&mut self, flight: Flight, result: Result<Answer, Ec2Error>) {
+        if let Some(own) = self.nodes.get_mut(flight.node.0).filter(|_| result.is_err()) {
+            own.audit.spent.failures += 1;
+        }
         if result.as_ref().is_err_and(|error| error.class == ErrorClass::Throttled) {
             let action = flight.request.name();
             let changing = !action.starts_with("Describe");

@@ -18,6 +18,10 @@ use crate::world::{Event, NodeAt, World};
 /// First wait before another sandbox is made; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Millis = Millis(500);
 const LONGEST_WAIT: Millis = Millis::seconds(4);
+/// The same where nothing else happens any more: whoever can not be served asks often enough to be seen, and not all the time.
+const LONGEST_CALM_WAIT: Millis = Millis::seconds(60);
+/// After so many refusals a pod waits long, if it is calm.
+const MANY_FAILURES: u32 = 6;
 /// A plugin has given up by then.
 const PLUGIN_LIMIT: Millis = Millis::seconds(60);
 /// Sandboxes that are gone and that the runtime may delete once more.
@@ -108,6 +112,9 @@ pub(crate) enum Errand {
     Add {
         pod: String,
         key: SandboxKey,
+        since: Time,
+        /// How long the daemon may let it wait for an address.
+        wait: Millis,
     },
     Del {
         pod: String,
@@ -195,8 +202,10 @@ impl World {
         let PodState::Running { key, reply } = &pod.state else { return };
         let (key, has) = (key.clone(), reply.allocation.address);
         let ticket = self.ticket();
-        let Some(own) = self.nodes.get_mut(node.0).filter(|own| own.agent.is_some()) else { return };
-        own.errands.insert(ticket, Errand::Idle { key: key.clone(), has: Some(has) });
+        if self.nodes.get(node.0).is_none_or(|own| own.agent.is_none()) {
+            return;
+        }
+        self.note_errand(node, ticket, Errand::Idle { key: key.clone(), has: Some(has) });
         self.think(node, Input::Add { ticket, request: AddRequest { key, pod: pod_ref(name) } });
     }
 
@@ -222,7 +231,7 @@ impl World {
             own.tombstones.insert(key);
             return;
         }
-        own.errands.insert(ticket, Errand::Idle { key: key.clone(), has: None });
+        self.note_errand(node, ticket, Errand::Idle { key: key.clone(), has: None });
         self.think(node, Input::Del { ticket, key });
     }
 
@@ -232,7 +241,7 @@ impl World {
             PodStep::Wire { key } => self.wire(node, name, &key),
             PodStep::GiveUp { ticket } => {
                 let errand = self.nodes.get_mut(node.0).and_then(|own| own.errands.remove(&ticket));
-                if let Some(Errand::Add { pod, key }) = errand {
+                if let Some(Errand::Add { pod, key, .. }) = errand {
                     self.think(node, Input::AddAbandoned { ticket });
                     self.end_sandbox(node, &pod, key);
                 }
@@ -244,21 +253,21 @@ impl World {
     pub(crate) fn replied(&mut self, node: NodeAt, ticket: Ticket, outcome: Outcome) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         match (own.errands.remove(&ticket), outcome) {
-            (Some(Errand::Add { pod, key }), Outcome::Added(reply)) => {
+            (Some(Errand::Add { pod, key, .. }), Outcome::Added(reply)) => {
                 self.promised(node, &key, &reply);
-                if let Some(pod) = self.pod_mut(node, &pod) {
-                    pod.state = PodState::Wiring { key: key.clone(), reply };
+                match self.pod_mut(node, &pod).filter(|pod| pod.key() == Some(&key)) {
+                    Some(pod) => pod.state = PodState::Wiring { key: key.clone(), reply },
+                    // Its sandbox was lost meanwhile: there is nothing to wire.
+                    None => return self.owner_gone(node, &key),
                 }
                 self.later(WIRING, Event::Pod { node, name: pod, step: PodStep::Wire { key } });
             }
-            (Some(Errand::Add { pod, key }), Outcome::Refused(refusal)) => {
-                if let Some(pod) = self.pod_mut(node, &pod) {
-                    pod.refusals.push(refusal);
-                }
+            (Some(Errand::Add { pod, key, since, wait }), Outcome::Refused(refusal)) => {
+                self.refused(node, &key, since, wait, &refusal);
+                let Some(own) = self.pod_mut(node, &pod).filter(|own| own.key() == Some(&key)) else { return };
+                own.refusals.push(refusal);
                 // Not from here: the agent is in the middle of its wishes.
-                if let Some(pod) = self.pod_mut(node, &pod) {
-                    pod.state = PodState::Ending { key };
-                }
+                own.state = PodState::Ending { key };
                 self.later(Millis(0), Event::Pod { node, name: pod, step: PodStep::Attempt });
             }
             (Some(Errand::Del { pod, key }), Outcome::Deleted(_)) => self.sandbox_gone(node, &pod, &key),
@@ -287,7 +296,7 @@ impl World {
     pub(crate) fn break_connections(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         for (_, errand) in std::mem::take(&mut own.errands) {
-            if let Errand::Add { pod, key } | Errand::Del { pod, key } = errand {
+            if let Errand::Add { pod, key, .. } | Errand::Del { pod, key } = errand {
                 self.end_sandbox(node, &pod, key);
             }
         }
@@ -331,10 +340,11 @@ impl World {
     fn ask(&mut self, node: NodeAt, name: &str, key: SandboxKey) {
         let ticket = self.ticket();
         let Some(own) = self.nodes.get_mut(node.0) else { return };
-        own.errands.insert(ticket, Errand::Add { pod: name.to_owned(), key: key.clone() });
+        let errand = Errand::Add { pod: name.to_owned(), key: key.clone(), since: self.now, wait: own.config.add_wait };
         if let Some(pod) = own.pods.get_mut(name) {
             pod.state = PodState::Asking { ticket, key: key.clone() };
         }
+        self.note_errand(node, ticket, errand);
         self.later(PLUGIN_LIMIT, Event::Pod { node, name: name.to_owned(), step: PodStep::GiveUp { ticket } });
         self.think(node, Input::Add { ticket, request: AddRequest { key, pod: pod_ref(name) } });
     }
@@ -366,6 +376,7 @@ impl World {
         if let Err(refusal) = done {
             self.faults.push(Fault::Host { node, refusal });
         }
+        self.check_wired(node, name);
         if !wanted {
             self.end_sandbox(node, name, key.clone());
         }
@@ -376,20 +387,27 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let up = own.agent.is_some();
         let layout = own.config.host.layout;
+        let mut ends = None;
         let Some(pod) = own.pods.get_mut(name) else { return };
+        // A sandbox that was lost while its plugin was at work: the pod has another one.
+        if pod.key().is_some_and(|has| *has != key) {
+            return;
+        }
         if let PodState::Running { reply, .. } | PodState::Wiring { reply, .. } = &pod.state {
             for op in unwiring(layout, reply.allocation.address, reply.allocation.table) {
                 if let Err(refusal) = own.host.apply(&op) {
                     self.faults.push(Fault::Host { node, refusal });
                 }
             }
+            ends = Some(reply.allocation.address);
         }
         pod.state = PodState::Ending { key: key.clone() };
+        if let Some(address) = ends {
+            self.owner_ends(node, address);
+        }
         if up {
             let ticket = self.ticket();
-            if let Some(own) = self.nodes.get_mut(node.0) {
-                own.errands.insert(ticket, Errand::Del { pod: name.to_owned(), key: key.clone() });
-            }
+            self.note_errand(node, ticket, Errand::Del { pod: name.to_owned(), key: key.clone() });
             self.think(node, Input::Del { ticket, key });
         } else {
             if let Some(own) = self.nodes.get_mut(node.0) {
@@ -414,7 +432,10 @@ impl World {
             return self.forget_pod(node, name);
         }
         let failures = u32::try_from(pod.refusals.len()).unwrap_or(u32::MAX);
-        let wait = Millis(FIRST_WAIT.0 << failures.saturating_sub(1).min(3)).min(LONGEST_WAIT);
+        let wait = match self.is_calm && failures > MANY_FAILURES {
+            true => LONGEST_CALM_WAIT,
+            false => Millis(FIRST_WAIT.0 << failures.saturating_sub(1).min(3)).min(LONGEST_WAIT),
+        };
         self.later(wait, Event::Pod { node, name: name.to_owned(), step: PodStep::Attempt });
     }
 

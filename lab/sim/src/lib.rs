@@ -35,7 +35,7 @@ mod story;
 mod trouble;
 mod world;
 
-pub use audit::{Fault, own_enis};
+pub use audit::{Fault, WHOLE_EVERY, own_enis};
 #[cfg(feature = "deliberate-bugs")]
 pub use bugs::{Hunt, hunt};
 pub use campaign::{Campaign, Finding, Found, Why, attempt, quiet_panics};
@@ -44,7 +44,7 @@ pub use coverage::{Coverage, Ended, IMPOSSIBLE, Impossible, Inputs, Judgement, K
 pub use dice::Dice;
 pub use driver::{Driver, Report, Wrong, run};
 pub use history::{
-    Act, Buckets, Feature, History, HistoryError, Kill, NodePlan, Outsider, Pace, Settings, Timed, Warm,
+    Act, Blind, Buckets, Feature, History, HistoryError, Kill, NodePlan, Outsider, Pace, Settings, Timed, Warm,
 };
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};

@@ -1,6 +1,7 @@
 //! One node: its daemon (if it runs), host, disk and pods.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 
 use lab_cloud::AttachedEni;
 use vpc_agent::{Agent, Checkpoint, ClusterNews, Config, EniConfig, NodeView, Notice, Ticket, Update};
@@ -8,7 +9,8 @@ use vpc_aws::hand::Hand;
 use vpc_hostnet::{HostOp, PaperHost, PaperRefusal};
 use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey, Time};
 
-use crate::history::Kill;
+use crate::audit::Record;
+use crate::history::{Blind, Kill};
 use crate::kubelet::{Errand, Pod};
 use crate::settled::Told;
 
@@ -29,8 +31,8 @@ pub struct Node {
     pub disk: Option<Checkpoint>,
     /// The disk takes nothing.
     pub disk_full: bool,
-    /// The host's network can not be looked at or changed.
-    pub host_fails: bool,
+    /// The host's network can not be changed, or not even looked at.
+    pub host_fails: Option<Blind>,
     /// What Kubernetes says of it.
     pub kube: Kube,
     /// Everything the daemon said, over all its lives.
@@ -67,6 +69,8 @@ pub struct Node {
     pub(crate) last_tick: Time,
     /// The machine has power and has booted.
     pub(crate) powered: bool,
+    /// What the auditor knows of it.
+    pub(crate) audit: Record,
 }
 
 /// The end of a daemon, at one of its effects.
@@ -131,13 +135,32 @@ impl Node {
         if self.disk_full {
             return Err("no space left on device".to_owned());
         }
+        // The daemon writes the file whole each time, from what it has in memory.
         self.disk.get_or_insert_default().update(update);
+        self.audit.disk_lost = false;
         Ok(())
+    }
+
+    /// The checkpoint's file is gone. A daemon that runs has it in memory still.
+    pub fn lose_disk(&mut self) {
+        if self.agent.is_some() && self.disk.is_some() {
+            self.audit.disk_lost = true;
+        } else {
+            self.disk = None;
+        }
+    }
+
+    /// Whether the disk says that the sandbox has the address.
+    pub(crate) fn has_on_disk(&self, key: &SandboxKey, address: Ipv4Addr) -> bool {
+        let Some(disk) = self.disk.as_ref().filter(|_| !self.audit.disk_lost) else { return false };
+        // Leases are in the order of their addresses.
+        let found = disk.leases.binary_search_by_key(&address, |lease| lease.address);
+        found.is_ok_and(|at| disk.leases[at].key == *key)
     }
 
     /// The host is changed, up to what it refuses.
     pub(crate) fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
-        if self.host_fails {
+        if self.host_fails.is_some() {
             return Err(HOST_FAILS.to_owned());
         }
         ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|error| error.to_string())
@@ -157,6 +180,11 @@ impl Node {
     /// Pods that have an address and are wired.
     pub fn running(&self) -> impl Iterator<Item = (&str, &Pod)> {
         self.pods.iter().filter(|(_, pod)| pod.reply().is_some()).map(|(name, pod)| (name.as_str(), pod))
+    }
+
+    /// Addresses of its running pods.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.running().filter_map(|(_, pod)| Some(pod.reply()?.allocation.address))
     }
 
     /// How many notices there are of a kind.

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use lab_cloud::{Caller, OutsideEvent};
+use lab_cloud::{Caller, OutsideEvent, id_for};
 use vpc_agent::Input;
-use vpc_aws::ec2::shapes::AssignPrivateIpAddresses;
+use vpc_aws::ec2::shapes::{AssignPrivateIpAddresses, ModifyNetworkInterfaceAttribute};
 use vpc_hostnet::{HostOp, priority};
 use vpc_model::{EniId, Millis, Slot, Time};
 
@@ -31,6 +31,7 @@ impl World {
 
     /// Somebody with the account's own key changes one of the things a node has in EC2. What there is none of is left alone.
     pub fn outsider(&mut self, node: NodeAt, what: Outsider, pick: u32) {
+        self.note_stir(node);
         let Some(own) = self.node(node) else { return };
         let chosen = |count: usize| (count > 0).then(|| usize::try_from(pick).unwrap_or_default() % count.max(1));
         let enis: Vec<EniId> = own.guest_enis().map(|eni| eni.id.clone()).collect();
@@ -66,6 +67,15 @@ impl World {
                 let Some(eni) = chosen(enis.len()).map(|index| enis[index].clone()) else { return };
                 drop(self.cloud.outside(self.now, OutsideEvent::TagsRemoved { eni, keys: Vec::new() }));
             }
+            Outsider::ChangeGroups => {
+                let Some(eni) = chosen(enis.len()).map(|index| enis[index].clone()) else { return };
+                let group = if pick % 2 == 0 { id_for("default") } else { id_for("nodes") };
+                let request = ModifyNetworkInterfaceAttribute {
+                    groups: vec![group],
+                    ..ModifyNetworkInterfaceAttribute::new(eni)
+                };
+                self.cloud.submit(self.now, &Caller::Account, request.into());
+            }
             Outsider::GiveAddress => {
                 let Some(eni) = chosen(enis.len()).map(|index| enis[index].clone()) else { return };
                 let request = AssignPrivateIpAddresses::addresses(eni, 1);
@@ -95,6 +105,7 @@ impl World {
         for rule in ours.step_by(usize::try_from(every.max(1)).unwrap_or(1)) {
             drop(own.host.apply(&HostOp::RemoveRule(rule)));
         }
+        self.note_hurt(node);
         self.think(node, Input::HostChanged);
     }
 }

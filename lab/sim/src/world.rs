@@ -11,11 +11,11 @@ use vpc_aws::imds::NodeMetadata;
 use vpc_hostnet::{HostOp, PaperHost};
 use vpc_model::{InstanceId, Ipv4Net, Millis, Time, WallTime};
 
-use crate::audit::{Fault, Owner};
+use crate::audit::{Changed, Ended, Fault, Owner, Record, Touched, WHOLE_EVERY, Waits};
 use crate::carrier::{Flight, Moment, Sent, Trap};
 use crate::coverage::{Coverage, Kind};
 use crate::dice::Dice;
-use crate::history::Kill;
+use crate::history::{Blind, Kill};
 use crate::imds::Round;
 use crate::kubelet::PodStep;
 use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
@@ -68,6 +68,8 @@ pub struct World {
     pub steps: u64,
     /// Which inputs came in which situations of agents.
     pub coverage: Coverage,
+    /// The trouble is over: pods that are refused again and again ask less often.
+    pub(crate) is_calm: bool,
     pub(crate) nodes: Vec<Node>,
     by_instance: BTreeMap<InstanceId, NodeAt>,
     pub(crate) now: Time,
@@ -78,7 +80,11 @@ pub struct World {
     /// Who was promised which address and has not given it back.
     pub(crate) owners: BTreeMap<Ipv4Addr, Owner>,
     /// When an address last lost its owner, and how long it was to rest then.
-    pub(crate) ended: BTreeMap<Ipv4Addr, (Time, Millis)>,
+    pub(crate) ended: BTreeMap<Ipv4Addr, Ended>,
+    /// Callers that wait for an answer, by the time at which they must have it.
+    pub(crate) waits: Waits,
+    /// Steps at which everything is looked at next.
+    pub(crate) look_at: u64,
     pub(crate) tickets: u64,
     /// Addresses that somebody else took from live pods, or may have: what follows is not the daemon's fault.
     pub(crate) stolen: BTreeMap<Ipv4Addr, Time>,
@@ -181,7 +187,7 @@ impl World {
             host: PaperHost::new(),
             disk: None,
             disk_full: false,
-            host_fails: false,
+            host_fails: None,
             kube: Kube::default(),
             death: None,
             notices: Vec::new(),
@@ -201,6 +207,7 @@ impl World {
             wake: None,
             last_tick: Time(0),
             powered: true,
+            audit: Record::default(),
         });
         let nodes: Vec<Node> = nodes.collect();
         let mut world = Self {
@@ -217,6 +224,7 @@ impl World {
             host_takes: Millis(2),
             steps: 0,
             coverage: Coverage::default(),
+            is_calm: false,
             by_instance: nodes.iter().enumerate().map(|(at, own)| (own.instance.clone(), NodeAt(at))).collect(),
             nodes,
             now: Time(0),
@@ -225,6 +233,8 @@ impl World {
             account: BTreeMap::new(),
             owners: BTreeMap::new(),
             ended: BTreeMap::new(),
+            waits: Waits::new(),
+            look_at: u64::from(WHOLE_EVERY),
             stolen: BTreeMap::new(),
             jumped: None,
             tickets: 0,
@@ -291,7 +301,8 @@ impl World {
     /// Starts the daemon now.
     pub fn start(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
-        if own.agent.is_some() {
+        // A machine that boots starts its daemon when it is up.
+        if own.agent.is_some() || !own.powered {
             return;
         }
         own.life += 1;
@@ -332,13 +343,16 @@ impl World {
             let Some(own) = self.nodes.get_mut(node.0) else { return };
             match event {
                 Event::Write { update, .. } if self.dice.chance(50) => {
+                    let changed = Changed::by(&update);
                     drop(own.write(*update));
+                    self.check_written(node, &changed);
                     let words = "the checkpoint that was being written is on disk all the same";
                     self.note(Some(node), Weight::Event, || (Vec::new(), words.to_owned()));
                 }
                 Event::Apply { ops, .. } => {
                     let done = usize::try_from(self.dice.roll(ops.len() as u64 + 1)).unwrap_or_default();
                     drop(own.apply(&ops[..done]));
+                    self.check_touched(node, &Touched::by(&ops[..done]));
                 }
                 _ => {}
             }
@@ -439,6 +453,10 @@ impl World {
             cluster: own.cluster.clone(),
             tags: own.config.tags.clone(),
         }));
+        if own.audit.disk_lost {
+            own.disk = None;
+        }
+        own.audit.begin(self.now, own.disk.is_none() && own.life > 1);
         let disk = own.disk.clone().unwrap_or_default();
         let (leases, enis) = (disk.leases.len(), disk.enis.len());
         let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);
@@ -476,6 +494,7 @@ impl World {
     pub fn step(&mut self, end: Time) -> bool {
         let Some(at) = self.next_due().filter(|at| *at <= end) else { return false };
         self.now = at;
+        self.check_waits();
         if self.cloud.next_due().is_some_and(|due| due <= at) {
             self.hear_cloud();
         } else if let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= at) {
@@ -489,6 +508,7 @@ impl World {
             }
             self.think(node, Input::Tick);
         }
+        self.look_in_time();
         true
     }
 
@@ -538,7 +558,8 @@ impl World {
             Event::Tell { node, life, input } if lives(self, node, life) => self.think(node, *input),
             Event::Observe { node, life, op } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get(node.0) else { return };
-                let result = if own.host_fails { Err(HOST_FAILS.to_owned()) } else { Ok(own.host.observe()) };
+                let unseen = own.host_fails == Some(Blind::Whole);
+                let result = if unseen { Err(HOST_FAILS.to_owned()) } else { Ok(own.host.observe()) };
                 if !self.dies(node, Kill::Done) {
                     self.think(node, Input::HostObserved { op, result });
                 }
@@ -546,13 +567,16 @@ impl World {
             Event::Apply { node, life, op, ops } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
                 let result = own.apply(&ops);
+                self.check_touched(node, &Touched::by(&ops));
                 if !self.dies(node, Kill::Done) {
                     self.think(node, Input::HostApplied { op, result });
                 }
             }
             Event::Write { node, life, generation, update } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
+                let changed = Changed::by(&update);
                 let result = own.write(*update);
+                self.check_written(node, &changed);
                 if !self.dies(node, Kill::Done) {
                     self.think(node, Input::CheckpointWritten { generation, result });
                 }
@@ -583,6 +607,7 @@ impl World {
 
     /// The agent takes in one fact, and everything it then wants is begun.
     pub(crate) fn think(&mut self, node: NodeAt, input: Input) {
+        self.take_note(node, &input);
         self.note_input(node, &input);
         let now = self.agent_time(self.now);
         let Some(own) = self.nodes.get_mut(node.0) else { return };
@@ -593,7 +618,7 @@ impl World {
         let effects = agent.handle(now, input);
         let found = match self.watch {
             Watch::Never => Vec::new(),
-            Watch::Every(steps) if self.steps % u64::from(steps.max(1)) == 0 => agent.audit(now),
+            Watch::Every(steps) if self.steps.is_multiple_of(u64::from(steps.max(1))) => agent.audit(now),
             Watch::Every(_) => agent.audit_promises(now),
         };
         self.faults.extend(found.into_iter().map(|fault| Fault::Agent { node, fault }));
@@ -651,6 +676,7 @@ impl World {
                 Effect::Say(notice) => {
                     let now = self.now;
                     if let Some(own) = self.nodes.get_mut(node.0) {
+                        own.audit.hear(now, &notice);
                         own.notices.push((now, notice));
                         keep_newest(&mut own.notices, self.keep);
                     }
@@ -685,27 +711,29 @@ impl World {
             FabricEvent::EniAttached { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.device_appears(node, &eni);
+                self.note_moved(node);
                 let attached =
                     || (vec![Thing::Eni(eni.id.clone())], format!("{} is attached at {}", eni.id, eni.device));
                 self.note(Some(node), Weight::Event, attached);
-                self.take_in(node, eni);
+                drop(self.take_in(node, eni));
                 self.think(node, Input::HostChanged);
             }
             FabricEvent::EniChanged { instance, eni } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.note_changed(node, &eni);
-                self.take_in(node, eni);
-                self.check_backing(node);
+                let before = self.take_in(node, eni);
+                self.check_backing(node, before.as_ref());
             }
             FabricEvent::EniDetached { instance, eni, .. } => {
                 let Some(node) = self.node_of(&instance) else { return };
                 self.note(Some(node), Weight::Event, || (vec![Thing::Eni(eni.clone())], format!("{eni} is detached")));
-                if let Some(own) = self.nodes.get_mut(node.0)
-                    && let Some(link) = own.enis.remove(&eni).as_ref().and_then(link_of)
-                {
+                let Some(own) = self.nodes.get_mut(node.0) else { return };
+                own.audit.moved = Some(self.now);
+                let before = own.enis.remove(&eni);
+                if let Some(link) = before.as_ref().and_then(link_of) {
                     own.host.detach(&link);
                 }
-                self.check_backing(node);
+                self.check_backing(node, before.as_ref());
                 self.think(node, Input::HostChanged);
             }
             FabricEvent::InstanceStopped { .. }
@@ -724,10 +752,11 @@ impl World {
         }
     }
 
-    fn take_in(&mut self, node: NodeAt, eni: AttachedEni) {
-        if let Some(own) = self.nodes.get_mut(node.0) {
-            own.enis.insert(eni.id.clone(), eni);
-        }
+    /// The guest has the ENI so from now on; says how it had it before.
+    fn take_in(&mut self, node: NodeAt, eni: AttachedEni) -> Option<AttachedEni> {
+        // What somebody took and EC2 gave again is as good as any other.
+        self.stolen.retain(|address, _| !eni.addresses.holds(*address));
+        self.nodes.get_mut(node.0)?.enis.insert(eni.id.clone(), eni)
     }
 
     fn boot_host(&mut self, node: NodeAt) {

@@ -18,13 +18,18 @@ impl Fault {
             Self::NotOnDisk { node, key, address }
             | Self::NotHere { node, key, address }
             | Self::Taken { node, key, address }
+            | Self::Forgotten { node, key, address }
+            | Self::NotInEc2 { node, key, address }
             | Self::CutOff { node, key, address, .. } => (Some(*node), vec![pod(key), slot(address)]),
             Self::TwoOwners { address, first, second } => (None, vec![slot(address), pod(first), pod(second)]),
             Self::NotRested { address, key, .. } => (None, vec![slot(address), pod(key)]),
             Self::SecondAddress { node, key, first, second } => {
                 (Some(*node), vec![pod(key), slot(first), slot(second)])
             }
+            Self::Waits { node, key, .. } | Self::FalseCause { node, key, .. } => (Some(*node), vec![pod(key)]),
+            Self::Unserved { node, pod, .. } => (Some(*node), vec![Thing::Pod(pod.clone())]),
             Self::Leaked { node, .. }
+            | Self::OverBudget { node, .. }
             | Self::Host { node, .. }
             | Self::OddAnswer { node, .. }
             | Self::ReadyTwice { node }

@@ -1,0 +1,66 @@
+//! The calm: whoever wants an address and could have one has it.
+
+use vpc_agent::{CloudUse, Refusal};
+
+use vpc_model::Time;
+
+use crate::audit::Fault;
+use crate::kubelet::{Pod, PodState};
+use crate::node::Node;
+use crate::world::{NodeAt, World};
+
+impl World {
+    /// Pods that are not served although all has been well for long, and no lasting cause stands in the way.
+    #[must_use]
+    pub fn unserved(&self) -> Vec<Fault> {
+        let mut found = Vec::new();
+        for (index, own) in self.nodes.iter().enumerate() {
+            let node = NodeAt(index);
+            if own.agent().is_none() {
+                found.push(Fault::Unserved { node, pod: "of all".to_owned(), why: "no daemon runs".to_owned() });
+            }
+            for (name, pod) in own.pods.iter().filter(|(_, pod)| !matches!(pod.state, PodState::Running { .. })) {
+                // With custom networking a node that has no ENI for pods, and may not or can not make one, is not ready for any.
+                if !own.conflist && pod.wanted && own.config.placing.custom.is_some() && can_not_grow(own) {
+                    continue;
+                }
+                if let Err(why) = stands(pod) {
+                    found.push(Fault::Unserved { node, pod: name.clone(), why });
+                }
+            }
+        }
+        found
+    }
+
+    /// Changes a node asked for since it came to rest. A subnet that had nothing when it was last asked is asked again and again,
+    /// every minute at most.
+    #[must_use]
+    pub fn not_steady(&self, node: NodeAt, since: Time) -> Option<Fault> {
+        let own = self.nodes.get(node.0)?;
+        let thirsty = own.audit.heard.lacks_addresses();
+        let minutes = usize::try_from(self.now.since(since).0 / 60_000).unwrap_or_default();
+        let asked = self.requests(node, since, true);
+        let again = |action: &str| matches!(action, "AssignPrivateIpAddresses" | "CreateNetworkInterface");
+        let excused = thirsty && asked.len() <= 2 * minutes && asked.iter().all(|action| again(action));
+        let action = asked.first().filter(|_| !excused)?;
+        Some(Fault::NotSteady { node, action })
+    }
+}
+
+fn can_not_grow(own: &Node) -> bool {
+    let full = own.guest_enis().count() >= own.config.target.max_enis as usize;
+    full || !own.config.cloud.may_change() || own.audit.heard.lacks_addresses()
+}
+
+/// Whether what a pod waits for is something that does not pass by itself.
+fn stands(pod: &Pod) -> Result<(), String> {
+    if !pod.wanted {
+        return Err(format!("it is to go, and is still {:?}", pod.state));
+    }
+    match pod.refusals.last() {
+        Some(Refusal::Full { .. } | Refusal::SubnetExhausted { .. } | Refusal::Fragmented { .. }) => Ok(()),
+        Some(Refusal::NoPlace { why: vpc_agent::NoPlace::AllRefused { .. }, .. }) => Ok(()),
+        Some(Refusal::CloudOff { allowed: CloudUse::Off | CloudUse::ReadOnly, .. }) => Ok(()),
+        last => Err(format!("{:?} after {last:?}", pod.state)),
+    }
+}

@@ -1,0 +1,169 @@
+//! Promises: who was told which address, whether the disk knew it then, and whether it is kept.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use lab_cloud::AttachedEni;
+use vpc_agent::{AddReply, Update};
+use vpc_model::{Millis, SandboxKey, Time};
+
+use crate::audit::Fault;
+use crate::node::Node;
+use crate::world::{NodeAt, World};
+
+/// Moments are rounded to a millisecond and wishes carried out one after another: rests are held to this much less.
+const SLACK: Millis = Millis(50);
+/// By then a daemon that lost its checkpoint has seen the host twice, also where that failed for a while.
+const REMEMBERED: Millis = Millis::seconds(400);
+
+/// Who has an address.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    pub(super) node: NodeAt,
+    pub(super) key: SandboxKey,
+    /// When it was promised.
+    pub(super) since: Time,
+    /// Reported as taken off the node, or taken by somebody else.
+    pub(crate) taken: bool,
+    /// Its DEL is under way: the daemon may take it back at any moment.
+    pub(super) ending: bool,
+}
+
+impl Owner {
+    /// Whether that sandbox has it.
+    pub(crate) fn is(&self, node: NodeAt, key: &SandboxKey) -> bool {
+        self.node == node && self.key == *key
+    }
+}
+
+/// An address whose last owner has gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(super) at: Time,
+    /// How long it was to rest then.
+    pub(super) rest: Millis,
+}
+
+impl World {
+    /// An ADD was answered with an address.
+    pub(crate) fn promised(&mut self, node: NodeAt, key: &SandboxKey, reply: &AddReply) {
+        let address = reply.allocation.address;
+        let Some(own) = self.nodes.get(node.0) else { return };
+        if !own.has_on_disk(key, address) {
+            self.faults.push(Fault::NotOnDisk { node, key: key.clone(), address });
+        }
+        let there = |eni: &&AttachedEni| eni.device == reply.allocation.device && eni.addresses.holds(address);
+        let stolen = self.stolen.contains_key(&address);
+        if !stolen && !own.enis.values().any(|eni| there(&eni) && eni.addresses.primary != address) {
+            self.faults.push(Fault::NotHere { node, key: key.clone(), address });
+        }
+        if let Some(first) = self.owners.get(&address).filter(|owner| !owner.is(node, key) && !owner.taken) {
+            self.faults.push(Fault::TwoOwners { address, first: first.key.clone(), second: key.clone() });
+        }
+        if let Some(ended) = self.ended.get(&address) {
+            let rested = self.now.since(ended.at);
+            // After a jump ahead of the calendar a daemon that starts can not know how long it was away.
+            let jumped = self.jumped.is_some_and(|at| at >= ended.at);
+            if !jumped && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
+                self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
+            }
+        }
+        // Somebody else took it a moment ago, and nobody has told the daemon.
+        let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
+        let owner = Owner { node, key: key.clone(), since: self.now, taken, ending: false };
+        self.owners.insert(address, owner);
+    }
+
+    /// A sandbox's DEL begins: nobody counts on its address any more.
+    pub(crate) fn owner_ends(&mut self, node: NodeAt, address: Ipv4Addr) {
+        if let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node) {
+            owner.ending = true;
+        }
+    }
+
+    /// A sandbox has ended: its address is nobody's.
+    pub(crate) fn owner_gone(&mut self, node: NodeAt, key: &SandboxKey) {
+        let gone: Vec<Ipv4Addr> =
+            self.owners.iter().filter(|(_, owner)| owner.is(node, key)).map(|(address, _)| *address).collect();
+        let rest = self.nodes.get(node.0).map_or(Millis(0), |own| own.config.target.cool_down);
+        for address in gone {
+            self.owners.remove(&address);
+            self.ended.insert(address, Ended { at: self.now, rest });
+        }
+    }
+
+    /// What a live pod was promised must stay.
+    pub(super) fn lives(&self, address: Ipv4Addr, node: NodeAt) -> Option<&Owner> {
+        self.owners.get(&address).filter(|owner| owner.node == node && !owner.taken && !owner.ending)
+    }
+
+    /// An ENI of the node holds less than before, or is gone: whether every live pod's address is still on the node.
+    pub(crate) fn check_backing(&mut self, node: NodeAt, before: Option<&AttachedEni>) {
+        let (Some(own), Some(before)) = (self.nodes.get(node.0), before) else { return };
+        let now = own.enis.get(&before.id).map(|eni| &eni.addresses);
+        let kept = |address: &Ipv4Addr| now.is_some_and(|now| now.holds(*address));
+        let single = before.addresses.secondary.iter().copied();
+        let of_prefixes = before.addresses.prefixes.iter().flat_map(|prefix| prefix.addresses());
+        let lost: Vec<Ipv4Addr> = single.chain(of_prefixes).filter(|address| !kept(address)).collect();
+        for address in lost {
+            let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node && !owner.taken) else {
+                continue;
+            };
+            owner.taken = true;
+            self.faults.push(Fault::Taken { node, key: owner.key.clone(), address });
+        }
+    }
+
+    /// A checkpoint came to the disk: whether what it took off was a live pod's.
+    pub(crate) fn check_written(&mut self, node: NodeAt, changed: &Changed) {
+        let forgotten: Vec<(SandboxKey, Ipv4Addr)> = match changed {
+            Changed::All => self.not_on_disk(node),
+            Changed::Only(addresses) => {
+                let Some(own) = self.nodes.get(node.0) else { return };
+                let live = addresses.iter().filter_map(|address| Some((*address, self.lives(*address, node)?)));
+                let live = live.filter(|(_, owner)| !self.is_forgiven(own, owner));
+                live.filter(|(address, owner)| !own.has_on_disk(&owner.key, *address))
+                    .map(|(address, owner)| (owner.key.clone(), address))
+                    .collect()
+            }
+        };
+        self.faults.extend(forgotten.into_iter().map(|(key, address)| Fault::Forgotten { node, key, address }));
+    }
+
+    /// Whether the daemon began without its checkpoint after it had promised this, and has not had the time to find the pod's link.
+    fn is_forgiven(&self, own: &Node, owner: &Owner) -> bool {
+        own.audit.lost_memory.is_some_and(|lost| lost >= owner.since && self.now.since(lost) < REMEMBERED)
+    }
+
+    /// Live pods of a node whose lease is not on its disk.
+    pub(super) fn not_on_disk(&self, node: NodeAt) -> Vec<(SandboxKey, Ipv4Addr)> {
+        let Some(own) = self.nodes.get(node.0).filter(|own| !own.audit.disk_lost) else { return Vec::new() };
+        let leases: BTreeSet<(&SandboxKey, Ipv4Addr)> =
+            own.disk.iter().flat_map(|disk| &disk.leases).map(|lease| (&lease.key, lease.address)).collect();
+        let live = self.owners.iter().filter(|(_, owner)| owner.node == node && !owner.taken && !owner.ending);
+        live.filter(|(_, owner)| !self.is_forgiven(own, owner))
+            .filter(|(address, owner)| !leases.contains(&(&owner.key, **address)))
+            .map(|(address, owner)| (owner.key.clone(), *address))
+            .collect()
+    }
+}
+
+/// What a write of the checkpoint may have taken off the disk.
+pub(crate) enum Changed {
+    /// Anything.
+    All,
+    /// These addresses' leases.
+    Only(Vec<Ipv4Addr>),
+}
+
+impl Changed {
+    pub(crate) fn by(update: &Update) -> Self {
+        match update {
+            Update::Whole(_) => Self::All,
+            Update::Changed { leases, rests, free } => {
+                let leases = leases.iter().map(|lease| lease.address);
+                Self::Only(leases.chain(rests.iter().map(|rest| rest.address)).chain(free.iter().copied()).collect())
+            }
+        }
+    }
+}

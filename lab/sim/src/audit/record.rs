@@ -1,0 +1,259 @@
+//! What the auditor knows of a node: what its daemon was told and what it asked for, never what it thinks.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, FailureClass, Input, NodeView, Notice, OpId};
+use vpc_ipam::Unit;
+use vpc_model::{Millis, SubnetId, Time};
+
+use crate::world::{NodeAt, World};
+
+/// So many of EC2's last failures are remembered.
+const FAILURES: usize = 64;
+
+/// The record of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    // -- of the daemon's present life
+    /// When it began.
+    pub(crate) begun: Option<Time>,
+    /// It was asked to end.
+    pub(super) ending: bool,
+    /// What the host said last that was a failure, if nothing was done since.
+    pub(super) host_failed: Option<(Time, String)>,
+    /// The host was set as the daemon wished at least once.
+    pub(super) host_set: bool,
+    /// What the disk said last that was a failure.
+    pub(super) disk_failed: Option<(Time, String)>,
+    /// The node object as it was last told.
+    pub(super) view: Option<NodeView>,
+    /// ENIConfigs were told.
+    pub(super) eni_configs: bool,
+    pub(super) heard: Heard,
+    // -- over all lives
+    /// Since when somebody has broken the host, if the daemon has not set it right since.
+    pub(super) hurt: Option<Time>,
+    /// When the host was last looked at with success.
+    pub(super) looked: Option<Time>,
+    /// The checkpoint's file is gone; the daemon that wrote it still has it in memory, and writes it anew with its next change.
+    pub(crate) disk_lost: bool,
+    /// When a daemon last began without its checkpoint.
+    pub(super) lost_memory: Option<Time>,
+    /// When an address last came to rest without a DEL that was answered: nobody was told it, or its sandbox was found gone.
+    pub(super) ended_unseen: Option<Time>,
+    /// When others last changed devices, or what is on them.
+    pub(super) stirred: Option<Time>,
+    /// When a device last came or went.
+    pub(crate) moved: Option<Time>,
+    pub(crate) spent: Spent,
+}
+
+/// What EC2 told the daemon in its present life.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard {
+    /// Calls that are not answered yet.
+    pub(super) open: BTreeMap<OpId, CloudCall>,
+    /// Failures, the newest last.
+    pub(super) failures: VecDeque<(Time, CloudFailure)>,
+    /// When something last came: an ENI, addresses.
+    pub(super) brought: Option<Time>,
+    /// What came of the last call that takes addresses of a subnet.
+    pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
+    /// The same of the last call that takes prefixes.
+    pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
+    /// It was told what the node's ENIs are.
+    pub(super) node: bool,
+    /// It was told of the subnets.
+    pub(super) listed: bool,
+}
+
+/// What a node's calls to EC2 are held against.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// Requests.
+    pub(crate) calls: u64,
+    /// ADDs and DELs.
+    pub(crate) pods: u64,
+    /// Lives of the daemon.
+    pub(crate) lives: u64,
+    /// Answers that were failures, or none.
+    pub(crate) failures: u64,
+    /// News: settings, node objects, devices and addresses that others changed.
+    pub(crate) stirs: u64,
+}
+
+impl Record {
+    /// Whether the daemon can not know of a rest that began then: its checkpoint was lost after that.
+    pub(super) fn forgot_rests(&self, began: Time) -> bool {
+        self.lost_memory.is_some_and(|lost| lost >= began)
+    }
+
+    /// The daemon's life begins.
+    pub(crate) fn begin(&mut self, now: Time, without_memory: bool) {
+        *self = Self {
+            begun: Some(now),
+            hurt: self.hurt,
+            looked: self.looked,
+            disk_lost: false,
+            lost_memory: if without_memory { Some(now) } else { self.lost_memory },
+            ended_unseen: Some(now),
+            stirred: self.stirred,
+            moved: self.moved,
+            spent: Spent { lives: self.spent.lives + 1, ..self.spent.clone() },
+            ..Self::default()
+        };
+    }
+
+    /// The daemon said something of which nobody else hears: a lease without a sandbox came to rest.
+    pub(crate) fn hear(&mut self, now: Time, notice: &Notice) {
+        if matches!(notice, Notice::LeasePruned { .. } | Notice::LeaseAdopted { .. }) {
+            self.ended_unseen = Some(now);
+        }
+    }
+
+    /// A failure the daemon was told.
+    pub(super) fn was_told(&self, failure: &CloudFailure) -> Option<Time> {
+        self.heard.failures.iter().rev().find(|(_, told)| told == failure).map(|(at, _)| *at)
+    }
+}
+
+impl World {
+    /// The daemon is about to be told something.
+    pub(crate) fn take_note(&mut self, node: NodeAt, input: &Input) {
+        let now = self.now;
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let enis = &own.enis;
+        let record = &mut own.audit;
+        match input {
+            Input::Add { .. } | Input::Del { .. } => record.spent.pods += 1,
+            // What it may have been given comes back without anybody having heard of it.
+            Input::AddAbandoned { .. } => record.ended_unseen = Some(now),
+            Input::HostObserved { result, .. } => match result {
+                Ok(_) => record.looked = Some(now),
+                Err(error) => record.host_failed = Some((now, error.clone())),
+            },
+            Input::HostApplied { result, .. } => match result {
+                Ok(()) => {
+                    (record.host_failed, record.host_set) = (None, true);
+                    record.hurt = record.hurt.filter(|hurt| record.looked.is_none_or(|looked| looked < *hurt));
+                }
+                Err(error) => record.host_failed = Some((now, error.clone())),
+            },
+            Input::CheckpointWritten { result: Err(error), .. } => {
+                record.disk_failed = Some((now, error.clone()));
+                record.ended_unseen = Some(now);
+            }
+            Input::Terminate => record.ending = true,
+            Input::Cluster(ClusterNews::Node(view)) => {
+                record.spent.stirs += 1;
+                record.view = Some(view.clone());
+            }
+            Input::Cluster(ClusterNews::EniConfigs(_)) => record.eni_configs = true,
+            Input::Settings(_) => record.spent.stirs += 1,
+            Input::CloudDone { op, result } => {
+                let Some(call) = record.heard.open.remove(op) else { return };
+                let subnet = match &call {
+                    CloudCall::CreateEni { place, .. } => Some(place.subnet.clone()),
+                    CloudCall::Assign { eni, .. } => enis.get(eni).map(|eni| eni.subnet.clone()),
+                    _ => None,
+                };
+                record.heard.take(now, &call, subnet, result);
+            }
+            _ => {}
+        }
+    }
+
+    /// The daemon asks EC2.
+    pub(crate) fn note_call(&mut self, node: NodeAt, op: OpId, call: &CloudCall) {
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.audit.heard.open.insert(op, call.clone());
+        }
+    }
+
+    /// Somebody else has changed something of the node's.
+    pub(crate) fn note_stir(&mut self, node: NodeAt) {
+        let now = self.now;
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.audit.stirred = Some(now);
+            own.audit.spent.stirs += 1;
+        }
+    }
+
+    /// A device has come.
+    pub(crate) fn note_moved(&mut self, node: NodeAt) {
+        let now = self.now;
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.audit.moved = Some(now);
+        }
+    }
+
+    /// Somebody has broken the host.
+    pub(crate) fn note_hurt(&mut self, node: NodeAt) {
+        let now = self.now;
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.audit.hurt = Some(now);
+            own.audit.spent.stirs += 1;
+        }
+    }
+}
+
+impl Heard {
+    fn take(
+        &mut self,
+        now: Time,
+        call: &CloudCall,
+        subnet: Option<SubnetId>,
+        result: &Result<CloudAnswer, CloudFailure>,
+    ) {
+        if let Some(subnet) = subnet {
+            let came = (now, result.as_ref().err().map(|failure| failure.class));
+            if matches!(
+                call,
+                CloudCall::CreateEni { unit: Unit::Prefix, .. } | CloudCall::Assign { unit: Unit::Prefix, .. }
+            ) {
+                self.prefixes.insert(subnet.clone(), came);
+            }
+            self.subnets.insert(subnet, came);
+        }
+        match (result, call) {
+            (Err(failure), _) => {
+                self.failures.push_back((now, failure.clone()));
+                if self.failures.len() > FAILURES {
+                    self.failures.pop_front();
+                }
+            }
+            (Ok(_), CloudCall::AttachEni { .. } | CloudCall::Assign { .. }) => self.brought = Some(now),
+            (Ok(_), CloudCall::DescribeNode) => self.node = true,
+            (Ok(_), CloudCall::Subnets { .. }) => self.listed = true,
+            (Ok(_), _) => {}
+        }
+    }
+
+    /// Whether a call that brings addresses, or prepares one, is not answered yet.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.open.values().any(|call| {
+            matches!(
+                call,
+                CloudCall::CreateEni { .. }
+                    | CloudCall::AttachEni { .. }
+                    | CloudCall::Assign { .. }
+                    | CloudCall::Describe { .. }
+                    | CloudCall::DescribeNode
+                    | CloudCall::Subnets { .. }
+            )
+        })
+    }
+
+    /// Whether a subnet had none when it was last asked for addresses or prefixes.
+    pub(super) fn lacks_addresses(&self) -> bool {
+        let none = |(_, came): &(Time, Option<FailureClass>)| {
+            matches!(came, Some(FailureClass::SubnetExhausted | FailureClass::Fragmented))
+        };
+        self.subnets.values().chain(self.prefixes.values()).any(none)
+    }
+
+    /// Whether EC2 has refused or failed something lately.
+    pub(super) fn failed_within(&self, now: Time, span: Millis) -> bool {
+        self.failures.back().is_some_and(|(at, _)| now.since(*at) <= span)
+    }
+}

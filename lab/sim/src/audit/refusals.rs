@@ -1,0 +1,260 @@
+//! Refusals: whether the cause that a caller was told is true, by what EC2 holds and said, by host, disk and settings.
+//!
+//! What the daemon can not know is not held against it: EC2's answers on their way, what others changed a moment ago, what happened
+//! to its memory. Where EC2 has lately failed calls, limits it taught may be lower than the settings'.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use vpc_agent::{CloudFailure, CloudUse, FailureClass, NoPlace, Refusal, Refused};
+use vpc_model::{Millis, SandboxKey, SubnetId, Time};
+
+use crate::audit::Fault;
+use crate::node::Node;
+use crate::world::{NodeAt, World};
+
+/// What a caller is told in the same moment may be some milliseconds off: ticks are 5 ms apart.
+const MOMENT: Millis = Millis(10);
+/// A refusal of EC2 explains why nothing has come for 60 s after it could have been asked again, which is two minutes later at most.
+const EXPLAINS: Millis = Millis::seconds(180);
+/// A failed pass over the host is repeated after 64 s at the latest.
+const HOST_PAUSE: Millis = Millis::seconds(70);
+/// What others change is noticed with the next comparison, or at the latest when EC2's reads have settled.
+const NOTICED: Millis = Millis::seconds(400);
+/// An ENI that was attached is set up by then.
+const SET_UP: Millis = Millis::seconds(150);
+/// An ENI that is given back has gone by then.
+const GOES: Millis = Millis::seconds(180);
+/// An address that has rested is free at the latest after so long: the kernel is to forget its connections first.
+const FLUSH: Millis = Millis::seconds(11);
+
+impl World {
+    /// A pod's ADD was refused.
+    pub(crate) fn refused(&mut self, node: NodeAt, key: &SandboxKey, since: Time, wait: Millis, refusal: &Refusal) {
+        let Some(own) = self.nodes.get(node.0) else { return };
+        let judge = Judge { world: self, node, own, now: self.now, wait };
+        if let Err(why) = judge.wait(refusal, self.now.since(since), wait).and_then(|()| judge.cause(refusal)) {
+            let refusal = Box::new(refusal.clone());
+            self.faults.push(Fault::FalseCause { node, key: key.clone(), refusal, why });
+        }
+    }
+}
+
+struct Judge<'a> {
+    world: &'a World,
+    node: NodeAt,
+    own: &'a Node,
+    now: Time,
+    /// How long the pod might wait.
+    wait: Millis,
+}
+
+type Verdict = Result<(), String>;
+
+fn must(truth: bool, why: impl FnOnce() -> String) -> Verdict {
+    if truth { Ok(()) } else { Err(why()) }
+}
+
+impl Judge<'_> {
+    /// Nobody is refused for want of an address before his time, and what is said of his wait is true.
+    fn wait(&self, refusal: &Refusal, waited: Millis, may: Millis) -> Verdict {
+        let Some(said) = waited_of(refusal) else { return Ok(()) };
+        must(waited.0 + MOMENT.0 >= may.0, || format!("it was refused after {waited}, and may wait {may}"))?;
+        must(said.0.abs_diff(waited.0) <= MOMENT.0, || format!("it waited {waited}"))
+    }
+
+    fn cause(&self, refusal: &Refusal) -> Verdict {
+        let record = &self.own.audit;
+        match refusal {
+            Refusal::ShuttingDown => must(record.ending, || "the daemon was not asked to end".to_owned()),
+            // Whoever asks again or deletes meanwhile has forgotten the first caller: nobody is there to be told.
+            Refusal::Cancelled => Err("no DEL and no other ADD came for the sandbox".to_owned()),
+            Refusal::Host { error } => must(
+                record.host_failed.as_ref().is_some_and(|(at, said)| said == error && self.within(*at, HOST_PAUSE)),
+                || format!("the host said {:?}", record.host_failed),
+            ),
+            Refusal::Checkpoint { error } => must(
+                record.disk_failed.as_ref().is_some_and(|(at, said)| said == error && self.within(*at, MOMENT)),
+                || format!("the disk said {:?}", record.disk_failed),
+            ),
+            Refusal::Unconfirmed { failure, addresses, .. } => self.unconfirmed(*addresses, failure.as_ref()),
+            Refusal::CloudOff { allowed, total, held, cooling, .. } => {
+                must(*allowed == self.own.config.cloud && *allowed < CloudUse::NoRelease, || {
+                    format!("the settings say {:?}", self.own.config.cloud)
+                })?;
+                self.counted(*total, *held, *cooling)
+            }
+            Refusal::Throttled { failure, .. } => self.failed(failure, |class| class == FailureClass::Throttled),
+            Refusal::Denied { failure, action, .. } => {
+                must(*action == format!("ec2:{}", failure.action), || "another action was denied".to_owned())?;
+                self.failed(failure, |class| class == FailureClass::Unauthorized)
+            }
+            Refusal::Cloud { failure, .. } => self.failed(failure, |class| {
+                !matches!(class, FailureClass::Throttled | FailureClass::Unauthorized | FailureClass::SubnetExhausted)
+            }),
+            Refusal::SubnetExhausted { subnets, .. } => self.subnets(subnets, FailureClass::SubnetExhausted),
+            Refusal::Fragmented { subnets, .. } => self.subnets(subnets, FailureClass::Fragmented),
+            Refusal::NoPlace { why, .. } => self.no_place(why),
+            Refusal::NotSchedulable { coming, .. } => {
+                let cordoned = record.view.as_ref().is_some_and(|view| view.unschedulable);
+                must(cordoned && !self.own.config.manage_non_schedulable, || "the node takes pods".to_owned())?;
+                self.coming(*coming)
+            }
+            Refusal::Warming { coming, .. } => self.coming(*coming),
+            Refusal::Cooling { total, held, cooling, next_free_in, .. } => {
+                self.cooling(*next_free_in)?;
+                self.counted(*total, *held, *cooling)
+            }
+            Refusal::Full { enis, max_enis, total, held, .. } => {
+                self.full(*enis, *max_enis)?;
+                self.counted(*total, *held, 0)
+            }
+        }
+    }
+
+    fn within(&self, at: Time, span: Millis) -> bool {
+        self.now.since(at) <= span
+    }
+
+    fn recently(&self, at: Option<Time>, span: Millis) -> bool {
+        at.is_some_and(|at| self.within(at, span))
+    }
+
+    fn unconfirmed(&self, addresses: u32, failure: Option<&CloudFailure>) -> Verdict {
+        let heard = &self.own.audit.heard;
+        must(!heard.node && self.own.config.cloud.may_ask(), || "EC2 has said what is on the node".to_owned())?;
+        must(failure.is_none_or(|failure| self.own.audit.was_told(failure).is_some()), || {
+            "EC2 did not say that".to_owned()
+        })?;
+        must(addresses > 0, || "no address waits for EC2's word".to_owned())
+    }
+
+    /// EC2 said it, not long ago, and nothing has come since.
+    fn failed(&self, failure: &CloudFailure, fits: impl Fn(FailureClass) -> bool) -> Verdict {
+        must(fits(failure.class), || format!("that is {:?}", failure.class))?;
+        let told = self.own.audit.was_told(failure).ok_or("EC2 did not say that")?;
+        must(self.within(told, EXPLAINS), || format!("EC2 said that {} ago", self.now.since(told)))
+    }
+
+    fn subnets(&self, subnets: &[SubnetId], class: FailureClass) -> Verdict {
+        must(!subnets.is_empty(), || "it names no subnet".to_owned())?;
+        for subnet in subnets {
+            let heard = &self.own.audit.heard;
+            let of = if class == FailureClass::Fragmented { &heard.prefixes } else { &heard.subnets };
+            let last = of.get(subnet);
+            must(last.is_some_and(|(_, last)| *last == Some(class)), || {
+                format!("what came of the last call for addresses of {subnet}: {last:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn no_place(&self, why: &NoPlace) -> Verdict {
+        let record = &self.own.audit;
+        let custom = self.own.config.placing.custom.is_some();
+        match why {
+            NoPlace::NodeUnread => must(custom && record.view.is_none(), || "the node object was told".to_owned()),
+            NoPlace::EniConfigsUnread => must(custom && !record.eni_configs, || "ENIConfigs were told".to_owned()),
+            NoPlace::AllRefused { refused, .. } => refused.iter().try_for_each(|(subnet, why)| match why {
+                Refused::Exhausted => self.subnets(std::slice::from_ref(subnet), FailureClass::SubnetExhausted),
+                Refused::Unknown => Err(format!("{subnet} is there")),
+            }),
+            // The ENIConfig of a history is right, and no subnet is tagged.
+            _ => Err("nothing is wrong with the place".to_owned()),
+        }
+    }
+
+    /// Something is on its way: a call, an ENI that is being set up, or the first look at everything.
+    fn coming(&self, coming: u32) -> Verdict {
+        let record = &self.own.audit;
+        let begins = !record.host_set || self.recently(record.begun, SET_UP);
+        let fetching = record.heard.is_fetching() || record.heard.failed_within(self.now, EXPLAINS);
+        let set_up = self.recently(record.heard.brought, SET_UP) || self.recently(record.stirred, NOTICED);
+        // What a pod that may not wait lacks is asked for in the moment in which it is refused.
+        let asked_now = self.wait.0 == 0 && coming > 0;
+        must(begins || fetching || set_up || asked_now || record.host_failed.is_some(), || {
+            format!("nothing is on its way (it says {coming})")
+        })
+    }
+
+    /// Addresses of the node that rest, each with the time until it is free, and whether all of that is known.
+    fn cooling(&self, next_free_in: Millis) -> Verdict {
+        let record = &self.own.audit;
+        let longest = self.own.config.target.cool_down.0.max(90_000);
+        let unseen = self.recently(record.ended_unseen, Millis(longest + FLUSH.0));
+        let resting: Vec<Millis> = self
+            .addresses()
+            .filter(|address| !self.world.owners.contains_key(address))
+            .filter_map(|address| self.world.ended.get(&address))
+            .filter(|ended| self.now < ended.at + Millis(ended.rest.0 + FLUSH.0))
+            .map(|ended| (ended.at + ended.rest).since(self.now))
+            .collect();
+        must(unseen || !resting.is_empty(), || "no address of the node rests".to_owned())?;
+        let first = resting.iter().min().copied().unwrap_or_default();
+        must(unseen || next_free_in.0 <= first.0 + 1_000, || format!("the first has rested in {first}"))
+    }
+
+    fn full(&self, enis: u32, max_enis: u32) -> Verdict {
+        let record = &self.own.audit;
+        let target = &self.own.config.target;
+        must(max_enis <= target.max_enis, || format!("the settings and the type say {}", target.max_enis))?;
+        let unsure = self.recently(record.stirred, NOTICED) || record.heard.failed_within(self.now, EXPLAINS);
+        let here = u32::try_from(self.own.guest_enis().count()).unwrap_or(u32::MAX);
+        // One that leaves counts until EC2 has said that it is gone.
+        let leaving = self.recently(record.moved, GOES) && enis > here;
+        must(unsure || ((enis == here || leaving) && enis >= max_enis), || {
+            format!("the node has {here} of {max_enis} ENIs")
+        })?;
+        let custom = self.own.config.placing.custom.is_some();
+        let room =
+            self.own.guest_enis().filter(|eni| !(custom && eni.device.0 == 0)).find(|eni| {
+                eni.addresses.secondary.len() + eni.addresses.prefixes.len() < target.slots_per_eni as usize
+            });
+        match room.filter(|_| !unsure && !custom) {
+            Some(eni) => Err(format!("{} has room for more", eni.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// The numbers of a refusal: no more than the node can have, and every pod's address counted.
+    fn counted(&self, total: u32, held: u32, cooling: u32) -> Verdict {
+        must(held + cooling <= total, || "more are taken than there are".to_owned())?;
+        let record = &self.own.audit;
+        let unsure = self.recently(record.stirred, NOTICED) || self.recently(record.begun, NOTICED);
+        let all = u32::try_from(self.addresses().count()).unwrap_or(u32::MAX);
+        must(unsure || total <= all, || format!("EC2 has {all} on the node"))?;
+        let pods = self.world.owners.iter().filter(|(_, owner)| owner.node == self.node && !owner.taken).count();
+        // Promises on their way to the disk, and sandboxes that ended without a DEL, are counted by the daemon alone.
+        let asking = self.own.errands.len() + self.own.pods.len();
+        let most = u32::try_from(pods + asking).unwrap_or(u32::MAX);
+        must(unsure || held <= most || self.recently(record.ended_unseen, NOTICED), || format!("{pods} pods have one"))
+    }
+
+    /// Addresses of the node that pods could have, as EC2 has them.
+    fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let mut all = BTreeSet::new();
+        for eni in self.own.guest_enis() {
+            all.extend(eni.addresses.secondary.iter().copied());
+            all.extend(eni.addresses.prefixes.iter().flat_map(|prefix| prefix.addresses()));
+        }
+        all.into_iter()
+    }
+}
+
+fn waited_of(refusal: &Refusal) -> Option<Millis> {
+    match refusal {
+        Refusal::Warming { waited, .. }
+        | Refusal::NotSchedulable { waited, .. }
+        | Refusal::Full { waited, .. }
+        | Refusal::Cooling { waited, .. }
+        | Refusal::SubnetExhausted { waited, .. }
+        | Refusal::Fragmented { waited, .. }
+        | Refusal::Throttled { waited, .. }
+        | Refusal::Denied { waited, .. }
+        | Refusal::Cloud { waited, .. }
+        | Refusal::NoPlace { waited, .. }
+        | Refusal::Unconfirmed { waited, .. }
+        | Refusal::CloudOff { waited, .. } => Some(*waited),
+        Refusal::Host { .. } | Refusal::Checkpoint { .. } | Refusal::ShuttingDown | Refusal::Cancelled => None,
+    }
+}
