@@ -41,7 +41,7 @@ fn look(bug: Option<Bug>, seed: u64, steps: u64) -> ExitCode {
     // A panic is a finding; its words are in the row.
     std::panic::set_hook(Box::new(|_| ()));
     let begin = Instant::now();
-    let hunt = hunt(&Campaign { seed, steps, jobs: 1, acts: ACTS }, bug);
+    let hunt = hunt(&Campaign::new(seed, steps, ACTS), bug);
     let took = begin.elapsed().as_secs_f64();
     let said = match &hunt.found {
         Some(found) => format!("history {} {}", found.number, found.why),

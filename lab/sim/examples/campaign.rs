@@ -1,4 +1,4 @@
-//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered]`. It
+//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered] [kinds=A,B]`. It
 //! ends when so many histories went wrong.
 //!
 //! `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong. The exit code is 1 if
@@ -8,17 +8,17 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use lab_sim::{Campaign, Finding, Found, Limits, quiet_panics, replay, shrink};
+use lab_sim::{Campaign, Feature, Finding, Found, Limits, quiet_panics, replay, shrink};
 
 fn main() -> ExitCode {
     let (words, numbers): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|argument| argument.parse::<u64>().is_err());
     let number = |index: usize, default: u64| numbers.get(index).map_or(default, |text| text.parse().unwrap());
+    let kinds = words.iter().find_map(|word| word.strip_prefix("kinds="));
     let campaign = Campaign {
-        seed: number(0, 1),
-        steps: number(1, 100_000),
         jobs: usize::try_from(number(2, 1)).unwrap(),
-        acts: u32::try_from(number(3, 500)).unwrap(),
+        kinds: kinds.map_or(Feature::ALL.into(), |kinds| kinds.split(',').map(|kind| kind.parse().unwrap()).collect()),
+        ..Campaign::new(number(0, 1), number(1, 100_000), u32::try_from(number(3, 500)).unwrap())
     };
     quiet_panics();
     let begin = Instant::now();
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     for found in &finding.found {
         println!("{} (seed {}): {}", found.number, found.history.seed, found.why);
         println!("   {:?}", found.history.features);
-        println!("   vpc-lab sim --seed {} --acts {} --only {}", campaign.seed, campaign.acts, found.number);
+        println!("   vpc-lab sim {}", campaign.again(found.number));
         if words.iter().any(|word| word == "small") {
             small(found);
         }

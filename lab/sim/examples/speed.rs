@@ -167,7 +167,7 @@ fn short_histories() {
 /// Drawn histories, with their trouble and calm.
 fn campaign(steps: u64) {
     const ACTS: u32 = 500;
-    let campaign = Campaign { seed: 1, steps, jobs: 1, acts: ACTS };
+    let campaign = Campaign::new(1, steps, ACTS);
     let (mut done, mut calls, mut number, since) = (0, 0, 0, Busy::now());
     let mut slowest = (0.0, 0);
     while done < steps {

@@ -4,16 +4,17 @@
 //! many steps is the shortest row of histories from number 0 that has them: it is the same row for any number of jobs.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::coverage::Coverage;
 use crate::driver::{Report, Wrong, run};
-use crate::history::History;
+use crate::history::{Feature, History};
 
 /// What to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Campaign {
     /// Where its histories come from.
     pub seed: u64,
@@ -23,6 +24,8 @@ pub struct Campaign {
     pub jobs: usize,
     /// Acts of one history, about.
     pub acts: u32,
+    /// What may be mixed into its histories.
+    pub kinds: BTreeSet<Feature>,
 }
 
 /// What came of a campaign.
@@ -73,12 +76,31 @@ impl std::fmt::Display for Why {
 }
 
 impl Campaign {
+    /// One on a single thread, of everything there is.
+    #[must_use]
+    pub fn new(seed: u64, steps: u64, acts: u32) -> Self {
+        Self { seed, steps, jobs: 1, acts, kinds: Feature::ALL.into() }
+    }
+
+    /// The options of `vpc-lab sim` that give the history of a number again.
+    #[must_use]
+    pub fn again(&self, number: u64) -> String {
+        let own = format!("--seed {} --acts {} --only {number}", self.seed, self.acts);
+        match self.kinds.len() == Feature::ALL.len() {
+            true => own,
+            false => {
+                let kinds: Vec<String> = self.kinds.iter().map(ToString::to_string).collect();
+                format!("{own} --kinds {}", kinds.join(","))
+            }
+        }
+    }
+
     /// The history of a number.
     #[must_use]
     pub fn history(&self, number: u64) -> History {
         // Two rounds of splitmix's step, so that neighbours have nothing in common.
         let mixed = (self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        History::draw(mixed ^ (mixed >> 31), self.acts)
+        History::draw_of(mixed ^ (mixed >> 31), self.acts, &self.kinds)
     }
 
     /// Runs it, until the steps are made or `most` histories went wrong. `tell` hears of steps made so far, from time to time.

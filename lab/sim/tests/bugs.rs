@@ -14,7 +14,7 @@ static ONE: Mutex<()> = Mutex::new(());
 const SHORT: u64 = 100_000;
 
 fn campaign(seed: u64, steps: u64) -> Campaign {
-    Campaign { seed, steps, jobs: 1, acts: 300 }
+    Campaign::new(seed, steps, 300)
 }
 
 /// Bugs that some thousand steps show.

@@ -36,13 +36,19 @@ impl History {
     /// The history of a seed, of about so many acts. The same for the same arguments, always.
     #[must_use]
     pub fn draw(seed: u64, acts: u32) -> Self {
+        Self::draw_of(seed, acts, &Feature::ALL.into())
+    }
+
+    /// The same, of these kinds of trouble only.
+    #[must_use]
+    pub fn draw_of(seed: u64, acts: u32, kinds: &BTreeSet<Feature>) -> Self {
         // Files keep signed numbers.
         let seed = seed & (u64::MAX >> 1);
         let mut dice = Dice::new(seed ^ 0x4849_5354_4f52_5953);
         let features: BTreeSet<Feature> = {
             // Seldom none, seldom all.
             let most = 1 + dice.roll(99);
-            Feature::ALL.into_iter().filter(|_| dice.roll(100) < most).collect()
+            Feature::ALL.into_iter().filter(|feature| dice.roll(100) < most && kinds.contains(feature)).collect()
         };
         let has = |feature| features.contains(&feature);
         let count = if has(Feature::ManyNodes) { 2 + dice.roll(3) } else { 1 };

@@ -94,3 +94,22 @@ impl Feature {
         Self::CustomNetworking,
     ];
 }
+
+impl std::fmt::Display for Feature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// A text that names no kind of trouble.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no kind of trouble; there are: {all}", all = Feature::ALL.map(|feature| feature.to_string()).join(", "))]
+pub struct NoFeature(String);
+
+impl std::str::FromStr for Feature {
+    type Err = NoFeature;
+
+    fn from_str(text: &str) -> Result<Self, NoFeature> {
+        Self::ALL.into_iter().find(|feature| feature.to_string() == text).ok_or_else(|| NoFeature(text.to_owned()))
+    }
+}

@@ -15,7 +15,7 @@ mod settings;
 mod words;
 
 pub use act::{Act, Blind, Kill, Outsider, Timed};
-pub use feature::Feature;
+pub use feature::{Feature, NoFeature};
 pub use settings::{Settings, Warm};
 
 use std::collections::BTreeSet;

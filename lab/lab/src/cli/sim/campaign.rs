@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use lab_sim::{Campaign, Finding, Found, Limits, Shrunk, quiet_panics, replay, shrink};
+use lab_sim::{Campaign, Feature, Finding, Found, Limits, Shrunk, quiet_panics, replay, shrink};
 
 use super::replay::tell;
 use crate::cli::print;
@@ -40,6 +40,9 @@ pub(super) struct Wanted {
     /// Acts of each history, about: pods that come and go, and trouble.
     #[arg(long, value_name = "N", default_value = "500")]
     acts: NonZeroU32,
+    /// Kinds of trouble that may be mixed in, with commas between them; without it all. A wrong name lists them.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    kinds: Vec<Feature>,
     /// Do not end at the first history in which something is wrong.
     #[arg(long)]
     keep_going: bool,
@@ -53,7 +56,7 @@ pub(super) struct Wanted {
     #[arg(long, value_name = "NUMBER", requires = "seed", conflicts_with_all = ["steps", "jobs", "keep_going", "covered"])]
     only: Option<u64>,
     /// Run the history of a file, and tell it: exit code 1 if something is wrong, 0 if not.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "seed", "jobs", "acts", "keep_going", "out", "covered", "only"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "seed", "jobs", "acts", "keep_going", "out", "covered", "only", "kinds"])]
     pub(super) replay: Option<PathBuf>,
 }
 
@@ -71,8 +74,11 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     let out = wanted.out.as_deref().unwrap_or(Path::new("."));
     std::fs::create_dir_all(out).with_context(|| format!("--out: {} can not be made", out.display()))?;
     let jobs = wanted.jobs.map_or_else(cores, |jobs| usize::try_from(jobs).unwrap_or(1));
-    let campaign =
-        Campaign { seed: wanted.seed.unwrap_or_else(fresh), steps: wanted.steps, jobs, acts: wanted.acts.get() };
+    let seed = wanted.seed.unwrap_or_else(fresh);
+    let mut campaign = Campaign { jobs, ..Campaign::new(seed, wanted.steps, wanted.acts.get()) };
+    if !wanted.kinds.is_empty() {
+        campaign.kinds = wanted.kinds.iter().copied().collect();
+    }
     quiet_panics();
     if let Some(number) = wanted.only {
         return tell(&campaign.history(number));
@@ -126,7 +132,7 @@ fn figures(finding: &Finding, jobs: usize, took: Duration) -> String {
 
 fn tell_found(campaign: &Campaign, finding: &Finding, out: &Path) -> anyhow::Result<()> {
     for (shrunk, found) in in_order(&finding.found).into_iter().enumerate() {
-        let again = format!("vpc-lab sim --seed {} --acts {} --only {}", campaign.seed, campaign.acts, found.number);
+        let again = format!("vpc-lab sim {}", campaign.again(found.number));
         print(&format!("\nhistory {}: {}\n  as it was found: {again}\n", found.number, found.why))?;
         if shrunk < MOST_SHRUNK {
             let file = out.join(format!("sim-{}-{}.toml", campaign.seed, found.number));
