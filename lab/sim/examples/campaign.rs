@@ -1,4 +1,5 @@
-//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS [small] [covered]`.
+//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered]`. It
+//! ends when so many histories went wrong.
 //!
 //! `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong. The exit code is 1 if
 //! anything is wrong.
@@ -8,9 +9,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use lab_sim::{Campaign, Finding, Found, Limits, quiet_panics, replay, shrink};
-
-/// So many findings are enough.
-const MOST: usize = 10;
 
 fn main() -> ExitCode {
     let (words, numbers): (Vec<String>, Vec<String>) =
@@ -24,7 +22,7 @@ fn main() -> ExitCode {
     };
     quiet_panics();
     let begin = Instant::now();
-    let finding = campaign.run(MOST, &|_| ());
+    let finding = campaign.run(usize::try_from(number(4, 10)).unwrap(), &|_| ());
     let took = begin.elapsed().as_secs_f64();
     let mut well = finding.found.is_empty();
     if words.iter().any(|word| word == "covered") {

@@ -15,7 +15,7 @@ use vpc_model::{Millis, SecurityGroupId, SubnetId, Time};
 
 use crate::audit::Fault;
 use crate::coverage::Coverage;
-use crate::history::{Act, History, HistoryError, Timed};
+use crate::history::{Act, Blind, History, HistoryError, Timed};
 use crate::story::Weight;
 use crate::world::{NodeAt, World};
 
@@ -167,7 +167,7 @@ impl Driver {
         match end {
             End::Fault(id) => drop(self.world.cloud.lift(self.world.now(), id)),
             End::Disk(node) => self.disk_full(node, false),
-            End::Host(node) => self.host_fails(node, false),
+            End::Host(node) => self.host_fails(node, None),
             End::Life { node, away } => self.world.restart(node, away),
         }
     }
@@ -178,7 +178,7 @@ impl Driver {
         }
     }
 
-    fn host_fails(&mut self, node: NodeAt, is: bool) {
+    fn host_fails(&mut self, node: NodeAt, is: Option<Blind>) {
         if let Some(own) = self.world.node_mut(node) {
             own.host_fails = is;
         }
@@ -223,8 +223,8 @@ impl Driver {
                     own.lose_disk();
                 }
             }
-            Act::HostFails { node, for_ms } => {
-                self.host_fails(*node, true);
+            Act::HostFails { node, how, for_ms } => {
+                self.host_fails(*node, Some(*how));
                 self.ends_after(*for_ms, End::Host(*node));
             }
             Act::RulesLost { node, every } => self.world.lose_rules(*node, *every),
@@ -249,6 +249,7 @@ impl Driver {
     /// All is well again, nothing new comes. Then everything must come to rest.
     pub fn calm(&mut self, history: &History) {
         self.world.note(None, Weight::Turn, || (Vec::new(), "calm: all is well again, nothing new comes".to_owned()));
+        self.world.is_calm = true;
         for (_, end) in std::mem::take(&mut self.ends) {
             self.end(end);
         }

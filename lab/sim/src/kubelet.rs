@@ -18,6 +18,10 @@ use crate::world::{Event, NodeAt, World};
 /// First wait before another sandbox is made; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Millis = Millis(500);
 const LONGEST_WAIT: Millis = Millis::seconds(4);
+/// The same where nothing else happens any more: whoever can not be served asks often enough to be seen, and not all the time.
+const LONGEST_CALM_WAIT: Millis = Millis::seconds(60);
+/// After so many refusals a pod waits long, if it is calm.
+const MANY_FAILURES: u32 = 6;
 /// A plugin has given up by then.
 const PLUGIN_LIMIT: Millis = Millis::seconds(60);
 /// Sandboxes that are gone and that the runtime may delete once more.
@@ -428,7 +432,10 @@ impl World {
             return self.forget_pod(node, name);
         }
         let failures = u32::try_from(pod.refusals.len()).unwrap_or(u32::MAX);
-        let wait = Millis(FIRST_WAIT.0 << failures.saturating_sub(1).min(3)).min(LONGEST_WAIT);
+        let wait = match self.is_calm && failures > MANY_FAILURES {
+            true => LONGEST_CALM_WAIT,
+            false => Millis(FIRST_WAIT.0 << failures.saturating_sub(1).min(3)).min(LONGEST_WAIT),
+        };
         self.later(wait, Event::Pod { node, name: name.to_owned(), step: PodStep::Attempt });
     }
 

@@ -44,7 +44,7 @@ pub use coverage::{Coverage, Ended, IMPOSSIBLE, Impossible, Inputs, Judgement, K
 pub use dice::Dice;
 pub use driver::{Driver, Report, Wrong, run};
 pub use history::{
-    Act, Buckets, Feature, History, HistoryError, Kill, NodePlan, Outsider, Pace, Settings, Timed, Warm,
+    Act, Blind, Buckets, Feature, History, HistoryError, Kill, NodePlan, Outsider, Pace, Settings, Timed, Warm,
 };
 pub use kubelet::{Pod, PodState, pod_ref};
 pub use node::{Kube, Node};

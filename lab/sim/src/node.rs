@@ -10,7 +10,7 @@ use vpc_hostnet::{HostOp, PaperHost, PaperRefusal};
 use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey, Time};
 
 use crate::audit::Record;
-use crate::history::Kill;
+use crate::history::{Blind, Kill};
 use crate::kubelet::{Errand, Pod};
 use crate::settled::Told;
 
@@ -31,8 +31,8 @@ pub struct Node {
     pub disk: Option<Checkpoint>,
     /// The disk takes nothing.
     pub disk_full: bool,
-    /// The host's network can not be looked at or changed.
-    pub host_fails: bool,
+    /// The host's network can not be changed, or not even looked at.
+    pub host_fails: Option<Blind>,
     /// What Kubernetes says of it.
     pub kube: Kube,
     /// Everything the daemon said, over all its lives.
@@ -160,7 +160,7 @@ impl Node {
 
     /// The host is changed, up to what it refuses.
     pub(crate) fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
-        if self.host_fails {
+        if self.host_fails.is_some() {
             return Err(HOST_FAILS.to_owned());
         }
         ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|error| error.to_string())

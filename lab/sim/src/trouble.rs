@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use lab_cloud::{Caller, OutsideEvent};
+use lab_cloud::{Caller, OutsideEvent, id_for};
 use vpc_agent::Input;
-use vpc_aws::ec2::shapes::AssignPrivateIpAddresses;
+use vpc_aws::ec2::shapes::{AssignPrivateIpAddresses, ModifyNetworkInterfaceAttribute};
 use vpc_hostnet::{HostOp, priority};
 use vpc_model::{EniId, Millis, Slot, Time};
 
@@ -66,6 +66,15 @@ impl World {
             Outsider::TakeTags => {
                 let Some(eni) = chosen(enis.len()).map(|index| enis[index].clone()) else { return };
                 drop(self.cloud.outside(self.now, OutsideEvent::TagsRemoved { eni, keys: Vec::new() }));
+            }
+            Outsider::ChangeGroups => {
+                let Some(eni) = chosen(enis.len()).map(|index| enis[index].clone()) else { return };
+                let group = if pick % 2 == 0 { id_for("default") } else { id_for("nodes") };
+                let request = ModifyNetworkInterfaceAttribute {
+                    groups: vec![group],
+                    ..ModifyNetworkInterfaceAttribute::new(eni)
+                };
+                self.cloud.submit(self.now, &Caller::Account, request.into());
             }
             Outsider::GiveAddress => {
                 let Some(eni) = chosen(enis.len()).map(|index| enis[index].clone()) else { return };

@@ -15,7 +15,7 @@ use crate::audit::{Changed, Ended, Fault, Owner, Record, Touched, WHOLE_EVERY, W
 use crate::carrier::{Flight, Moment, Sent, Trap};
 use crate::coverage::{Coverage, Kind};
 use crate::dice::Dice;
-use crate::history::Kill;
+use crate::history::{Blind, Kill};
 use crate::imds::Round;
 use crate::kubelet::PodStep;
 use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
@@ -68,6 +68,8 @@ pub struct World {
     pub steps: u64,
     /// Which inputs came in which situations of agents.
     pub coverage: Coverage,
+    /// The trouble is over: pods that are refused again and again ask less often.
+    pub(crate) is_calm: bool,
     pub(crate) nodes: Vec<Node>,
     by_instance: BTreeMap<InstanceId, NodeAt>,
     pub(crate) now: Time,
@@ -185,7 +187,7 @@ impl World {
             host: PaperHost::new(),
             disk: None,
             disk_full: false,
-            host_fails: false,
+            host_fails: None,
             kube: Kube::default(),
             death: None,
             notices: Vec::new(),
@@ -222,6 +224,7 @@ impl World {
             host_takes: Millis(2),
             steps: 0,
             coverage: Coverage::default(),
+            is_calm: false,
             by_instance: nodes.iter().enumerate().map(|(at, own)| (own.instance.clone(), NodeAt(at))).collect(),
             nodes,
             now: Time(0),
@@ -555,7 +558,8 @@ impl World {
             Event::Tell { node, life, input } if lives(self, node, life) => self.think(node, *input),
             Event::Observe { node, life, op } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get(node.0) else { return };
-                let result = if own.host_fails { Err(HOST_FAILS.to_owned()) } else { Ok(own.host.observe()) };
+                let unseen = own.host_fails == Some(Blind::Whole);
+                let result = if unseen { Err(HOST_FAILS.to_owned()) } else { Ok(own.host.observe()) };
                 if !self.dies(node, Kill::Done) {
                     self.think(node, Input::HostObserved { op, result });
                 }
@@ -614,7 +618,7 @@ impl World {
         let effects = agent.handle(now, input);
         let found = match self.watch {
             Watch::Never => Vec::new(),
-            Watch::Every(steps) if self.steps % u64::from(steps.max(1)) == 0 => agent.audit(now),
+            Watch::Every(steps) if self.steps.is_multiple_of(u64::from(steps.max(1))) => agent.audit(now),
             Watch::Every(_) => agent.audit_promises(now),
         };
         self.faults.extend(found.into_iter().map(|fault| Fault::Agent { node, fault }));

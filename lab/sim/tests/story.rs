@@ -17,6 +17,7 @@ fn history(acts: Vec<(u64, Act)>) -> History {
         pace: Pace::Aws,
         lagging: false,
         buckets: Buckets::Off,
+        disk_ms: 1,
         subnet: "10.20.128.0/20".parse().unwrap(),
         calm_ms: acts.last().map_or(0, |timed| timed.at_ms) + 1_000,
         features: Default::default(),
@@ -73,7 +74,7 @@ fn of_a_long_run_it_tells_what_concerns_the_fault() {
     let (key, address): (SandboxKey, _) = (key.clone(), reply.allocation.address);
     let fault = Fault::Taken { node: NODE, key, address };
     let at = driver.world.now();
-    let why = Why::Wrong(Wrong { at, step: driver.world.steps, fault });
+    let why = Why::Wrong(Box::new(Wrong { at, step: driver.world.steps, fault }));
     let story = driver.world.story().unwrap().told(at, Some(&why));
     let count = |words: &str| story.lines().filter(|line| line.contains(words)).count();
     assert_eq!(count("pod p3 comes"), 1, "{story}");
@@ -85,7 +86,7 @@ fn of_a_long_run_it_tells_what_concerns_the_fault() {
 
 #[test]
 fn a_history_told_is_the_same_run() {
-    let history = History::draw(3, 60);
+    let history = History::draw(3, 20);
     let (told, plain) = (replay(&history).unwrap(), lab_sim::run(&history).unwrap());
     assert_eq!((told.report.steps, told.report.end), (plain.steps, plain.end));
     assert_eq!(told.report.coverage, plain.coverage);

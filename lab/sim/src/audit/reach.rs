@@ -117,7 +117,7 @@ impl World {
         let Some(hurt) = own.audit.hurt else { return false };
         let able = [Some(hurt), own.audit.begun, own.audit.host_failed.as_ref().map(|(at, _)| *at)];
         let since = able.into_iter().flatten().max().unwrap_or(hurt);
-        own.agent().is_none() || own.host_fails || self.now.since(since) < REPAIR
+        own.agent().is_none() || own.host_fails.is_some() || self.now.since(since) < REPAIR
     }
 }
 

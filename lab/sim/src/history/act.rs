@@ -142,10 +142,13 @@ pub enum Act {
         /// Where.
         node: NodeAt,
     },
-    /// The host's network can not be looked at or changed for a while.
+    /// The host's network can not be changed, or not even looked at, for a while.
     HostFails {
         /// Where.
         node: NodeAt,
+        /// How much of it.
+        #[serde(default)]
+        how: Blind,
         /// For how long.
         for_ms: u64,
     },
@@ -171,6 +174,17 @@ pub enum Kill {
     Done,
 }
 
+/// How much of the host's network fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blind {
+    /// It can be neither looked at nor changed.
+    #[default]
+    Whole,
+    /// It can be looked at and not changed.
+    Changes,
+}
+
 /// What somebody else does in EC2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -183,6 +197,8 @@ pub enum Outsider {
     TakeTags,
     /// Gives an ENI another address.
     GiveAddress,
+    /// Gives an ENI other security groups.
+    ChangeGroups,
 }
 
 impl Act {

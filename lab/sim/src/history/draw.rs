@@ -8,7 +8,7 @@ use lab_cloud::{CloudFault, ErrorWhen};
 use vpc_model::Ipv4Net;
 
 use super::settings::Ec2;
-use super::{Act, Buckets, Feature, History, Kill, NodePlan, Outsider, Pace, Settings, Timed, Warm};
+use super::{Act, Blind, Buckets, Feature, History, Kill, NodePlan, Outsider, Pace, Settings, Timed, Warm};
 use crate::dice::Dice;
 use crate::world::NodeAt;
 
@@ -16,7 +16,7 @@ use crate::world::NodeAt;
 const TYPES: [&str; 8] =
     ["t3.small", "t3.medium", "m5.large", "c5.xlarge", "c5.4xlarge", "m4.large", "t3.nano", "m5.xlarge"];
 /// Actions that daemons use.
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 11] = [
     "AssignPrivateIpAddresses",
     "UnassignPrivateIpAddresses",
     "CreateNetworkInterface",
@@ -25,6 +25,8 @@ const ACTIONS: [&str; 9] = [
     "DeleteNetworkInterface",
     "DescribeNetworkInterfaces",
     "DescribeSubnets",
+    "CreateTags",
+    "ModifyNetworkInterfaceAttribute",
     "*",
 ];
 /// Of these, the ones that change something, and all.
@@ -66,6 +68,7 @@ impl History {
             lagging: has(Feature::Lagging),
             buckets,
             subnet: subnet(&mut dice, has(Feature::SubnetPressure)),
+            disk_ms: if has(Feature::DiskTrouble) { *dice.pick(&[1, 20, 300, 2_000]) } else { 1 },
             calm_ms: 0,
             features,
             nodes,
@@ -260,7 +263,8 @@ impl<'a> Drawing<'a> {
             when,
             skip: self.dice.small(4),
             // The client tries three times before the agent hears of it.
-            times: Some(1 + self.dice.small(8)),
+            // The client itself asks three times.
+            times: Some(*self.dice.pick(&[1, 2, 3, 6, 20])),
         }
     }
 
@@ -344,6 +348,7 @@ impl<'a> Drawing<'a> {
                     Outsider::TakeEni,
                     Outsider::TakeTags,
                     Outsider::GiveAddress,
+                    Outsider::ChangeGroups,
                 ]);
                 let pick = self.dice.small(100);
                 self.push(Act::Outside { node, what, pick });
@@ -375,7 +380,10 @@ impl<'a> Drawing<'a> {
             }
             Feature::HostTrouble => {
                 let act = match self.dice.chance(50) {
-                    true => Act::HostFails { node, for_ms: self.span_ms() },
+                    true => {
+                        let how = *self.dice.pick(&[Blind::Whole, Blind::Changes]);
+                        Act::HostFails { node, how, for_ms: self.span_ms() }
+                    }
                     false => Act::RulesLost { node, every: 1 + self.dice.small(6) },
                 };
                 self.push(act);
@@ -391,8 +399,10 @@ impl<'a> Drawing<'a> {
 
     fn kill(&mut self, node: NodeAt) {
         let away_ms = *self.dice.pick(&[0, 100, 1_000, 10_000, 60_000]);
-        if self.dice.chance(10) {
-            return self.push(Act::Terminate { node, away_ms });
+        if self.dice.chance(20) {
+            // Who asks may ask twice.
+            let times = if self.dice.chance(20) { 2 } else { 1 };
+            return (0..times).for_each(|_| self.push(Act::Terminate { node, away_ms }));
         }
         let when = *self.dice.pick(&[Kill::Before, Kill::Begun, Kill::Done]);
         let after = self.dice.small(20);

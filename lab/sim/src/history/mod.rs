@@ -14,7 +14,7 @@ mod feature;
 mod settings;
 mod words;
 
-pub use act::{Act, Kill, Outsider, Timed};
+pub use act::{Act, Blind, Kill, Outsider, Timed};
 pub use feature::Feature;
 pub use settings::{Settings, Warm};
 
@@ -42,6 +42,9 @@ pub struct History {
     /// How many calls EC2 takes.
     #[serde(default)]
     pub buckets: Buckets,
+    /// How long the nodes' disks take to write a checkpoint, in milliseconds.
+    #[serde(default = "quick_disk")]
+    pub disk_ms: u64,
     /// The subnet the nodes are in: its CIDR within 10.20.128.0/17.
     pub subnet: Ipv4Net,
     /// When the trouble ends, in milliseconds.
@@ -170,6 +173,7 @@ impl History {
         self.place(&mut spec)?;
         self.set_up(&mut setup);
         let mut world = World::new(spec, setup)?;
+        world.write_takes = Millis(self.disk_ms);
         // The books with everything else; after each step what it alone can break.
         world.watch = Watch::Every(WHOLE_EVERY);
         for (index, plan) in self.nodes.iter().enumerate() {
@@ -211,4 +215,9 @@ impl History {
             Buckets::Aws | Buckets::Tight => Throttle::aws(),
         };
     }
+}
+
+/// What a disk takes on a good day.
+fn quick_disk() -> u64 {
+    1
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use lab_cloud::{CloudFault, ErrorWhen};
 use vpc_model::Millis;
 
-use super::{Act, Kill, Outsider, Settings, Warm};
+use super::{Act, Blind, Kill, Outsider, Settings, Warm};
 
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,8 +44,11 @@ impl fmt::Display for Act {
             }
             Self::DiskFull { for_ms, .. } => write!(f, "for {} the disk takes nothing", Millis(*for_ms)),
             Self::DiskLost { .. } => f.write_str("the checkpoint is lost"),
-            Self::HostFails { for_ms, .. } => {
+            Self::HostFails { how: Blind::Whole, for_ms, .. } => {
                 write!(f, "for {} the host's network can not be looked at or changed", Millis(*for_ms))
+            }
+            Self::HostFails { how: Blind::Changes, for_ms, .. } => {
+                write!(f, "for {} the host's network can not be changed", Millis(*for_ms))
             }
             Self::RulesLost { every: 1, .. } => f.write_str("somebody removes all rules of pods and ENIs"),
             Self::RulesLost { every, .. } => write!(f, "somebody removes one in {every} rules of pods and ENIs"),
@@ -70,6 +73,7 @@ impl fmt::Display for Outsider {
             Self::TakeEni => "deletes one of its ENIs",
             Self::TakeTags => "takes the tags from one of its ENIs",
             Self::GiveAddress => "gives one of its ENIs another address",
+            Self::ChangeGroups => "gives one of its ENIs other security groups",
         })
     }
 }

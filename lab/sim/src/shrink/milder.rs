@@ -18,6 +18,7 @@ impl Shrinking<'_> {
             }
         }
         self.try_with(|history| history.lagging = false);
+        self.try_with(|history| history.disk_ms = 1);
         for buckets in [Buckets::Off, Buckets::Aws] {
             if buckets < self.best.history.buckets {
                 self.try_with(|history| history.buckets = buckets);

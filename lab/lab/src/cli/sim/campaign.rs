@@ -34,7 +34,7 @@ pub(super) struct Wanted {
     /// Decides everything; without one a fresh one is drawn, and printed.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Threads; without it as many as there are cores. What is found does not depend on them.
+    /// Threads; without it as many as there are cores.
     #[arg(long, value_name = "J", value_parser = clap::value_parser!(u32).range(1..=1024))]
     jobs: Option<u32>,
     /// Acts of each history, about: pods that come and go, and trouble.
