@@ -42,6 +42,8 @@ pub struct Agent {
     pub(crate) bound: BTreeSet<PodRef>,
     /// Those of them that never had one.
     pub(crate) coming: BTreeSet<PodRef>,
+    /// Pods that were refused for want of an address, and when: kubelet asks for them again.
+    pub(crate) turned_away: BTreeMap<PodRef, Time>,
     /// The API server answers.
     pub(crate) api: bool,
     pub(crate) host: Host,
@@ -103,6 +105,7 @@ impl Agent {
             node: None,
             bound: BTreeSet::new(),
             coming: BTreeSet::new(),
+            turned_away: BTreeMap::new(),
             api: false,
             host: Host::new(),
             disk: Disk::new(),
@@ -185,6 +188,7 @@ impl Agent {
         adds.chain(self.rests.deadlines(&self.pool))
             .chain(disk)
             .chain(places)
+            .chain(self.turned_away_deadline().map(|at| (at, Wake::SurplusDue)))
             .chain(self.cloud.deadlines())
             .chain(self.recon.deadlines().filter(|_| !self.terminating))
             .chain(self.sweep.deadline().map(|at| (at, Wake::LeakSweep)))

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, Target, Unit, WarmTarget, plan};
-use vpc_model::{EniId, PodRef, SubnetId, Time};
+use vpc_model::{EniId, Millis, PodRef, SubnetId, Time};
 
 use crate::agent::Agent;
 use crate::cloud::CloudCall;
@@ -16,12 +16,15 @@ use crate::places::{Choice, NoPlace};
 
 /// Pods bound to the node that count as demand before their ADD comes, at most.
 const LOOK_AHEAD_MOST: usize = 256;
+/// How long a pod that was refused counts as demand: by then kubelet has made its next sandbox.
+const COMES_AGAIN: Millis = Millis::seconds(30);
 
 impl Agent {
     /// Compares the pool with its target and asks for what is missing, or gives back what is too much.
     pub(crate) fn plan_pool(&mut self, now: Time) {
         self.cloud.planned_at = now;
         self.cloud.plan_again = None;
+        self.turned_away.retain(|_, at| now.since(*at) < COMES_AGAIN);
         if self.terminating || self.must_hear_first() {
             return;
         }
@@ -96,12 +99,27 @@ impl Agent {
     /// Pods that want an address: those that wait, and those that Kubernetes has bound to the node and that never had one.
     pub(crate) fn demand(&self) -> Demand {
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        if !self.config.look_ahead || self.coming.is_empty() {
+        let nobody = BTreeSet::new();
+        let bound = if self.config.look_ahead { &self.coming } else { &nobody };
+        if bound.is_empty() && self.turned_away.is_empty() {
             return Demand { waiting, expected: 0 };
         }
         let here: BTreeSet<&PodRef> = self.waiters.iter().map(|waiter| &waiter.request.pod).collect();
-        let coming = self.coming.len() - here.into_iter().filter(|pod| self.coming.contains(*pod)).count();
-        Demand { waiting, expected: u32::try_from(coming.min(LOOK_AHEAD_MOST)).unwrap_or(u32::MAX) }
+        let again = self.turned_away.keys().filter(|pod| !bound.contains(pod));
+        let expected = bound.iter().chain(again).filter(|pod| !here.contains(pod)).take(LOOK_AHEAD_MOST).count();
+        Demand { waiting, expected: u32::try_from(expected).unwrap_or(u32::MAX) }
+    }
+
+    /// A pod goes without an address. What is fetched for it comes after its wait, and is there for its next sandbox.
+    pub(crate) fn turn_away(&mut self, now: Time, pod: &PodRef) {
+        if !pod.name.is_empty() {
+            self.turned_away.insert(pod.clone(), now);
+        }
+    }
+
+    /// When the first of those who were turned away no longer counts.
+    pub(crate) fn turned_away_deadline(&self) -> Option<Time> {
+        self.turned_away.values().min().map(|at| *at + COMES_AGAIN)
     }
 
     /// Kubernetes lists the pods bound to this node.
@@ -110,12 +128,14 @@ impl Agent {
         let bound: BTreeSet<PodRef> = pods.into_iter().collect();
         let here: BTreeSet<&PodRef> = self.pool.held().map(|held| &held.pod).collect();
         self.coming = bound.iter().filter(|pod| !here.contains(pod) && !had(pod)).cloned().collect();
+        self.turned_away.retain(|pod, _| bound.contains(pod));
         self.bound = bound;
     }
 
     /// A pod has an address: when it loses that, it is ending, and will want no other.
     pub(crate) fn pod_has_address(&mut self, pod: &PodRef) {
         self.coming.remove(pod);
+        self.turned_away.remove(pod);
     }
 
     fn pending(&self, now: Time, target: &Target) -> Pending {

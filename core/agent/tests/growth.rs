@@ -420,15 +420,16 @@ fn a_limit_below_the_type_s_is_believed_for_a_while_only() {
 /// EC2 does not find ids that are younger than its lag.
 #[test]
 fn an_eni_that_ec2_does_not_know_yet_is_tied_to_its_instance_all_the_same() {
-    let mut world = World::new(config(1, 2));
+    let mut world = World::settled(config(0, 2));
     let unknown = || Fault::Refuse(FailureClass::NotFound, "InvalidAttachmentID.NotFound");
     world.faults.extend([("Modify", unknown()), ("Modify", unknown())]);
+    add_many(&mut world, 12);
     world.run_for(Millis::seconds(60));
     assert_eq!(world.enis.len(), 2);
     for eni in world.enis.values() {
         assert!(eni.delete_on_termination, "{} would outlive its instance", eni.truth.id);
     }
-    rests(&mut world);
+    assert_eq!(world.calls_of("Modify"), 3);
 }
 
 /// Whoever may not wait counts as demand all the same, and is not told that the node is full.
@@ -444,7 +445,8 @@ fn what_a_pod_lacks_that_may_not_wait_is_fetched_for_its_next_sandbox() {
     let early = world.add("early");
     assert!(matches!(world.refused(early), Refusal::Warming { coming: 1.., .. }), "{:?}", world.refused(early));
     world.run_for(Millis::seconds(5));
-    let again = world.add("again");
+    let again = world.add("early");
     world.run_for(SECOND);
     world.added(again);
+    rests(&mut world);
 }

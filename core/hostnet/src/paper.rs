@@ -139,6 +139,7 @@ impl PaperPod {
 }
 
 /// What has to be put back when a wiring is refused half way.
+#[expect(clippy::large_enum_variant, reason = "it lives for one wiring, and the large variant is the usual one")]
 enum Before {
     /// A wiring as [`crate::wiring`] makes it changes its pod, a new link of the host, routes, rules and neighbours: the other links and
     /// pods, which are many, are as they were.

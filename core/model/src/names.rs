@@ -181,7 +181,8 @@ mod tests {
         }
         let mut names = ["eth10", "eth1", "a", "éß", "enib5faff8a083", "eth", "b"];
         let mut parsed: Vec<LinkName> = names.iter().map(|name| name.parse().unwrap()).collect();
-        (names.sort_unstable(), parsed.sort_unstable());
+        names.sort_unstable();
+        parsed.sort_unstable();
         assert_eq!(parsed.iter().map(LinkName::as_str).collect::<Vec<_>>(), names, "they sort as texts do");
         assert!("eniii".parse::<VethPrefix>().is_err());
         assert!("".parse::<VethPrefix>().is_ok());

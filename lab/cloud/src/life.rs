@@ -144,6 +144,10 @@ impl Cloud {
     fn set_on(&mut self, id: &InstanceId, on: bool) -> bool {
         let Some(instance) = self.world.instances.get_mut(id) else { return false };
         let before = std::mem::replace(&mut instance.on, on);
+        if before == on {
+            // What is on its way to a guest that runs on comes in its own time.
+            return before;
+        }
         self.world.change_ties(id, |own| own.seen = on);
         before
     }

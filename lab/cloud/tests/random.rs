@@ -558,6 +558,30 @@ fn imds_is_right(cloud: &mut Cloud) {
     }
 }
 
+/// Found at random: the fabric heard of a device's end that it had never heard of.
+#[test]
+fn an_instance_that_goes_on_after_all_has_no_device_before_its_time() {
+    let steps = [
+        Step::Create { subnet: 0, secondary: 0, prefixes: 0 },
+        Step::Create { subnet: 0, secondary: 0, prefixes: 0 },
+        Step::Attach { eni: 0, instance: 0, device: 0 },
+        Step::Pass { millis: 495 },
+        Step::Attach { eni: 1, instance: 2, device: 1 },
+        Step::Pass { millis: 504 },
+        Step::Detach { eni: 1 },
+        Step::Around(Around::Stop { instance: 22 }),
+        Step::Pass { millis: 285 },
+        Step::Power { instance: 2, on: true },
+    ];
+    for seed in 0..1000 {
+        let (mut cloud, mut fabric) = (cloud(Profile::aws(), seed), Fabric::new());
+        run(&mut cloud, &steps, 1, |snapshot, plan, all| {
+            fabric.hear(all);
+            fabric.is_right(snapshot, plan, false);
+        });
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -41,7 +41,7 @@ pub fn hunt(campaign: &Campaign, bug: Option<Bug>) -> Hunt {
         let why = match outcome {
             Ok(report) => {
                 hunt.steps += report.steps;
-                report.wrong.map(Why::Wrong)
+                report.wrong.map(|wrong| Why::Wrong(Box::new(wrong)))
             }
             Err(why) => Some(why),
         };

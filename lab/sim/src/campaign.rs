@@ -55,7 +55,7 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// A promise was broken.
-    Wrong(Wrong),
+    Wrong(Box<Wrong>),
     /// The program panicked.
     Panicked(String),
     /// The history's world can not be.
@@ -101,7 +101,7 @@ impl Campaign {
                                 all.coverage.add(&report.coverage);
                                 tell(steps.fetch_add(report.steps, Ordering::Relaxed) + report.steps);
                                 if let Some(wrong) = report.wrong {
-                                    all.found.push(Found { number, history, why: Why::Wrong(wrong) });
+                                    all.found.push(Found { number, history, why: Why::Wrong(Box::new(wrong)) });
                                 }
                             }
                             Err(why) => all.found.push(Found { number, history, why }),

@@ -618,7 +618,7 @@ impl World {
         let effects = agent.handle(now, input);
         let found = match self.watch {
             Watch::Never => Vec::new(),
-            Watch::Every(steps) if self.steps % u64::from(steps.max(1)) == 0 => agent.audit(now),
+            Watch::Every(steps) if self.steps.is_multiple_of(u64::from(steps.max(1))) => agent.audit(now),
             Watch::Every(_) => agent.audit_promises(now),
         };
         self.faults.extend(found.into_iter().map(|fault| Fault::Agent { node, fault }));

@@ -74,7 +74,7 @@ fn of_a_long_run_it_tells_what_concerns_the_fault() {
     let (key, address): (SandboxKey, _) = (key.clone(), reply.allocation.address);
     let fault = Fault::Taken { node: NODE, key, address };
     let at = driver.world.now();
-    let why = Why::Wrong(Wrong { at, step: driver.world.steps, fault });
+    let why = Why::Wrong(Box::new(Wrong { at, step: driver.world.steps, fault }));
     let story = driver.world.story().unwrap().told(at, Some(&why));
     let count = |words: &str| story.lines().filter(|line| line.contains(words)).count();
     assert_eq!(count("pod p3 comes"), 1, "{story}");

@@ -86,7 +86,7 @@ impl Why {
 /// caller bounds the time.
 pub fn shrink(history: &History, why: &Why, limits: Limits, go_on: &mut dyn FnMut(&Shrunk) -> bool) -> Shrunk {
     shrink_by(history, why, limits, go_on, &|history| match attempt(history) {
-        Ok(report) => (report.steps, report.wrong.map(Why::Wrong)),
+        Ok(report) => (report.steps, report.wrong.map(|wrong| Why::Wrong(Box::new(wrong)))),
         Err(why) => (0, Some(why)),
     })
 }

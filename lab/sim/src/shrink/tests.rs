@@ -9,7 +9,7 @@ use crate::history::{Buckets, Kill, Pace, Settings};
 const LIMITS: Limits = Limits { runs: 5_000, steps: u64::MAX };
 
 fn wrong(fault: Fault) -> Why {
-    Why::Wrong(Wrong { at: Time(u64::MAX), step: 1, fault })
+    Why::Wrong(Box::new(Wrong { at: Time(u64::MAX), step: 1, fault }))
 }
 
 fn stuck() -> Why {
@@ -63,11 +63,11 @@ fn what_matters_is_left_and_nothing_else() {
 }
 
 fn kill_side(history: &History) -> Kill {
-    let sides = history.acts.iter().filter_map(|timed| match timed.act {
+    let mut sides = history.acts.iter().filter_map(|timed| match timed.act {
         Act::Kill { when, .. } => Some(when),
         _ => None,
     });
-    sides.last().unwrap()
+    sides.next_back().unwrap()
 }
 
 #[test]

@@ -177,7 +177,7 @@ pub fn replay(history: &History) -> Result<Replay, HistoryError> {
     driver.world.record();
     let ended = caught(|| driver.through(history));
     let report = driver.report();
-    let why = ended.err().or_else(|| report.wrong.clone().map(Why::Wrong));
+    let why = ended.err().or_else(|| report.wrong.clone().map(|wrong| Why::Wrong(Box::new(wrong))));
     let story = driver.world.story().map(|story| story.told(report.end, why.as_ref())).unwrap_or_default();
     Ok(Replay { report, why, story })
 }
