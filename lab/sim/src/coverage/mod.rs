@@ -117,7 +117,10 @@ impl fmt::Display for Coverage {
             let words: Vec<String> = line.iter().map(|(letter, situation)| format!("{letter} {situation}")).collect();
             writeln!(f, "{}", words.join(", "))?;
         }
-        writeln!(f, "hits of each input (-: can not be, ~: seldom, .: can be and was not hit, !: can not be and was hit)")?;
+        writeln!(
+            f,
+            "hits of each input (-: can not be, ~: seldom, .: can be and was not hit, !: can not be and was hit)"
+        )?;
         let heads: String = letters().map(|(letter, _)| format!("{letter:>COLUMN$}")).collect();
         writeln!(f, "{:<24}{heads}", "")?;
         for kind in Kind::all() {
