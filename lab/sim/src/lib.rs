@@ -40,7 +40,10 @@ pub use audit::{Fault, WHOLE_EVERY, own_enis};
 pub use bugs::{Hunt, hunt};
 pub use campaign::{Campaign, Finding, Found, Why, attempt, quiet_panics};
 pub use carrier::{Moment, Sent};
-pub use coverage::{Coverage, Ended, IMPOSSIBLE, Impossible, Inputs, Judgement, Kind as InputKind, Plain, why_not};
+pub use coverage::{
+    Coverage, Ended, Entry, Expected as HitsExpected, IMPOSSIBLE, Inputs, Judgement, Kind as InputKind, Plain, SELDOM,
+    Seldom, expected as hits_expected,
+};
 pub use dice::Dice;
 pub use driver::{Driver, Report, Wrong, run};
 pub use history::{

@@ -6,17 +6,19 @@
 //! ```
 //!
 //! A pair that can be and was never hit is a hole in what the simulator tries; one that can not be ([`IMPOSSIBLE`] says why) and was
-//! hit is a hole in what we understand. A counter costs an addition, so that it is always on.
+//! hit is a hole in what we understand. Where a pair takes two rare things within moments ([`SELDOM`]) it is told and not demanded. A counter costs an addition, so that it is always on.
 
 mod kind;
 mod possible;
+mod seldom;
 
 use std::fmt;
 
 use vpc_agent::Situation;
 
 pub use kind::{Ended, Kind, Plain};
-pub use possible::{IMPOSSIBLE, Impossible, Inputs, why_not};
+pub use possible::{Entry, Expected, IMPOSSIBLE, Inputs, expected};
+pub use seldom::{SELDOM, Seldom};
 
 const SITUATIONS: usize = Situation::ALL.len();
 /// Width of a column of the matrix.
@@ -68,9 +70,9 @@ impl Coverage {
         let mut found = Judgement::default();
         for kind in Kind::all() {
             for situation in Situation::ALL {
-                match (self.hits(situation, kind), why_not(situation, kind)) {
-                    (0, None) => found.missed.push((situation, kind)),
-                    (1.., Some(_)) => found.impossible.push((situation, kind)),
+                match (self.hits(situation, kind), expected(situation, kind)) {
+                    (0, Expected::Hit) => found.missed.push((situation, kind)),
+                    (1.., Expected::Never(_)) => found.impossible.push((situation, kind)),
                     _ => {}
                 }
             }
@@ -99,8 +101,9 @@ impl fmt::Display for Judgement {
             writeln!(f, "{} pairs that can be were not hit: {}", self.missed.len(), words(&self.missed))?;
         }
         for (situation, kind) in &self.impossible {
-            let why = why_not(*situation, *kind).unwrap_or_default();
-            writeln!(f, "{kind} while {situation} was hit, and can not be: {why}")?;
+            if let Expected::Never(why) = expected(*situation, *kind) {
+                writeln!(f, "{kind} while {situation} was hit, and can not be: {why}")?;
+            }
         }
         Ok(())
     }
@@ -114,18 +117,22 @@ impl fmt::Display for Coverage {
             let words: Vec<String> = line.iter().map(|(letter, situation)| format!("{letter} {situation}")).collect();
             writeln!(f, "{}", words.join(", "))?;
         }
-        writeln!(f, "hits of each input (-: can not be, .: can be and was not hit, !: can not be and was hit)")?;
+        writeln!(
+            f,
+            "hits of each input (-: can not be, ~: seldom, .: can be and was not hit, !: can not be and was hit)"
+        )?;
         let heads: String = letters().map(|(letter, _)| format!("{letter:>COLUMN$}")).collect();
         writeln!(f, "{:<24}{heads}", "")?;
         for kind in Kind::all() {
             write!(f, "{:<24}", kind.to_string())?;
             for situation in Situation::ALL {
                 let hits = self.hits(situation, kind);
-                let cell = match (hits, why_not(situation, kind)) {
-                    (0, None) => ".".to_owned(),
-                    (0, Some(_)) => "-".to_owned(),
-                    (hits, None) => short(hits),
-                    (hits, Some(_)) => format!("!{}", short(hits)),
+                let cell = match (hits, expected(situation, kind)) {
+                    (0, Expected::Hit) => ".".to_owned(),
+                    (0, Expected::Seldom(_)) => "~".to_owned(),
+                    (0, Expected::Never(_)) => "-".to_owned(),
+                    (hits, Expected::Never(_)) => format!("!{}", short(hits)),
+                    (hits, _) => short(hits),
                 };
                 write!(f, "{cell:>COLUMN$}")?;
             }
@@ -142,5 +149,53 @@ fn short(number: u64) -> String {
         10_000..1_000_000 => format!("{}k", number / 1_000),
         1_000_000..1_000_000_000 => format!("{}M", number / 1_000_000),
         _ => format!("{}G", number / 1_000_000_000),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use vpc_agent::Purpose;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_place_of_its_own() {
+        let places: Vec<usize> = Kind::all().map(Kind::index).collect();
+        assert_eq!(places, (0..Kind::COUNT).collect::<Vec<_>>());
+        assert!(Situation::ALL.into_iter().enumerate().all(|(at, situation)| at == situation as usize));
+    }
+
+    #[test]
+    fn what_can_be_and_was_missed_is_told_and_what_can_not_be_and_was_hit() {
+        let mut coverage = Coverage::default();
+        assert!(coverage.judge().missed.contains(&(Situation::Quiet, Kind::Plain(Plain::Add))));
+        coverage.hit(Situation::Quiet, Kind::Plain(Plain::Add));
+        let lost = Kind::Ec2(Purpose::Create, Ended::Lost);
+        coverage.hit(Situation::Quiet, lost);
+        let judgement = coverage.judge();
+        assert!(!judgement.missed.contains(&(Situation::Quiet, Kind::Plain(Plain::Add))));
+        assert_eq!(judgement.impossible, [(Situation::Quiet, lost)]);
+        assert!(judgement.to_string().contains("create-lost while quiet was hit, and can not be"), "{judgement}");
+        assert!(coverage.to_string().contains("    !1"), "{coverage}");
+    }
+
+    #[test]
+    fn two_runs_add_up() {
+        let (mut one, mut other) = (Coverage::default(), Coverage::default());
+        one.hit(Situation::Full, Kind::Plain(Plain::Tick));
+        other.hit(Situation::Full, Kind::Plain(Plain::Tick));
+        one.add(&other);
+        assert_eq!(one.hits(Situation::Full, Kind::Plain(Plain::Tick)), 2);
+    }
+
+    #[test]
+    fn seldom_rows_name_each_input_once_and_nothing_impossible() {
+        for (at, row) in SELDOM.iter().enumerate() {
+            assert!(SELDOM[..at].iter().all(|other| other.input != row.input), "{}", row.input);
+            for situation in row.but {
+                assert_eq!(expected(*situation, row.input), Expected::Hit, "{} while {situation}", row.input);
+            }
+        }
     }
 }

@@ -1,17 +1,17 @@
-//! Pairs that can not be, and why.
+//! Pairs that can not be, and why; what a campaign is held to.
 
 use vpc_agent::{Purpose, Situation};
 
-use super::{Ended, Kind, Plain};
+use super::{Ended, Kind, Plain, SELDOM};
 
-/// Inputs that can not come in certain situations.
+/// Inputs in certain situations.
 #[derive(Clone, Copy, Debug)]
-pub struct Impossible {
+pub struct Entry {
     /// The situations; empty: all of them.
     pub situations: &'static [Situation],
     /// The inputs.
     pub inputs: Inputs,
-    /// Why.
+    /// Why they can not come there.
     pub why: &'static str,
 }
 
@@ -26,21 +26,59 @@ pub enum Inputs {
     Ended(&'static [Purpose], &'static [Ended]),
 }
 
-/// Everything that can not be.
-pub const IMPOSSIBLE: &[Impossible] = &[Impossible {
-    situations: &[],
-    inputs: Inputs::Answers(&[Purpose::Limits]),
-    why: "limits are asked for where the type of the instance is not known; those of histories are",
-}];
+/// What a long campaign is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It is hit.
+    Hit,
+    /// It can be, and is hit now and then, or not.
+    Seldom(&'static str),
+    /// It can not be.
+    Never(&'static str),
+}
 
-/// Why a pair can not be; `None`: it can.
+/// Everything that can not be.
+pub const IMPOSSIBLE: &[Entry] = &[
+    Entry {
+        situations: &[],
+        inputs: Inputs::Answers(&[Purpose::Limits]),
+        why: "limits are asked for where the type of the instance is not known; those of histories are",
+    },
+    Entry {
+        situations: &[],
+        inputs: Inputs::Plain(&[Plain::LateAnswer]),
+        why: "the client ends every request before the agent takes its answer for lost, and answers to an earlier life end with it",
+    },
+    Entry {
+        situations: &[Situation::Refused, Situation::Resting, Situation::Full, Situation::Quiet],
+        inputs: Inputs::Answers(&[Purpose::Create, Purpose::Attach, Purpose::Assign]),
+        why: "what is on its way makes the agent waiting or growing",
+    },
+    Entry {
+        situations: &[Situation::Pausing, Situation::Growing, Situation::Quiet],
+        inputs: Inputs::Answers(&[Purpose::Unassign, Purpose::Detach]),
+        why: "what is being given back makes the agent giving-back",
+    },
+    Entry {
+        situations: &[Situation::Full],
+        inputs: Inputs::Plain(&[Plain::FlowsFlushed]),
+        why: "addresses whose flows are being forgotten still rest",
+    },
+];
+
+/// What a long campaign is held to.
 #[must_use]
-pub fn why_not(situation: Situation, kind: Kind) -> Option<&'static str> {
-    let names = |entry: &&Impossible| {
+pub fn expected(situation: Situation, kind: Kind) -> Expected {
+    let names = |entry: &&Entry| {
         let there = entry.situations.is_empty() || entry.situations.contains(&situation);
         there && entry.inputs.contain(kind)
     };
-    IMPOSSIBLE.iter().find(names).map(|entry| entry.why)
+    let seldom = SELDOM.iter().find(|entry| entry.input == kind && !entry.but.contains(&situation));
+    match (IMPOSSIBLE.iter().find(names), seldom) {
+        (Some(entry), _) => Expected::Never(entry.why),
+        (None, Some(entry)) => Expected::Seldom(entry.why),
+        (None, None) => Expected::Hit,
+    }
 }
 
 impl Inputs {
