@@ -45,7 +45,7 @@ const LANES: [Lane; 4] = [
     Lane { name: "tests", budget: minutes(15), selection: Selection::AllBut(&[LAB, SIMULATED]), cases: 256 },
     Lane { name: "simulation", budget: minutes(5), selection: Selection::Only(SIMULATED), cases: 2000 },
     Lane { name: "bugs found", budget: minutes(5), selection: BUGS, cases: 256 },
-    Lane { name: "lab suites", budget: minutes(12), selection: Selection::Only(LAB), cases: 256 },
+    Lane { name: "lab suites", budget: minutes(16), selection: Selection::Only(LAB), cases: 256 },
 ];
 
 const fn minutes(minutes: u64) -> Duration {

@@ -41,25 +41,30 @@ impl Agent {
     #[must_use]
     pub fn audit(&self, now: Time) -> Vec<Fault> {
         let mut faults: Vec<Fault> = self.pool.audit().into_iter().map(Fault::Pool).collect();
-        faults.extend(self.audit_promises(now));
+        faults.extend(self.podless.iter().filter(|a| self.holds(**a)).map(|a| Fault::Podless { address: *a }));
+        for fault in self.audit_promises(now) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
         faults
     }
 
-    /// The part of [`Self::audit`] that does not walk over the pool: waiting ADDs, answers on their way, addresses without a pod.
+    /// The part of [`Self::audit`] that walks over nothing but what is under way: waiting ADDs, and answers about to be given.
     #[must_use]
     pub fn audit_promises(&self, now: Time) -> Vec<Fault> {
         let mut faults = Vec::new();
         let overdue = self.waiters.iter().filter(|waiter| waiter.deadline < now);
         faults.extend(overdue.map(|w| Fault::Overdue { ticket: w.ticket, key: w.request.key.clone() }));
         for (generation, ticket, outcome) in &self.disk.replies {
-            if let Outcome::Added(reply) = outcome
-                && *generation > self.disk.written()
-                && !self.holds(reply.allocation.address)
-            {
-                faults.push(Fault::Hollow { ticket: *ticket, address: reply.allocation.address });
+            let Outcome::Added(reply) = outcome else { continue };
+            let address = reply.allocation.address;
+            match self.holds(address) {
+                true if self.podless.contains(&address) => faults.push(Fault::Podless { address }),
+                false if *generation > self.disk.written() => faults.push(Fault::Hollow { ticket: *ticket, address }),
+                _ => {}
             }
         }
-        faults.extend(self.podless.iter().filter(|a| self.holds(**a)).map(|a| Fault::Podless { address: *a }));
         faults
     }
 }

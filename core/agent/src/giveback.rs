@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vpc_ipam::{EniRole, EniUse, SlotState, Unit};
+use vpc_ipam::{EniRole, EniUse, SlotState, Unit, bug};
 use vpc_model::{AttachmentId, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
@@ -179,7 +179,7 @@ impl Agent {
         let Some(release) = self.cloud.back.releases.get(&entry) else { return };
         if release.step == Step::Looking && self.host.looked_at > release.marked && self.host.error().is_none() {
             let slots = release.slots.clone();
-            if self.host.uses_any_of(&slots) {
+            if self.host.uses_any_of(&slots) && !bug!(PrefixGivenBackWithOnePod) {
                 return self.keep_slots(now, &entry.0, "the host still routes an address of them");
             }
             if let Some(release) = self.cloud.back.releases.get_mut(&entry) {

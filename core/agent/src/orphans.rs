@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   lease, no link of its sandbox -------- seen at two looks, older than any plugin --> it ends, its address rests
+//!   the same, a newer sandbox of its pod - seen at two looks -------------------------> it ends, its address rests
 //!   rules, neither lease nor link -------- seen at two looks -------------------------> the host pass removes them
 //!   link, no lease, an address is routed - seen at two looks -------------------------> it becomes a lease again
 //!   link, no lease, nothing is routed ---- older than any plugin, its pod not known --> said, once
@@ -15,7 +16,7 @@ use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostState, Link, LinkAlias, PodTies, is_pod_link, pod_ties};
 use vpc_ipam::{Allocation, Held, Use, bug};
-use vpc_model::{LinkName, Millis, SandboxKey, Time, veth_suffix};
+use vpc_model::{LinkName, Millis, PodRef, SandboxKey, Time, veth_suffix};
 
 use crate::agent::Agent;
 use crate::message::{Notice, Wake};
@@ -177,6 +178,7 @@ impl Agent {
     fn judge_leases(&mut self, now: Time, look: &Look<'_>) {
         let mut lonely: BTreeMap<SandboxKey, (Held, Time)> = BTreeMap::new();
         let mut seen: Vec<SandboxKey> = Vec::new();
+        let newest = self.newest_sandboxes();
         for held in self.pool.held() {
             let backed = match self.by_link.get(&held.key) {
                 Some(link) => look.by_name.contains_key(link),
@@ -184,10 +186,14 @@ impl Agent {
                 None if held.pod.name.is_empty() => continue,
                 None => look.backs(held),
             };
-            let since = self.orphans.asked.get(&held.key).copied().unwrap_or(held.since);
+            let since = self.last_asked(held);
+            // A runtime makes one sandbox of a pod after the other: nobody is at work on one that has a successor.
+            let newest = newest.get(&(&held.pod, held.key.interface.as_str()));
+            let succeeded = newest.is_some_and(|(_, container)| *container != held.key.container);
             if backed {
                 seen.push(held.key.clone());
             } else if self.by_link.contains_key(&held.key)
+                || succeeded
                 || now.since(since) >= self.config.orphan_age
                 || bug!(LeaseEndedAtFirstLook)
             {
@@ -209,6 +215,33 @@ impl Agent {
                 Some(link) => self.rename_lease(now, &held, link),
                 None => self.end_lease(now, &held.key, held.allocation.address),
             }
+        }
+    }
+
+    fn last_asked(&self, held: &Held) -> Time {
+        self.orphans.asked.get(&held.key).copied().unwrap_or(held.since)
+    }
+
+    /// The container that was asked for last, for each pod and interface.
+    fn newest_sandboxes(&self) -> BTreeMap<(&PodRef, &str), (Time, &str)> {
+        let held = self.pool.held().map(|held| (&held.key, &held.pod, self.last_asked(held)));
+        let waiting = self.waiters.iter().map(|waiter| (&waiter.request.key, &waiter.request.pod, waiter.since));
+        let mut newest: BTreeMap<(&PodRef, &str), (Time, &str)> = BTreeMap::new();
+        for (key, pod, since) in held.chain(waiting).filter(|(_, pod, _)| !pod.name.is_empty()) {
+            let own = (since, key.container.as_str());
+            let known = newest.entry((pod, key.interface.as_str())).or_insert(own);
+            *known = own.max(*known);
+        }
+        newest
+    }
+
+    /// An ADD has come. If another sandbox of its pod has a lease, the host tells soon whether that one still is.
+    pub(crate) fn expect_successor(&mut self, now: Time, key: &SandboxKey, pod: &PodRef) {
+        let other = |held: &Held| {
+            held.pod == *pod && held.key.container != key.container && held.key.interface == key.interface
+        };
+        if !pod.name.is_empty() && self.pool.held().any(other) {
+            self.orphans.look_again(now + LOOK_AGAIN);
         }
     }
 

@@ -40,6 +40,7 @@ impl Agent {
             self.orphans.asked_again(&request.key, now);
             return self.promise(ticket, &request.key, allocation);
         }
+        self.expect_successor(now, &request.key, &request.pod);
         let deadline = now + self.config.add_wait;
         self.waiters.push_back(Waiter { ticket, request, since: now, deadline });
     }

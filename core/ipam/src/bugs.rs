@@ -24,7 +24,7 @@ pub enum Bug {
     LostAssignTakenForFailure,
     /// An ENI that becomes ours also stays among the strangers'.
     EniAdoptedTwice,
-    /// Off by one where a prefix is empty.
+    /// Off by one where a prefix is empty; and nobody looks at the host, which would have shown it.
     PrefixGivenBackWithOnePod,
     /// The create is repeated under another token.
     RetryWithoutToken,

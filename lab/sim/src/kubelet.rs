@@ -226,6 +226,10 @@ impl World {
 
     fn delete_again(&mut self, node: NodeAt, key: SandboxKey) {
         let ticket = self.ticket();
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            // Where its ADD is still under way, the plugin went with the sandbox: what it is told now, nobody hears.
+            own.errands.retain(|_, errand| !matches!(errand, Errand::Add { key: other, .. } if *other == key));
+        }
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         if own.agent.is_none() {
             own.tombstones.insert(key);

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use vpc_agent::{Outcome, Refusal};
 use vpc_hostnet::PaperRefusal;
-use vpc_model::{Millis, SandboxKey, Time};
+use vpc_model::{EniId, Millis, SandboxKey, Time};
 
 use crate::settled::Unsettled;
 use crate::world::NodeAt;
@@ -199,6 +199,14 @@ pub enum Fault {
         pod: String,
         /// How it stands with it.
         why: String,
+    },
+    /// More was asked for although EC2 may have given it already: the answer was lost, and EC2 was not asked what is true.
+    #[error("{node:?}: more was asked for {eni} before EC2 had said what came of a call whose answer was lost")]
+    AskedTwice {
+        /// Where.
+        node: NodeAt,
+        /// For which.
+        eni: EniId,
     },
     /// More calls to EC2 than what happened asks for.
     #[error("{node:?}: {calls} calls to EC2, where what happened asks for {budget} at most: {why}")]

@@ -1,11 +1,12 @@
 //! What the auditor knows of a node: what its daemon was told and what it asked for, never what it thinks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, FailureClass, Input, NodeView, Notice, OpId};
 use vpc_ipam::Unit;
-use vpc_model::{Millis, SubnetId, Time};
+use vpc_model::{EniId, Millis, SubnetId, Time};
 
+use crate::audit::Fault;
 use crate::world::{NodeAt, World};
 
 /// So many of EC2's last failures are remembered.
@@ -61,6 +62,8 @@ pub(crate) struct Heard {
     pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
     /// The same of the last call that takes prefixes.
     pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
+    /// ENIs that may have been given more than the daemon knows: an answer was lost, and EC2 has not been heard on them since.
+    pub(super) unclear: BTreeSet<EniId>,
     /// It was told what the node's ENIs are.
     pub(super) node: bool,
     /// It was told of the subnets.
@@ -167,6 +170,11 @@ impl World {
     pub(crate) fn note_call(&mut self, node: NodeAt, op: OpId, call: &CloudCall) {
         if let Some(own) = self.nodes.get_mut(node.0) {
             own.audit.heard.open.insert(op, call.clone());
+            if let CloudCall::Assign { eni, .. } = call
+                && own.audit.heard.unclear.contains(eni)
+            {
+                self.faults.push(Fault::AskedTwice { node, eni: eni.clone() });
+            }
         }
     }
 
@@ -216,6 +224,14 @@ impl Heard {
             self.subnets.insert(subnet, came);
         }
         match (result, call) {
+            (Err(failure), CloudCall::Assign { eni, .. }) if failure.class == FailureClass::Lost => {
+                self.unclear.insert(eni.clone());
+            }
+            (Ok(_), CloudCall::Describe { eni }) => drop(self.unclear.remove(eni)),
+            (Ok(_), CloudCall::DescribeNode) => self.unclear.clear(),
+            _ => {}
+        }
+        match (result, call) {
             (Err(failure), _) => {
                 self.failures.push_back((now, failure.clone()));
                 if self.failures.len() > FAILURES {
@@ -250,6 +266,11 @@ impl Heard {
             matches!(came, Some(FailureClass::SubnetExhausted | FailureClass::Fragmented))
         };
         self.subnets.values().chain(self.prefixes.values()).any(none)
+    }
+
+    /// Whether one of the failures remembered is of this kind.
+    pub(super) fn was_refused(&self, class: FailureClass) -> bool {
+        self.failures.iter().any(|(_, failure)| failure.class == class)
     }
 
     /// Whether EC2 has refused or failed something lately.

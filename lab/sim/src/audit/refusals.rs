@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use lab_cloud::AttachedEni;
 use vpc_agent::{CloudFailure, CloudUse, FailureClass, NoPlace, Refusal, Refused};
 use vpc_model::{Millis, SandboxKey, SubnetId, Time};
 
@@ -26,6 +27,8 @@ const NOTICED: Millis = Millis::seconds(400);
 const SET_UP: Millis = Millis::seconds(150);
 /// An ENI that is given back has gone by then.
 const GOES: Millis = Millis::seconds(180);
+/// Who waits so long can be served with what is fetched for him, where EC2 answers.
+const ENOUGH: Millis = Millis::seconds(2);
 /// An address that has rested is free at the latest after so long: the kernel is to forget its connections first.
 const FLUSH: Millis = Millis::seconds(11);
 
@@ -105,6 +108,7 @@ impl Judge<'_> {
             Refusal::Warming { coming, .. } => self.coming(*coming),
             Refusal::Cooling { total, held, cooling, next_free_in, .. } => {
                 self.cooling(*next_free_in)?;
+                self.no_room()?;
                 self.counted(*total, *held, *cooling)
             }
             Refusal::Full { enis, max_enis, total, held, .. } => {
@@ -220,12 +224,32 @@ impl Judge<'_> {
         must(unsure || ((enis == here || leaving) && enis >= max_enis), || {
             format!("the node has {here} of {max_enis} ENIs")
         })?;
+        match self.room().filter(|_| !unsure) {
+            Some(eni) => Err(format!("{} has room for more", eni.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// An ENI that could carry more. With custom networking that depends on its subnet: none is named.
+    fn room(&self) -> Option<&AttachedEni> {
+        let most = self.own.config.target.slots_per_eni as usize;
         let custom = self.own.config.placing.custom.is_some();
-        let room =
-            self.own.guest_enis().filter(|eni| !(custom && eni.device.0 == 0)).find(|eni| {
-                eni.addresses.secondary.len() + eni.addresses.prefixes.len() < target.slots_per_eni as usize
-            });
-        match room.filter(|_| !unsure && !custom) {
+        let vacant = |eni: &&AttachedEni| eni.addresses.secondary.len() + eni.addresses.prefixes.len() < most;
+        self.own.guest_enis().find(vacant).filter(|_| !custom)
+    }
+
+    /// That addresses rest is no reason where more could be had: whoever waits is worth a call.
+    fn no_room(&self) -> Verdict {
+        let record = &self.own.audit;
+        let heard = &record.heard;
+        let unsure = self.recently(record.stirred, NOTICED)
+            || self.recently(record.begun, SET_UP)
+            || self.recently(record.moved, GOES)
+            || heard.failed_within(self.now, EXPLAINS)
+            || heard.was_refused(FailureClass::AddressLimit)
+            || !heard.open.is_empty()
+            || self.wait < ENOUGH;
+        match self.room().filter(|_| !unsure) {
             Some(eni) => Err(format!("{} has room for more", eni.id)),
             None => Ok(()),
         }

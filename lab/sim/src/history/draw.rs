@@ -29,6 +29,8 @@ const ACTIONS: [&str; 11] = [
     "ModifyNetworkInterfaceAttribute",
     "*",
 ];
+/// Of these, the ones that change something, and all.
+const CHANGING: [&str; 7] = [ACTIONS[0], ACTIONS[1], ACTIONS[2], ACTIONS[3], ACTIONS[4], ACTIONS[5], ACTIONS[8]];
 /// Of a hundred acts, so many are not about pods, if there is a feature that has any.
 const TROUBLE_PERCENT: u64 = 6;
 
@@ -249,9 +251,11 @@ impl<'a> Drawing<'a> {
     }
 
     fn failing(&mut self, when: ErrorWhen) -> CloudFault {
+        // What was asked, and what became of it, differ only for calls that change something.
+        let actions = if when == ErrorWhen::Before { &ACTIONS[..] } else { &CHANGING[..] };
         let code = *self.dice.pick(&["InternalError", "RequestLimitExceeded", "ServerInternal", "Unavailable"]);
         CloudFault::Error {
-            action: (*self.dice.pick(&ACTIONS)).to_owned(),
+            action: (*self.dice.pick(actions)).to_owned(),
             node: None,
             code: code.to_owned(),
             message: None,

@@ -29,6 +29,7 @@ impl Fault {
             Self::Waits { node, key, .. } | Self::FalseCause { node, key, .. } => (Some(*node), vec![pod(key)]),
             Self::Unserved { node, pod, .. } => (Some(*node), vec![Thing::Pod(pod.clone())]),
             Self::Leaked { node, .. }
+            | Self::AskedTwice { node, .. }
             | Self::OverBudget { node, .. }
             | Self::Host { node, .. }
             | Self::OddAnswer { node, .. }

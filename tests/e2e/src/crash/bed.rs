@@ -28,6 +28,8 @@ const BACKING_STORE: &str = "AWS_VPC_K8S_CNI_BACKING_STORE";
 const ORDERS: &str = "/run/vpc-cni-failpoints";
 /// What a kubelet waits between two sandboxes of a pod, at first.
 pub const PAUSE: Duration = Duration::from_millis(500);
+/// What is waited for a lab that is busy with the pod.
+pub const BUSY: Duration = Duration::from_millis(20);
 /// A daemon that is killed at every start is started so often.
 const STARTS: u32 = 10;
 /// How long a pod is tried for. Long: what is slow is told, and what never comes fails.
@@ -275,6 +277,12 @@ impl Bed {
                     let after_start = started.map(|at: Instant| at.elapsed());
                     return Ok(Added { pod, failures, took: begin.elapsed(), since_start, after_start });
                 }
+                Err(error) if is_busy(&error) => {
+                    ensure!(begin.elapsed() < PATIENCE, "{name}: {error}");
+                    since_start -= 1;
+                    std::thread::sleep(BUSY);
+                    continue;
+                }
                 Err(error) => failures.push(error.to_string()),
             }
             ensure!(begin.elapsed() < PATIENCE, "{name} got no address within {PATIENCE:?}: {failures:#?}");
@@ -348,6 +356,12 @@ impl Bed {
 /// The name is not one of a pod.
 pub fn pod_name(name: &str) -> Result<PodName> {
     format!("default/{name}").parse().map_err(|error: String| anyhow!(error))
+}
+
+/// Whether there was no attempt at all: the lab still takes away what is left of the one before (its object in the Kubernetes API).
+#[must_use]
+pub fn is_busy(error: &LabError) -> bool {
+    matches!(error, LabError::Refused(Failure::Pod(PodError::Busy(_) | PodError::Exists(_))))
 }
 
 /// Whether an attempt failed because its plugin was killed: it ended without an answer.

@@ -24,7 +24,7 @@ use vpc_lab::control::DaemonAction;
 use vpc_lab::kubelet::PodStatus;
 
 use super::audit;
-use super::bed::{Bed, NODE, PAUSE, SHORT, Setup, plugin_died, pod_name};
+use super::bed::{BUSY, Bed, NODE, PAUSE, SHORT, Setup, is_busy, plugin_died, pod_name};
 use super::programs::{Program, Programs};
 
 /// How long a pod is tried for before it counts as lost.
@@ -300,11 +300,16 @@ impl Field<'_> {
         let Ok(pod) = pod_name(&name) else { return };
         let begin = Instant::now();
         let mut whole = begin;
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             let before = self.age.load(Ordering::Acquire);
             let asked = Instant::now();
             match self.bed.lab.pod_add(NODE, &pod, 1) {
                 Ok(pod) => return self.added(pod, attempt, begin, whole),
+                Err(error) if is_busy(&error) && begin.elapsed() < PATIENCE => {
+                    std::thread::sleep(BUSY);
+                    continue;
+                }
                 Err(error) => {
                     let after = self.age.load(Ordering::Acquire);
                     let died = plugin_died(&error);
@@ -324,6 +329,7 @@ impl Field<'_> {
             if begin.elapsed() > PATIENCE {
                 return self.wrong(format!("{name} got no address in {attempt} sandboxes"));
             }
+            attempt += 1;
             std::thread::sleep(PAUSE);
         }
     }
