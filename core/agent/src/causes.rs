@@ -101,13 +101,15 @@ impl Agent {
             FailureClass::Unauthorized => {
                 Refusal::Denied { action: format!("ec2:{}", failure.action), failure, retry_in, waited }
             }
-            FailureClass::SubnetExhausted => {
-                Refusal::SubnetExhausted { subnets: self.closed_subnets(|_| true), retry_in, waited }
-            }
-            FailureClass::Fragmented => {
-                let subnets = self.closed_subnets(|subnet| self.places.single_only(now, subnet));
-                Refusal::Fragmented { subnets, retry_in, waited }
-            }
+            // What would be asked for has no subnet any more (ENIs have filled or left since): EC2's own words say which it was.
+            FailureClass::SubnetExhausted => match self.closed_subnets(|_| true) {
+                subnets if subnets.is_empty() => Refusal::Cloud { failure, retry_in, waited },
+                subnets => Refusal::SubnetExhausted { subnets, retry_in, waited },
+            },
+            FailureClass::Fragmented => match self.closed_subnets(|subnet| self.places.single_only(now, subnet)) {
+                subnets if subnets.is_empty() => Refusal::Cloud { failure, retry_in, waited },
+                subnets => Refusal::Fragmented { subnets, retry_in, waited },
+            },
             _ => Refusal::Cloud { failure, retry_in, waited },
         }
     }

@@ -262,6 +262,8 @@ impl Agent {
 
     pub(crate) fn created(&mut self, number: u64, truth: EniTruth) {
         self.cloud.fetch.create_pause = None;
+        // What was refused before does not explain why this one is not here yet.
+        self.cloud.fetch.refusal = None;
         if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
             self.places.worked(&build.place.subnet, build.unit);
             build.truth = Some(truth);

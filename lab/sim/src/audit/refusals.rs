@@ -11,6 +11,7 @@ use vpc_agent::{CloudFailure, CloudUse, FailureClass, NoPlace, Refusal, Refused}
 use vpc_model::{Millis, SandboxKey, SubnetId, Time};
 
 use crate::audit::Fault;
+use crate::kubelet::Errand;
 use crate::node::Node;
 use crate::world::{NodeAt, World};
 
@@ -36,7 +37,7 @@ impl World {
     pub(crate) fn refused(&mut self, node: NodeAt, key: &SandboxKey, since: Time, wait: Millis, refusal: &Refusal) {
         let Some(own) = self.nodes.get(node.0) else { return };
         let judge = Judge { world: self, node, own, now: self.now, wait };
-        if let Err(why) = judge.wait(refusal, self.now.since(since), wait).and_then(|()| judge.cause(refusal)) {
+        if let Err(why) = judge.wait(refusal, self.now.since(since), wait).and_then(|()| judge.cause(key, refusal)) {
             let refusal = Box::new(refusal.clone());
             self.faults.push(Fault::FalseCause { node, key: key.clone(), refusal, why });
         }
@@ -66,12 +67,13 @@ impl Judge<'_> {
         must(said.0.abs_diff(waited.0) <= MOMENT.0, || format!("it waited {waited}"))
     }
 
-    fn cause(&self, refusal: &Refusal) -> Verdict {
+    fn cause(&self, key: &SandboxKey, refusal: &Refusal) -> Verdict {
         let record = &self.own.audit;
         match refusal {
             Refusal::ShuttingDown => must(record.ending, || "the daemon was not asked to end".to_owned()),
-            // Whoever asks again or deletes meanwhile has forgotten the first caller: nobody is there to be told.
-            Refusal::Cancelled => Err("no DEL and no other ADD came for the sandbox".to_owned()),
+            Refusal::Cancelled => {
+                must(self.is_asked_otherwise(key), || "no DEL and no other ADD came for the sandbox".to_owned())
+            }
             Refusal::Host { error } => must(
                 record.host_failed.as_ref().is_some_and(|(at, said)| said == error && self.within(*at, HOST_PAUSE)),
                 || format!("the host said {:?}", record.host_failed),
@@ -92,9 +94,9 @@ impl Judge<'_> {
                 must(*action == format!("ec2:{}", failure.action), || "another action was denied".to_owned())?;
                 self.failed(failure, |class| class == FailureClass::Unauthorized)
             }
-            Refusal::Cloud { failure, .. } => self.failed(failure, |class| {
-                !matches!(class, FailureClass::Throttled | FailureClass::Unauthorized | FailureClass::SubnetExhausted)
-            }),
+            Refusal::Cloud { failure, .. } => {
+                self.failed(failure, |class| !matches!(class, FailureClass::Throttled | FailureClass::Unauthorized))
+            }
             Refusal::SubnetExhausted { subnets, .. } => self.subnets(subnets, FailureClass::SubnetExhausted),
             Refusal::Fragmented { subnets, .. } => self.subnets(subnets, FailureClass::Fragmented),
             Refusal::NoPlace { why, .. } => self.no_place(why),
@@ -114,6 +116,15 @@ impl Judge<'_> {
                 self.counted(*total, *held, 0)
             }
         }
+    }
+
+    /// Whether another caller has a DEL or an ADD for the sandbox.
+    fn is_asked_otherwise(&self, key: &SandboxKey) -> bool {
+        self.own.errands.values().any(|errand| match errand {
+            Errand::Add { key: other, .. } | Errand::Del { key: other, .. } | Errand::Idle { key: other, .. } => {
+                other == key
+            }
+        })
     }
 
     fn within(&self, at: Time, span: Millis) -> bool {
@@ -190,6 +201,8 @@ impl Judge<'_> {
             .addresses()
             .filter(|address| !self.world.owners.contains_key(address))
             .filter_map(|address| self.world.ended.get(&address))
+            // What came to rest in an earlier life rests by the settings of this one.
+            .filter(|ended| record.begun.is_none_or(|begun| ended.at >= begun))
             .filter(|ended| self.now < ended.at + Millis(ended.rest.0 + FLUSH.0))
             .map(|ended| (ended.at + ended.rest).since(self.now))
             .collect();
@@ -202,7 +215,9 @@ impl Judge<'_> {
         let record = &self.own.audit;
         let target = &self.own.config.target;
         must(max_enis <= target.max_enis, || format!("the settings and the type say {}", target.max_enis))?;
-        let unsure = self.recently(record.stirred, NOTICED) || record.heard.failed_within(self.now, EXPLAINS);
+        // An ENI that somebody took stays in the books as long as a pod that had its address lives.
+        let robbed = self.world.owners.values().any(|owner| owner.node == self.node && owner.taken);
+        let unsure = robbed || self.recently(record.stirred, NOTICED) || record.heard.failed_within(self.now, EXPLAINS);
         let here = u32::try_from(self.own.guest_enis().count()).unwrap_or(u32::MAX);
         // One that leaves counts until EC2 has said that it is gone.
         let leaving = self.recently(record.moved, GOES) && enis > here;
