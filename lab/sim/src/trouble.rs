@@ -69,7 +69,7 @@ impl World {
             }
             Outsider::ChangeGroups => {
                 let Some(eni) = chosen(enis.len()).map(|index| enis[index].clone()) else { return };
-                let group = if pick % 2 == 0 { id_for("default") } else { id_for("nodes") };
+                let group = if pick.is_multiple_of(2) { id_for("default") } else { id_for("nodes") };
                 let request = ModifyNetworkInterfaceAttribute {
                     groups: vec![group],
                     ..ModifyNetworkInterfaceAttribute::new(eni)
