@@ -470,7 +470,7 @@ impl Agent {
         self.set_use(eni, EniUse::SettingUp);
         self.pool.renew(eni, now);
         self.touch_disk();
-        self.host.is_dirty();
+        self.host.unclear(eni);
         self.say(Notice::EniKept { eni: eni.clone(), why: why.to_owned() });
     }
 

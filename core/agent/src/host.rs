@@ -90,6 +90,12 @@ impl Host {
         self.dirty = true;
     }
 
+    /// The ENI stays after all: the next pass sets it up again.
+    pub(crate) fn unclear(&mut self, eni: &EniId) {
+        self.clearing.remove(eni);
+        self.dirty = true;
+    }
+
     /// Whether a pass without the ENI is done.
     pub(crate) fn is_clear_of(&self, eni: &EniId) -> bool {
         self.clearing.get(eni).copied().unwrap_or(false)

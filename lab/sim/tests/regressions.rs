@@ -12,6 +12,7 @@ fn nothing_is_wrong_in_histories_that_once_went_wrong() {
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
     files.sort();
+    assert!(!files.is_empty(), "no history is kept in {}", folder.display());
     let mut wrong = String::new();
     for file in &files {
         let text = std::fs::read_to_string(file).expect("a regression");

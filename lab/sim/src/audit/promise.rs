@@ -26,8 +26,8 @@ pub(crate) struct Owner {
     /// Reported as taken off the node, or taken by somebody else.
     pub(crate) taken: bool,
     /// Since when its DEL is under way: the pod's rules are off, and the daemon may take the address back at any moment. Its rest
-    /// begins here, also where the DEL waits for a full disk.
-    pub(super) ending: Option<Time>,
+    /// begins here, also where the DEL waits for a full disk, and is as long as the settings say here.
+    pub(super) ending: Option<Ended>,
 }
 
 impl Owner {
@@ -79,20 +79,26 @@ impl World {
 
     /// A sandbox's DEL begins: nobody counts on its address any more.
     pub(crate) fn owner_ends(&mut self, node: NodeAt, address: Ipv4Addr) {
+        let rest = self.rest_of(node);
         if let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node) {
-            owner.ending.get_or_insert(self.now);
+            owner.ending.get_or_insert(Ended { at: self.now, rest });
         }
     }
 
     /// A sandbox has ended: its address is nobody's.
     pub(crate) fn owner_gone(&mut self, node: NodeAt, key: &SandboxKey) {
         let mine = self.owners.iter().filter(|(_, owner)| owner.is(node, key));
-        let gone: Vec<(Ipv4Addr, Option<Time>)> = mine.map(|(address, owner)| (*address, owner.ending)).collect();
-        let rest = self.nodes.get(node.0).map_or(Millis(0), |own| own.config.target.cool_down);
+        let gone: Vec<(Ipv4Addr, Option<Ended>)> = mine.map(|(address, owner)| (*address, owner.ending)).collect();
+        let now = Ended { at: self.now, rest: self.rest_of(node) };
         for (address, ending) in gone {
             self.owners.remove(&address);
-            self.ended.insert(address, Ended { at: ending.unwrap_or(self.now), rest });
+            self.ended.insert(address, ending.unwrap_or(now));
         }
+    }
+
+    /// How long an address rests that a pod of the node lets go now.
+    fn rest_of(&self, node: NodeAt) -> Millis {
+        self.nodes.get(node.0).map_or(Millis(0), |own| own.config.target.cool_down)
     }
 
     /// What a live pod was promised must stay.

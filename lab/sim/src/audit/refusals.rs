@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use lab_cloud::AttachedEni;
 use vpc_agent::{CloudFailure, CloudUse, FailureClass, NoPlace, Refusal, Refused};
-use vpc_model::{Millis, SandboxKey, SubnetId, Time};
+use vpc_model::{InstanceLimits, Millis, SandboxKey, SubnetId, Time, instance_limits};
 
 use crate::audit::Fault;
 use crate::kubelet::Errand;
@@ -232,9 +232,12 @@ impl Judge<'_> {
 
     /// An ENI that could carry more. With custom networking that depends on its subnet: none is named.
     fn room(&self) -> Option<&AttachedEni> {
-        let most = self.own.config.target.slots_per_eni as usize;
+        // What EC2 knows of the type, where the settings suppose more.
+        let type_has = instance_limits(&self.own.instance_type).map_or(u32::MAX, InstanceLimits::slots_per_eni);
+        let most = self.own.config.target.slots_per_eni.min(type_has) as usize;
         let custom = self.own.config.placing.custom.is_some();
-        let vacant = |eni: &&AttachedEni| eni.addresses.secondary.len() + eni.addresses.prefixes.len() < most;
+        let carries = |eni: &AttachedEni| eni.addresses.secondary.len() + eni.addresses.prefixes.len();
+        let vacant = |eni: &&AttachedEni| eni.interface_type == "interface" && carries(eni) < most;
         self.own.guest_enis().find(vacant).filter(|_| !custom)
     }
 
