@@ -450,17 +450,3 @@ fn what_a_pod_lacks_that_may_not_wait_is_fetched_for_its_next_sandbox() {
     world.added(again);
     rests(&mut world);
 }
-
-/// A subnet that gave less than was asked has given: what is on its way is the cause, not the first refusal.
-#[test]
-fn a_pod_whose_eni_is_on_its_way_is_not_told_that_the_subnet_is_exhausted() {
-    let mut config = config(0, 2);
-    config.add_wait = Millis(1_000);
-    let mut world = World::settled(config);
-    // Enough for an ENI's own address and four more.
-    world.subnets.values_mut().for_each(|subnet| subnet.truth.free = 5);
-    let tickets = add_many(&mut world, 10);
-    world.run_for(Millis(1_001));
-    let late = world.refused(tickets[9]);
-    assert!(matches!(late, Refusal::Warming { coming: 1.., .. }), "{late:?}");
-}
