@@ -42,7 +42,7 @@ pub enum Use {
     },
 }
 
-/// Outcome of [`Pool::take`].
+/// Outcome of [`crate::Pool::take`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// The sandbox already had this address.
@@ -53,7 +53,7 @@ pub enum Taken {
     None,
 }
 
-/// Outcome of [`Pool::release`].
+/// Outcome of [`crate::Pool::release`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Released {
     /// What the sandbox had.

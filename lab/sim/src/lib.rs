@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What is real: the agent, what its calls are in EC2's words, what the metadata mean, EC2 and IMDS as far as `lab-cloud` has them,
-//! the host as strictly as `vpc-hostnet`'s paper one. What is played: HTTP with its attempts and limits ([`world`] sends again as the
+//! the host as strictly as `vpc-hostnet`'s paper one. What is played: HTTP with its attempts and limits (the world sends again as the
 //! client does), kubelet and plugin ([`World::add_pod`], [`World::delete_pod`]), Kubernetes' news ([`World::tell`]).
 //!
 //! A daemon may be killed at any step ([`World::kill`], [`World::arm`]): what was not on disk is gone, what was under way in EC2 goes on.
