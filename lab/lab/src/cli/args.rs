@@ -433,14 +433,17 @@ mod tests {
 
     #[test]
     fn every_option_and_its_address_are_documented() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/lab.md");
-        let text = std::fs::read_to_string(path).unwrap();
+        // The simulator has a page of its own.
+        let pages = ["lab.md", "simulation.md"].map(|page| {
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page)).unwrap()
+        });
+        let text = pages.join("\n");
         let words: BTreeSet<&str> = text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_/.:".contains(c))).collect();
         let mut all =
             BTreeSet::from(["127.0.0.1:8080", "fabric/GATEWAY", "fabric/igw", "VPC_LAB_LOG"].map(str::to_owned));
         typed(&Cli::command(), &mut all);
         assert!(["--attempts", "-c", "--instance", "VPC_LAB"].iter().all(|known| all.contains(*known)), "{all:?}");
         let silent: Vec<_> = all.iter().filter(|option| !words.contains(option.as_str())).collect();
-        assert!(silent.is_empty(), "docs/lab.md says nothing of: {silent:?}");
+        assert!(silent.is_empty(), "docs/lab.md and docs/simulation.md say nothing of: {silent:?}");
     }
 }
