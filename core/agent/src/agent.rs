@@ -230,18 +230,12 @@ impl Agent {
                 self.follow_places();
             }
             ClusterNews::Pods(pods) => self.pods_are(pods),
-            ClusterNews::Nodes(count) => self.nodes_are(count),
             ClusterNews::Reachable(yes) => self.api = yes,
             ClusterNews::EniConfigs(configs) => {
                 self.places.eni_configs(configs);
                 self.follow_places();
             }
         }
-    }
-
-    /// The more nodes there are, the longer what all of them ask for takes in turn.
-    fn nodes_are(&mut self, count: u32) {
-        self.cloud.pacer.nodes_are(count);
     }
 
     /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.

@@ -129,8 +129,6 @@ impl Weight {
 #[derive(Clone, Debug)]
 pub struct Pacer {
     levels: BTreeMap<Ec2Action, Level>,
-    /// Nodes of the cluster, if somebody has counted them.
-    nodes: Option<u32>,
     dice: Dice,
 }
 
@@ -174,12 +172,7 @@ impl Pacer {
             let level = Level { burst, per_second, tokens, at: now, part: WHOLE, risen: now, streak: 0, until: now };
             (bucket.action, level)
         };
-        Self { levels: BUCKETS.iter().map(level).collect(), nodes: None, dice: Dice(seed) }
-    }
-
-    /// How many nodes share the buckets.
-    pub fn nodes_are(&mut self, count: u32) {
-        self.nodes = Some(count);
+        Self { levels: BUCKETS.iter().map(level).collect(), dice: Dice(seed) }
     }
 
     /// Takes a token for a call that leaves now.

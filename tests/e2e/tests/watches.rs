@@ -157,7 +157,6 @@ impl Watched {
             ClusterNews::EniConfigs(configs) => self.configs = Some(configs),
             ClusterNews::Pods(pods) => self.pods = Some(pods.into_iter().map(|pod| pod.name).collect()),
             ClusterNews::Reachable(yes) => self.reach.push(yes),
-            ClusterNews::Nodes(_) => {}
         }
     }
 

@@ -1,18 +1,16 @@
 //! A fleet: thousands of nodes of one account on EC2's published token buckets.
 //!
 //! ```text
-//!   Fleet (nodes, case, seed) --run--> a World of so many real agents --> FleetReport: figures, bounds, --plot--> SVG, text
+//!   Fleet (nodes, case, seed) --run--> a World of so many real agents --> FleetReport: figures beside their bounds
 //! ```
 //!
 //! Three cases: all daemons start at the same moment on new nodes, a rolling restart of nodes that serve pods, and waves of new nodes
 //! while pods arrive everywhere. What a case is held to: the last node is ready within 1.1 times what the buckets allow at best, a node
 //! is throttled three times on average at most, and no ADD is refused before its deadline.
 
-mod plot;
 mod report;
 mod run;
 
-pub use plot::{svg, text};
 pub use report::{Calls, FleetReport, Limit};
 pub use run::FleetError;
 
@@ -51,8 +49,6 @@ pub struct Fleet {
     pub case: Case,
     /// Decides all chance.
     pub seed: u64,
-    /// Whether the nodes are told how many there are (Kubernetes can be asked).
-    pub counted: bool,
 }
 
 impl Fleet {

@@ -149,9 +149,8 @@ fn seconds(span: Millis) -> f64 {
 
 impl fmt::Display for FleetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fleet { nodes, case, seed, counted } = self.fleet;
-        let told = if counted { "" } else { ", not counted" };
-        writeln!(f, "fleet {}: {nodes} nodes, seed {seed}{told}", case.name())?;
+        let Fleet { nodes, case, seed } = self.fleet;
+        writeln!(f, "fleet {}: {nodes} nodes, seed {seed}", case.name())?;
         writeln!(f, "{:<34}{:>10}  {:>10}  {:>8}", "", "figure", "bound", "ratio")?;
         let line = |f: &mut fmt::Formatter<'_>, what: &str, figure: f64, bound: f64, unit: &str| {
             let ratio = if bound > 0.0 { format!("{:>8.3}", figure / bound) } else { format!("{:>8}", "-") };

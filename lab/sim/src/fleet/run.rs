@@ -121,7 +121,6 @@ impl Run {
         for (number, wave) in new.chunks(wave).enumerate() {
             self.pods_arrive(there, number);
             there += wave.len();
-            self.tell_count(there);
             self.start(wave.to_vec());
             self.pass(pause);
         }
@@ -146,7 +145,6 @@ impl Run {
 
     /// The case begins, with so many nodes that are up and have their pods.
     fn begin(&mut self, up: usize) {
-        self.tell_count(if up == 0 { self.count() } else { up });
         if up > 0 {
             self.world.cloud.set_throttle(Throttle::off());
             for index in 0..up {
@@ -163,10 +161,6 @@ impl Run {
         self.world.throttled.clear();
         self.world.cloud.set_throttle(Throttle::aws());
         self.since = self.world.now();
-    }
-
-    fn tell_count(&mut self, nodes: usize) {
-        self.world.node_count = u32::try_from(nodes).ok().filter(|_| self.fleet.counted);
     }
 
     fn start(&mut self, nodes: Vec<NodeAt>) {
