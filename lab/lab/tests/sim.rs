@@ -64,7 +64,7 @@ fn a_kept_history_is_told_and_ends_well_once_it_is_mended() {
 #[test]
 fn a_value_that_can_not_be_is_named_with_what_is_accepted() {
     let folder = folder();
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["--steps", "0"], &["--steps", "a number of steps above 0"]),
         (&["--steps", "many"], &["--steps", "a number of steps above 0"]),
         (&["--jobs", "0"], &["--jobs", "1..=1024"]),
@@ -72,6 +72,8 @@ fn a_value_that_can_not_be_is_named_with_what_is_accepted() {
         (&["--only", "3"], &["--seed"]),
         (&["--replay", "nowhere.toml"], &["--replay", "nowhere.toml"]),
         (&["--replay", "x.toml", "--steps", "5"], &["--replay", "--steps"]),
+        (&["fleet", "--nodes", "0"], &["0 nodes", "1 to 10000"]),
+        (&["fleet", "--nodes", "10001"], &["10001 nodes", "1 to 10000"]),
     ];
     for (words, expected) in cases {
         let said = sim(folder.path(), words);

@@ -32,7 +32,7 @@ enum SimCommand {
 
 pub(super) fn run(sim: Sim) -> anyhow::Result<ExitCode> {
     match sim.command {
-        Some(SimCommand::Fleet(wanted)) => fleet::run(&wanted),
+        Some(SimCommand::Fleet(wanted)) => told(fleet::run(&wanted)),
         None => told(match &sim.wanted.replay {
             Some(file) => replay::run(file),
             None => campaign::run(&sim.wanted),
