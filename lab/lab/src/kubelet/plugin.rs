@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -161,21 +162,34 @@ fn call(
     let program = Program { command: vec![format!("{PLUGIN_DIR}/{plugin}")], env, cwd: None, ..Program::default() };
     let finished =
         program.run(inside, stdin.as_bytes(), PATIENCE).map_err(|e| broken(format!("{PLUGIN_DIR}/{plugin}: {e}")))?;
-    if finished.status.success() {
-        return Ok(finished.stdout);
+    answer_of(plugin, verb, finished.status, finished.stdout, &finished.stderr)
+}
+
+/// What a plugin that ended has answered: its result, the error it reports, or nothing to rely on. A plugin that is killed after it wrote
+/// its result has not succeeded, and has not reported an error either.
+fn answer_of(
+    plugin: &str,
+    verb: &str,
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: &[u8],
+) -> Result<Vec<u8>, CallError> {
+    if status.success() {
+        return Ok(stdout);
     }
-    let Ok(answer) = serde_json::from_slice::<Value>(&finished.stdout) else {
-        let said = if finished.stderr.is_empty() { &finished.stdout } else { &finished.stderr };
-        return Err(broken(format!("{} without a CNI error: {}", finished.status, excerpt(said))));
+    let (plugin, verb) = (plugin.to_owned(), verb.to_owned());
+    let reported = serde_json::from_slice::<Value>(&stdout).ok();
+    let code = reported.as_ref().and_then(|answer| answer.get("code")).and_then(Value::as_u64);
+    let (Some(answer), Some(code)) = (reported, code) else {
+        let said = if stderr.is_empty() { &stdout } else { stderr };
+        return Err(CallError::Broken {
+            plugin,
+            verb,
+            problem: format!("{status} without a CNI error: {}", excerpt(said)),
+        });
     };
     let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Err(CallError::Refused {
-        plugin: plugin.to_owned(),
-        verb: verb.to_owned(),
-        code: answer.get("code").and_then(Value::as_u64).unwrap_or(0),
-        message: text("msg"),
-        details: text("details"),
-    })
+    Err(CallError::Refused { plugin, verb, code, message: text("msg"), details: text("details") })
 }
 
 /// The end of what a program said: that is where the reason stands.
@@ -189,4 +203,36 @@ fn excerpt(bytes: &[u8]) -> String {
     let start = text.len().saturating_sub(MOST);
     let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text.get(start..).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    const KILLED: i32 = 9;
+    const FAILED: i32 = 1 << 8;
+
+    fn said(status: i32, stdout: &str) -> Result<Vec<u8>, CallError> {
+        answer_of("aws-cni", "ADD", ExitStatus::from_raw(status), stdout.as_bytes().to_vec(), b"")
+    }
+
+    #[test]
+    fn a_plugin_killed_after_its_result_is_broken_and_reports_no_error() {
+        for stdout in [r#"{"cniVersion":"1.0.0","ips":[]}"#, "", "[]", r#"{"code":"11"}"#] {
+            match said(KILLED, stdout) {
+                Err(CallError::Broken { problem, .. }) => assert!(problem.contains("signal: 9"), "{problem}"),
+                other => panic!("{stdout}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_is_handed_on_and_an_error_is_read() {
+        assert_eq!(said(0, "{}").unwrap(), b"{}");
+        let error = said(FAILED, r#"{"code":11,"msg":"later","details":"no address"}"#).unwrap_err();
+        assert_eq!(error.to_string(), "plugin aws-cni ADD: CNI error 11: later (no address)");
+    }
 }
