@@ -1,7 +1,7 @@
-//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered] [kinds=A,B]`. It
-//! ends when so many histories went wrong.
+//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered] [kinds=A,B]
+//! [only=NUMBER]`. It ends when so many histories went wrong.
 //!
-//! `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong. The exit code is 1 if
+//! `only=NUMBER` tells the history of that number instead. `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong. The exit code is 1 if
 //! anything is wrong.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for those who work on the simulator, and for CI")]
 
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         ..Campaign::new(number(0, 1), number(1, 100_000), u32::try_from(number(3, 500)).unwrap())
     };
     quiet_panics();
+    if let Some(only) = words.iter().find_map(|word| word.strip_prefix("only=")) {
+        println!("{}", replay(&campaign.history(only.parse().unwrap())).unwrap().story);
+        return ExitCode::SUCCESS;
+    }
     let begin = Instant::now();
     let finding = campaign.run(usize::try_from(number(4, 10)).unwrap(), &|_| ());
     let took = begin.elapsed().as_secs_f64();
@@ -33,6 +37,9 @@ fn main() -> ExitCode {
         "{} histories, {} steps, {} calls, {took:.1} s, {rate:.0} steps/s",
         finding.histories, finding.steps, finding.calls
     );
+    if let Some((calls, number)) = finding.busiest {
+        println!("the most calls: {calls}, in number {number}");
+    }
     for found in &finding.found {
         println!("{} (seed {}): {}", found.number, found.history.seed, found.why);
         println!("   {:?}", found.history.features);
