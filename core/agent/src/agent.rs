@@ -278,6 +278,7 @@ impl Agent {
         self.release_steps(now);
         self.host_pass(now);
         self.sweep_leaked(now);
+        self.look_again(now);
         self.send_calls(now);
         self.read_metadata(now);
         self.write_checkpoint(now);

@@ -32,6 +32,14 @@ impl World {
                 }
             }
             for eni in agent.pool().enis() {
+                // One that somebody took from a pod that lives stays as it was for as long, and gets no new pods.
+                let lost = snapshot.enis.iter().all(|seen| seen.id != eni.facts.id);
+                if lost && own.addresses().any(|address| eni.positions().any(|slot| slot.contains(address))) {
+                    if eni.usage != EniUse::Doubtful {
+                        leak(format!("{} is {:?}, and EC2 does not know it", eni.facts.id, eni.usage));
+                    }
+                    continue;
+                }
                 let truth = snapshot.enis.iter().find(|seen| seen.id == eni.facts.id).map(slots).unwrap_or_default();
                 // What somebody took from a pod that lives stays in the books as long as it does.
                 let robbed =
