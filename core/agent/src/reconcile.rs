@@ -19,6 +19,7 @@ use crate::agent::{Agent, Other};
 use crate::checkpoint::{Checkpoint, CheckpointEni};
 use crate::cloud::{EniKind, EniTruth, OpId};
 use crate::config::{Metadata, SeenEni};
+use crate::jobs::Job;
 use crate::message::{Effect, Notice, Wake};
 
 /// `true` takes an ENI away from us, anything else gives it to us.
@@ -222,7 +223,7 @@ impl Agent {
         }
         match truth {
             Some(truth) if truth.attachment.is_some() => self.confirmed(now, &truth),
-            other => self.not_here(now, eni, other.is_some_and(|truth| truth.available)),
+            other => self.not_here(now, eni, other.as_ref()),
         }
     }
 
@@ -511,22 +512,37 @@ impl Agent {
     }
 
     /// EC2 does not show an ENI of the pool attached here.
-    fn not_here(&mut self, now: Time, eni: &EniId, available: bool) {
+    fn not_here(&mut self, now: Time, eni: &EniId, truth: Option<&EniTruth>) {
         let Some(known) = self.pool.eni(eni) else { return };
-        if known.facts.is_primary() || (now.since(known.since) < Self::FRESH && known.usage != EniUse::Doubtful) {
+        // Its tie is being cut, and EC2 says so of this very ENI. An answer that lags shows it available, or nowhere.
+        let leaves = truth.is_some_and(|truth| !truth.available);
+        let doubtful = known.usage == EniUse::Doubtful;
+        let fresh = now.since(known.since) < Self::FRESH && !doubtful && !leaves;
+        if known.facts.is_primary() || fresh {
             return;
         }
-        let doubtful = known.usage == EniUse::Doubtful;
+        if truth.and_then(|truth| truth.tags.get(INSTANCE_TAG)).is_some_and(|owner| owner == self.instance.as_str()) {
+            self.recon.made_by_us.insert(eni.clone());
+        }
         let first = !self.recon.absent.contains_key(eni);
         let since = *self.recon.absent.entry(eni.clone()).or_insert(now);
         // Doubtful at start: the metadata did not show it either.
         let sure = if first { doubtful } else { now.since(since) >= Self::SETTLED };
-        if sure && !self.busy(eni) {
-            if available && self.config.cloud.may_release() && self.recon.made_by_us.contains(eni) | doubtful {
-                // An earlier life of this daemon detached it, and did not live to delete it.
-                return self.delete_detached(eni);
+        if (sure || leaves) && !self.busy(eni) {
+            let available = truth.is_some_and(|truth| truth.available);
+            let made_by_us = self.recon.made_by_us.contains(eni);
+            // An earlier life of this daemon detached it, and did not live to delete it.
+            match self.config.cloud.may_release() && (made_by_us || (available && doubtful)) {
+                true if available => return self.leave(eni, Job::Delete(eni.clone())),
+                true if leaves => return self.leave(eni, Job::AwaitDetached(eni.clone())),
+                // It is not among the node's: it may have been cut loose since the last answer.
+                true => {
+                    self.gone(eni);
+                    return self.start_job(Job::Discard(eni.clone()), 0);
+                }
+                false if !leaves => return self.gone(eni),
+                false => {}
             }
-            return self.gone(eni);
         }
         if !doubtful {
             self.set_use(eni, EniUse::Doubtful);

@@ -243,6 +243,29 @@ fn what_a_pod_kept_in_the_books_leaves_them_soon_after_the_pod() {
     assert!(world.calls_of("Node") - asked <= 3, "{}", world.calls_of("Node") - asked);
 }
 
+/// The daemon is killed while EC2 detaches an ENI, which may take minutes.
+#[test]
+fn an_eni_that_is_being_detached_at_the_start_gets_no_pods_and_is_deleted_in_the_end() {
+    let mut world = World::settled(config(1, 2));
+    let names: Vec<String> = (0..5).map(|pod| format!("p{pod}")).collect();
+    names.iter().for_each(|name| drop(world.start_pod(name)));
+    world.run_for(Millis::seconds(120));
+    let second = world.enis.keys().find(|id| id.as_str() != "eni-primary").unwrap().clone();
+    let own = world.enis.get_mut(&second).unwrap();
+    own.truth.tags = tags(&[SELF]);
+    own.truth.attachment = None;
+    world.restart(SECOND);
+    world.run_for(SECOND);
+    for pod in 5..9 {
+        assert_eq!(world.start_pod(&format!("p{pod}")).allocation.device.0, 0);
+    }
+    assert!(world.enis.contains_key(&second), "EC2 is not done with it");
+    world.enis.get_mut(&second).unwrap().truth.available = true;
+    world.host.detach(&"eth1".parse().unwrap());
+    world.run_for(Millis::seconds(5));
+    assert!(!world.enis.contains_key(&second), "{:#?}", world.notices);
+}
+
 #[test]
 fn one_odd_reading_of_the_metadata_costs_one_question_and_changes_nothing() {
     let mut world = World::settled(config(1, 1));
