@@ -476,7 +476,7 @@ impl Agent {
         let retry_in = turn.unwrap_or(again).max(again).since(now);
         self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(retry_in.0) });
         match (job, failure.class) {
-            (Job::Assign { eni, count, .. }, _) => self.assign_failed(now, eni, count, failure),
+            (Job::Assign { eni, unit, count }, _) => self.assign_failed(now, eni, unit, count, failure),
             (Job::Create(number), _) => self.create_failed(now, number, tries, failure),
             (Job::Attach(number), _) => self.attach_failed(now, number, tries, failure),
             (Job::Subnets { .. }, _) => {
