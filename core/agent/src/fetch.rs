@@ -197,6 +197,14 @@ impl Cloud {
     }
 }
 
+/// What a refusal says of a subnet. One that has not enough addresses for a prefix may have single ones all the same.
+fn lacks(unit: Unit, class: FailureClass) -> FailureClass {
+    match (unit, class) {
+        (Unit::Prefix, FailureClass::SubnetExhausted) => FailureClass::Fragmented,
+        (Unit::Address | Unit::Prefix, class) => class,
+    }
+}
+
 impl Agent {
     /// Asks EC2 what the node's ENIs are, and what is on them.
     pub(crate) fn ask_about_node(&mut self) {
@@ -339,9 +347,9 @@ impl Agent {
         self.admit(now, eni, slots);
     }
 
-    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, count: u32, failure: CloudFailure) {
+    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, unit: Unit, count: u32, failure: CloudFailure) {
         self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(failure.class, 1)));
-        match failure.class {
+        match lacks(unit, failure.class) {
             FailureClass::SubnetExhausted | FailureClass::Fragmented if count > 1 => {
                 self.cloud.fetch.at_most = Some(count / 2);
             }
@@ -366,7 +374,7 @@ impl Agent {
     fn pause_assign(&mut self, now: Time, failure: CloudFailure) {
         self.cloud.fetch.at_most = None;
         let streak = self.cloud.fetch.assign_pause.as_ref().map_or(0, |pause| pause.streak) + 1;
-        let until = now + pause_after(failure.class, streak);
+        let until = Self::again_at(now, failure.class, streak);
         self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
     }
 
@@ -399,13 +407,15 @@ impl Agent {
             }
             // The same token can not make a second ENI.
             self.pause_create(now, failure, tries);
-            return self.queue_job(now + pause_after(class, tries), Job::Create(number), tries);
+            return self.queue_job(Self::again_at(now, class, tries), Job::Create(number), tries);
         }
         let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
         self.cloud.fetch.tried.insert(build.place.subnet.clone());
         self.cloud.fetch.at_most = None;
-        match class {
-            FailureClass::SubnetExhausted | FailureClass::Fragmented => self.place_gave_none(now, &build, class),
+        match lacks(build.unit, class) {
+            class @ (FailureClass::SubnetExhausted | FailureClass::Fragmented) => {
+                self.place_gave_none(now, &build, class);
+            }
             FailureClass::NotFound => self.places.refused(now, &build.place.subnet, class),
             _ => self.pause_create(now, failure, tries),
         }
@@ -434,8 +444,8 @@ impl Agent {
             FailureClass::Lost | FailureClass::WrongState if !bug!(LostAttachTakenForFailure) => {
                 return self.queue_job(again, Job::FindAttachment(number), tries);
             }
-            FailureClass::Unreachable | FailureClass::Throttled => {
-                return self.queue_job(again, Job::Attach(number), tries);
+            class @ (FailureClass::Unreachable | FailureClass::Throttled) => {
+                return self.queue_job(Self::again_at(now, class, tries), Job::Attach(number), tries);
             }
             _ => {}
         }

@@ -38,6 +38,7 @@ mod refusal;
 mod rests;
 mod sandbox;
 mod situation;
+mod turns;
 
 pub use agent::Agent;
 pub use audit::Fault;

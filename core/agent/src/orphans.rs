@@ -184,6 +184,8 @@ impl Agent {
                 Some(link) => look.by_name.contains_key(link),
                 // Nothing is known that its link could be told by.
                 None if held.pod.name.is_empty() => continue,
+                // Not on disk yet, so nobody was told of it: there can be no link, and its caller waits for the answer.
+                None if self.disk.unrecorded.contains_key(&held.key) => continue,
                 None => look.backs(held),
             };
             let since = self.last_asked(held);

@@ -303,6 +303,14 @@ impl Heard {
         self.subnets.values().chain(self.prefixes.values()).any(none)
     }
 
+    /// Whether a subnet had no prefix when it was last asked for some.
+    pub(super) fn lacks_prefixes(&self) -> bool {
+        let none = |came: &Option<FailureClass>| {
+            matches!(came, Some(FailureClass::SubnetExhausted | FailureClass::Fragmented))
+        };
+        self.prefixes.values().any(|(_, came)| none(came))
+    }
+
     /// Whether one of the failures remembered is of this kind.
     pub(super) fn was_refused(&self, class: FailureClass) -> bool {
         self.failures.iter().any(|(_, failure)| failure.class == class)
