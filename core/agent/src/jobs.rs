@@ -27,7 +27,7 @@ use crate::pacer::{Ec2Action, Pacer, Weight};
 use crate::places::pause_after;
 
 /// A call that takes longer counts as lost: no client waits as long.
-const CALL_LIMIT: Millis = Millis::seconds(120);
+pub(crate) const CALL_LIMIT: Millis = Millis::seconds(120);
 
 /// Background work beyond so many entries of the queue is dropped, and found again by the next look.
 const QUEUE_MOST: usize = 256;
@@ -178,6 +178,11 @@ impl Cloud {
     /// Every job, under way or queued.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.calls.values().map(|call| &call.job).chain(self.queue.iter().map(|queued| &queued.job))
+    }
+
+    /// Whether a call of this kind is under way.
+    pub(crate) fn is_asking(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
+        self.calls.values().any(|call| of_kind(&call.job))
     }
 
     /// Whether a job of this kind has failed and is to be repeated, or is being repeated.
