@@ -89,6 +89,7 @@ impl World {
     fn steal(&mut self, addresses: impl IntoIterator<Item = Ipv4Addr>) {
         for address in addresses {
             self.stolen.insert(address, self.now);
+            self.ended.remove(&address);
             if let Some(owner) = self.owners.get_mut(&address) {
                 owner.taken = true;
             }

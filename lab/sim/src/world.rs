@@ -182,6 +182,7 @@ impl World {
             cluster: None,
             host: PaperHost::new(),
             disk: None,
+            anchor: None,
             disk_full: false,
             host_fails: None,
             kube: Kube::default(),
@@ -396,6 +397,8 @@ impl World {
         if let Some(own) = self.nodes.get_mut(node.0) {
             own.host = PaperHost::new();
             own.powered = false;
+            own.anchor = None;
+            own.audit.rebooted = Some(self.now);
         }
         self.later(BOOT, Event::Booted { node });
     }
@@ -456,6 +459,9 @@ impl World {
             own.disk = None;
         }
         own.audit.begin(self.now, own.disk.is_none() && own.life > 1);
+        own.follow_calendar(self.skew);
+        self.rests_begin_anew(node);
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
         let disk = own.disk.clone().unwrap_or_default();
         let (leases, enis) = (disk.leases.len(), disk.enis.len());
         let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);

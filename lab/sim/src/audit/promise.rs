@@ -40,8 +40,9 @@ impl Owner {
 /// An address whose last owner has gone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
+    pub(super) node: NodeAt,
     pub(super) at: Time,
-    /// How long it was to rest then.
+    /// How long it is to rest: as the settings said then, or what is shorter of that and what they said at a start of the daemon since.
     pub(super) rest: Millis,
 }
 
@@ -63,11 +64,9 @@ impl World {
         }
         if let Some(ended) = self.ended.get(&address) {
             let rested = self.now.since(ended.at);
-            // After a jump ahead of the calendar a daemon that starts can not know how long it was away.
-            let jumped = self.jumped.is_some_and(|at| at >= ended.at);
-            // Nor can anybody know of the rest of an address that somebody else took off its node: EC2 gives it to whoever asks next.
-            let moved = self.stolen.get(&address).is_some_and(|at| *at >= ended.at);
-            if !jumped && !moved && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
+            // After a start of the machine nobody can tell a calendar that was set ahead from time that has passed.
+            let jumped = self.jumped.is_some() && own.audit.rebooted.is_some_and(|at| at >= ended.at);
+            if !jumped && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
                 self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
             }
         }
@@ -81,19 +80,31 @@ impl World {
     pub(crate) fn owner_ends(&mut self, node: NodeAt, address: Ipv4Addr) {
         let rest = self.rest_of(node);
         if let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node) {
-            owner.ending.get_or_insert(Ended { at: self.now, rest });
+            owner.ending.get_or_insert(Ended { node, at: self.now, rest });
         }
     }
 
     /// A sandbox has ended: its address is nobody's.
     pub(crate) fn owner_gone(&mut self, node: NodeAt, key: &SandboxKey) {
         let mine = self.owners.iter().filter(|(_, owner)| owner.is(node, key));
-        let gone: Vec<(Ipv4Addr, Option<Ended>)> = mine.map(|(address, owner)| (*address, owner.ending)).collect();
-        let now = Ended { at: self.now, rest: self.rest_of(node) };
-        for (address, ending) in gone {
+        let gone: Vec<(Ipv4Addr, Owner)> = mine.map(|(address, owner)| (*address, owner.clone())).collect();
+        let now = Ended { node, at: self.now, rest: self.rest_of(node) };
+        for (address, owner) in gone {
             self.owners.remove(&address);
-            self.ended.insert(address, ending.unwrap_or(now));
+            // One that somebody else took off its node rests nowhere: EC2 gives it to whoever asks next.
+            if !owner.taken {
+                self.ended.insert(address, owner.ending.unwrap_or(now));
+            }
         }
+    }
+
+    /// A daemon starts: rests under way are as long as its settings say, if those say less.
+    pub(crate) fn rests_begin_anew(&mut self, node: NodeAt) {
+        let most = self.rest_of(node);
+        let resting = self.ended.values_mut().filter(|ended| ended.node == node);
+        resting.for_each(|ended| ended.rest = ended.rest.min(most));
+        let ending = self.owners.values_mut().filter_map(|owner| owner.ending.as_mut());
+        ending.filter(|ended| ended.node == node).for_each(|ended| ended.rest = ended.rest.min(most));
     }
 
     /// How long an address rests that a pod of the node lets go now.

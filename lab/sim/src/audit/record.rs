@@ -38,6 +38,8 @@ pub(crate) struct Record {
     pub(super) looked: Option<Time>,
     /// The checkpoint's file is gone; the daemon that wrote it still has it in memory, and writes it anew with its next change.
     pub(crate) disk_lost: bool,
+    /// When the machine last went down.
+    pub(crate) rebooted: Option<Time>,
     /// When a daemon last began without its checkpoint.
     pub(super) lost_memory: Option<Time>,
     /// When an address last came to rest without a DEL that was answered: nobody was told it, or its sandbox was found gone.
@@ -102,6 +104,7 @@ impl Record {
             ended_unseen: Some(now),
             stirred: self.stirred,
             moved: self.moved,
+            rebooted: self.rebooted,
             spent: Spent { lives: self.spent.lives + 1, ..self.spent.clone() },
             ..Self::default()
         };
