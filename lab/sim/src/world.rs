@@ -436,6 +436,7 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         change(&mut own.config);
         let config = own.config.clone();
+        self.rests_are_set(node);
         self.think(node, Input::Settings(Box::new(config)));
     }
 

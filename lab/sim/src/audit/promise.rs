@@ -44,6 +44,8 @@ pub(crate) struct Ended {
     pub(super) at: Time,
     /// How long it is to rest: as the settings said then, or what is shorter of that and what they said at a start of the daemon since.
     pub(super) rest: Millis,
+    /// Its sandbox ended without a DEL: its rest begins when the daemon notices, as the settings are then.
+    pub(super) unseen: bool,
 }
 
 impl World {
@@ -80,7 +82,7 @@ impl World {
     pub(crate) fn owner_ends(&mut self, node: NodeAt, address: Ipv4Addr) {
         let rest = self.rest_of(node);
         if let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node) {
-            owner.ending.get_or_insert(Ended { node, at: self.now, rest });
+            owner.ending.get_or_insert(Ended { node, at: self.now, rest, unseen: false });
         }
     }
 
@@ -88,7 +90,7 @@ impl World {
     pub(crate) fn owner_gone(&mut self, node: NodeAt, key: &SandboxKey) {
         let mine = self.owners.iter().filter(|(_, owner)| owner.is(node, key));
         let gone: Vec<(Ipv4Addr, Owner)> = mine.map(|(address, owner)| (*address, owner.clone())).collect();
-        let now = Ended { node, at: self.now, rest: self.rest_of(node) };
+        let now = Ended { node, at: self.now, rest: self.rest_of(node), unseen: true };
         for (address, owner) in gone {
             self.owners.remove(&address);
             // One that somebody else took off its node rests nowhere: EC2 gives it to whoever asks next.
@@ -105,6 +107,13 @@ impl World {
         resting.for_each(|ended| ended.rest = ended.rest.min(most));
         let ending = self.owners.values_mut().filter_map(|owner| owner.ending.as_mut());
         ending.filter(|ended| ended.node == node).for_each(|ended| ended.rest = ended.rest.min(most));
+    }
+
+    /// The settings are others from now on. Rests under way keep their end; one that the daemon has not noticed yet is not under way.
+    pub(crate) fn rests_are_set(&mut self, node: NodeAt) {
+        let most = self.rest_of(node);
+        let resting = self.ended.values_mut().filter(|ended| ended.node == node && ended.unseen);
+        resting.for_each(|ended| ended.rest = ended.rest.min(most));
     }
 
     /// How long an address rests that a pod of the node lets go now.

@@ -60,10 +60,12 @@ pub(crate) struct Heard {
     pub(super) failures: VecDeque<(Time, CloudFailure)>,
     /// When something last came: an ENI, addresses.
     pub(super) brought: Option<Time>,
-    /// What came of the last call that takes addresses of a subnet.
+    /// What came of the last call that takes addresses of a subnet and tells whether there are any: something, or none.
     pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
     /// The same of the last call that takes prefixes.
     pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
+    /// Where ENIs are that were made in this life: the guest sees them only when they are attached.
+    pub(super) made: BTreeMap<EniId, SubnetId>,
     /// ENIs that may have been given more than the daemon knows: an answer was lost, and EC2 has not been heard on them since.
     pub(super) unclear: BTreeSet<EniId>,
     /// It was told what the node's ENIs are.
@@ -160,7 +162,10 @@ impl World {
                 let Some(call) = record.heard.open.remove(op) else { return };
                 let subnet = match &call {
                     CloudCall::CreateEni { place, .. } => Some(place.subnet.clone()),
-                    CloudCall::Assign { eni, .. } => enis.get(eni).map(|eni| eni.subnet.clone()),
+                    CloudCall::Assign { eni, .. } => {
+                        let made = record.heard.made.get(eni);
+                        made.or_else(|| enis.get(eni).map(|eni| &eni.subnet)).cloned()
+                    }
                     _ => None,
                 };
                 record.heard.take(now, &call, subnet, result);
@@ -218,13 +223,17 @@ impl Heard {
     ) {
         if let Some(subnet) = subnet {
             let came = (now, result.as_ref().err().map(|failure| failure.class));
-            if matches!(
+            let prefixes = matches!(
                 call,
                 CloudCall::CreateEni { unit: Unit::Prefix, .. } | CloudCall::Assign { unit: Unit::Prefix, .. }
-            ) {
-                self.prefixes.insert(subnet.clone(), came);
+            );
+            // A call that fails for another reason says nothing of the subnet.
+            if matches!(came.1, None | Some(FailureClass::SubnetExhausted | FailureClass::Fragmented)) {
+                if prefixes {
+                    self.prefixes.insert(subnet.clone(), came);
+                }
+                self.subnets.insert(subnet, came);
             }
-            self.subnets.insert(subnet, came);
         }
         match (result, call) {
             (Err(failure), CloudCall::Assign { eni, .. }) if failure.class == FailureClass::Lost => {
@@ -241,6 +250,7 @@ impl Heard {
                     self.failures.pop_front();
                 }
             }
+            (Ok(CloudAnswer::Created(truth)), _) => drop(self.made.insert(truth.id.clone(), truth.subnet.clone())),
             (Ok(_), CloudCall::AttachEni { .. } | CloudCall::Assign { .. }) => self.brought = Some(now),
             (Ok(_), CloudCall::DescribeNode) => self.node = true,
             (Ok(_), CloudCall::Subnets { .. }) => self.listed = true,
