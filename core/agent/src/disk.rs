@@ -55,6 +55,15 @@ impl Disk {
         }
     }
 
+    /// Addresses whose ADDs wait for the disk.
+    pub(crate) fn untold(&self) -> BTreeSet<Ipv4Addr> {
+        let address = |outcome: &Outcome| match outcome {
+            Outcome::Added(reply) => Some(reply.allocation.address),
+            Outcome::Deleted(_) | Outcome::Refused(_) => None,
+        };
+        self.replies.iter().filter_map(|(_, _, outcome)| address(outcome)).collect()
+    }
+
     /// What is on disk.
     pub(crate) fn written(&self) -> Generation {
         self.written
@@ -117,6 +126,7 @@ impl Agent {
                 self.disk.written = generation;
                 self.disk.unrecorded.retain(|_, since| *since > generation);
                 for (_, ticket, outcome) in held {
+                    self.was_told(now, &outcome);
                     self.reply(ticket, outcome);
                 }
             }

@@ -145,11 +145,12 @@ impl Node {
     }
 
     /// The checkpoint's file is gone. A daemon that runs has it in memory still.
-    pub fn lose_disk(&mut self) {
+    pub fn lose_disk(&mut self, now: Time) {
         if self.agent.is_some() && self.disk.is_some() {
             self.audit.disk_lost = true;
         } else {
             self.disk = None;
+            self.audit.lost_memory = Some(now);
         }
     }
 

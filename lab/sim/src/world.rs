@@ -83,7 +83,7 @@ pub struct World {
     pub(crate) look_at: u64,
     pub(crate) tickets: u64,
     /// Addresses that somebody else took from live pods, or may have: what follows is not the daemon's fault.
-    pub(crate) stolen: BTreeMap<Ipv4Addr, Time>,
+    pub(crate) stolen: BTreeMap<(NodeAt, Ipv4Addr), Time>,
     /// When the calendar last jumped ahead.
     pub(crate) jumped: Option<Time>,
     /// The calendar at `Time(0)`.
@@ -757,7 +757,7 @@ impl World {
     /// The guest has the ENI so from now on; says how it had it before.
     fn take_in(&mut self, node: NodeAt, eni: AttachedEni) -> Option<AttachedEni> {
         // What somebody took and EC2 gave again is as good as any other.
-        self.stolen.retain(|address, _| !eni.addresses.holds(*address));
+        self.stolen.retain(|(from, address), _| *from != node || !eni.addresses.holds(*address));
         self.nodes.get_mut(node.0)?.enis.insert(eni.id.clone(), eni)
     }
 

@@ -13,6 +13,8 @@ use crate::world::{NodeAt, World};
 
 /// Moments are rounded to a millisecond and wishes carried out one after another: rests are held to this much less.
 const SLACK: Millis = Millis(50);
+/// What others take off a node is noticed by then: when the metadata are compared next, or when EC2's reads have settled.
+const NOTICED: Millis = Millis::seconds(400);
 /// By then a daemon that lost its checkpoint has seen the host twice, also where that failed for a while.
 const REMEMBERED: Millis = Millis::seconds(400);
 
@@ -57,7 +59,13 @@ impl World {
             self.faults.push(Fault::NotOnDisk { node, key: key.clone(), address });
         }
         let there = |eni: &&AttachedEni| eni.device == reply.allocation.device && eni.addresses.holds(address);
-        let stolen = self.stolen.contains_key(&address);
+        let stolen = self.stolen.get(&(node, address)).is_some_and(|at| self.now.since(*at) < NOTICED);
+        let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
+        let another = self.owners.get(&address).is_some_and(|owner| owner.node != node && !owner.taken);
+        if taken && another {
+            // Somebody else took it a moment ago, nobody has told the daemon, and EC2 has given it to another node.
+            return;
+        }
         if !stolen && !own.enis.values().any(|eni| there(&eni) && eni.addresses.primary != address) {
             self.faults.push(Fault::NotHere { node, key: key.clone(), address });
         }
@@ -72,8 +80,6 @@ impl World {
                 self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
             }
         }
-        // Somebody else took it a moment ago, and nobody has told the daemon.
-        let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
         let owner = Owner { node, key: key.clone(), since: self.now, taken, ending: None };
         self.owners.insert(address, owner);
     }

@@ -40,8 +40,8 @@ pub(crate) struct Record {
     pub(crate) disk_lost: bool,
     /// When the machine last went down.
     pub(crate) rebooted: Option<Time>,
-    /// When a daemon last began without its checkpoint.
-    pub(super) lost_memory: Option<Time>,
+    /// When the checkpoint was last lost while no daemon ran, or a daemon last began without it.
+    pub(crate) lost_memory: Option<Time>,
     /// When an address last came to rest without a DEL that was answered: nobody was told it, or its sandbox was found gone.
     pub(super) ended_unseen: Option<Time>,
     /// When others last changed devices, or what is on them.
