@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   build the simulator with deliberate bugs, apart from all other builds (<target>/bugs)
-//!   no bug, each seed ------> silence, for a while
+//!   no bug, each seed ------> how many histories go wrong by themselves, to compare
 //!   each bug, each seed ----> a finding within the steps, or MISSED
 //! ```
 //!
-//! A finding counts only if the same history is silent without the bug. The seeds are fresh unless they are named; they are printed.
+//! A finding counts only if it is a broken promise of the kind that this bug breaks, and if the same history, run again without the
+//! bug, is silent (`lab_sim::hunt`). The seeds are fresh unless they are named; they are printed, and so is what it took.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
@@ -28,9 +29,9 @@ pub(crate) struct Options {
     /// Steps within which a bug must be found
     #[arg(long, default_value_t = 10_000_000)]
     steps: u64,
-    /// Steps without a bug, with each seed, that must be silent
+    /// Steps without a bug, with each seed, to compare
     #[arg(long, default_value_t = 200_000)]
-    silence: u64,
+    control: u64,
     /// Hunts at once; as many as there are cores if left out
     #[arg(long)]
     jobs: Option<usize>,
@@ -38,12 +39,23 @@ pub(crate) struct Options {
     filter: Option<String>,
 }
 
-/// One row of the table.
-struct Row {
+/// One hunt.
+struct Hunt {
     bug: String,
     seed: u64,
+    /// Steps it may take.
     steps: u64,
 }
+
+/// How a hunt ended.
+struct Ended<'a> {
+    hunt: &'a Hunt,
+    /// Steps it took; `None`: the bug was missed.
+    took: Option<u64>,
+}
+
+/// What the row of no bug is called.
+const CONTROL: &str = "none";
 
 /// Builds, looks, prints the table.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -57,26 +69,44 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         bail!("no bug's name contains `{}`", options.filter.as_deref().unwrap_or_default());
     }
     let seeds = if options.seeds.is_empty() { fresh_seeds() } else { options.seeds.clone() };
-    let control = seeds.iter().map(|seed| Row { bug: "none".to_owned(), seed: *seed, steps: options.silence });
-    let hunts = bugs
-        .iter()
-        .flat_map(|bug| seeds.iter().map(|seed| Row { bug: (*bug).to_owned(), seed: *seed, steps: options.steps }));
-    let rows: Vec<Row> = control.chain(hunts).collect();
+    let hunt = |bug: &str, seed: u64, steps: u64| Hunt { bug: bug.to_owned(), seed, steps };
+    let control = seeds.iter().map(|seed| hunt(CONTROL, *seed, options.control));
+    let each = bugs.iter().flat_map(|bug| seeds.iter().map(|seed| hunt(bug, *seed, options.steps)));
+    let hunts: Vec<Hunt> = control.chain(each).collect();
 
     println!("{:<31} {:>20} {:>9} {:>5} {:>7}  what was said", "bug", "seed", "steps", "runs", "seconds");
-    let missed = look_for_all(&program, &rows, options.jobs)?;
-    println!();
-    if missed.is_empty() {
-        println!("silence without a bug, and {} bugs found, each with {} seeds", bugs.len(), seeds.len());
-        return Ok(ExitCode::SUCCESS);
+    let ended = look_for_all(&program, &hunts, options.jobs)?;
+    println!("\nsteps until it was found, by seed\n{}", table(&bugs, &seeds, &ended));
+    let missed: Vec<&Ended<'_>> = ended.iter().filter(|ended| ended.took.is_none()).collect();
+    for Ended { hunt, .. } in &missed {
+        println!("MISSED {}: seed {}, {} steps", hunt.bug, hunt.seed, hunt.steps);
     }
-    for row in missed.iter().filter(|row| row.bug == "none") {
-        println!("NOT SILENT without a bug: seed {}", row.seed);
+    if !missed.is_empty() {
+        return Ok(ExitCode::FAILURE);
     }
-    for row in missed.iter().filter(|row| row.bug != "none") {
-        println!("MISSED {}: seed {}, {} steps", row.bug, row.seed, row.steps);
+    println!("{} bugs found, each with {} seeds, in histories that are silent without it", bugs.len(), seeds.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A row for each bug, a column for each seed; the median of all below.
+fn table(bugs: &[&str], seeds: &[u64], ended: &[Ended<'_>]) -> String {
+    let took = |bug: &str, seed: u64| {
+        ended.iter().find(|ended| ended.hunt.bug == bug && ended.hunt.seed == seed).and_then(|ended| ended.took)
+    };
+    let cell = |steps: Option<u64>| steps.map_or("MISSED".to_owned(), |steps| steps.to_string());
+    let line = |head: &str, cells: Vec<String>| format!("| {head} | {} |\n", cells.join(" | "));
+    let mut text = line("bug", seeds.iter().map(u64::to_string).collect());
+    text += &line("---", seeds.iter().map(|_| "---:".to_owned()).collect());
+    for bug in bugs {
+        text += &line(bug, seeds.iter().map(|seed| cell(took(bug, *seed))).collect());
     }
-    Ok(ExitCode::FAILURE)
+    let mut all: Vec<u64> =
+        ended.iter().filter(|ended| ended.hunt.bug != CONTROL).filter_map(|ended| ended.took).collect();
+    all.sort_unstable();
+    match all.get(all.len() / 2) {
+        Some(median) => format!("{text}\nmedian of those found: {median}"),
+        None => text,
+    }
 }
 
 /// The simulator with the bugs in it.
@@ -93,20 +123,19 @@ fn fresh_seeds() -> Vec<u64> {
     (0..3).map(|_| RandomState::new().build_hasher().finish() >> 32).collect()
 }
 
-/// Several at once: a row is printed when its hunt has ended. Gives those that did not end well.
-fn look_for_all<'a>(program: &Path, rows: &'a [Row], jobs: Option<usize>) -> Result<Vec<&'a Row>> {
+/// Several at once: a row is printed when its hunt has ended.
+fn look_for_all<'a>(program: &Path, hunts: &'a [Hunt], jobs: Option<usize>) -> Result<Vec<Ended<'a>>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let next = Mutex::new(rows.iter());
-    let missed = Mutex::new(Vec::new());
+    let next = Mutex::new(hunts.iter());
+    let all = Mutex::new(Vec::new());
     let take = || next.lock().ok()?.next();
     let work = || -> Result<()> {
-        while let Some(row) = take() {
-            let (seed, steps) = (row.seed.to_string(), row.steps.to_string());
-            let ended = output(Command::new(program).args([row.bug.as_str(), &seed, &steps]))?;
+        while let Some(hunt) = take() {
+            let (seed, steps) = (hunt.seed.to_string(), hunt.steps.to_string());
+            let ended = output(Command::new(program).args([hunt.bug.as_str(), &seed, &steps]))?;
             std::io::stdout().lock().write_all(&ended.stdout)?;
-            if !ended.status.success() {
-                missed.lock().map_err(|_| anyhow::anyhow!("another hunt has failed"))?.push(row);
-            }
+            let took = ended.status.success().then(|| steps_of(&ended.stdout)).transpose()?;
+            all.lock().map_err(|_| anyhow::anyhow!("another hunt has failed"))?.push(Ended { hunt, took });
         }
         Ok(())
     };
@@ -117,7 +146,14 @@ fn look_for_all<'a>(program: &Path, rows: &'a [Row], jobs: Option<usize>) -> Res
         }
         Ok(())
     })?;
-    Ok(missed.into_inner().unwrap_or_default())
+    Ok(all.into_inner().unwrap_or_default())
+}
+
+/// The third column of a row: the steps that were made.
+fn steps_of(row: &[u8]) -> Result<u64> {
+    let text = String::from_utf8_lossy(row);
+    let steps = text.split_whitespace().nth(2).and_then(|steps| steps.parse().ok());
+    steps.with_context(|| format!("a row without steps: {text}"))
 }
 
 fn output(command: &mut Command) -> Result<Output> {

@@ -11,7 +11,7 @@ use crate::shell;
 use crate::tally::Tally;
 
 /// The seed that is the same every time.
-const FIXED: u64 = 17;
+const FIXED: u64 = 18;
 /// Steps of the campaign: some seconds on two cores.
 const STEPS: u64 = 400_000;
 /// What is mixed into its histories.

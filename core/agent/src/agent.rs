@@ -279,6 +279,7 @@ impl Agent {
         self.release_steps(now);
         self.host_pass(now);
         self.sweep_leaked(now);
+        self.look_again(now);
         self.send_calls(now);
         self.read_metadata(now);
         self.write_checkpoint(now);
@@ -290,8 +291,9 @@ impl Agent {
             return;
         }
         let something_to_serve = self.pool.stats().ready > 0 || self.pool.held().next().is_some();
-        // With custom networking a node without a single address is a node whose ENIConfig is wrong: pods should go elsewhere.
-        let custom = self.config.placing.custom.is_some();
+        // With custom networking a node without a single address is a node whose ENIConfig is wrong: pods should go elsewhere. Where
+        // nothing is fetched before a pod asks, no pod could ask before the node is ready.
+        let custom = self.config.placing.custom.is_some() && self.takes_pods();
         let heard = self.recon.heard_ec2() || !self.config.cloud.may_ask() || self.cloud.describing_failed();
         let nothing_to_wait_for = heard && !self.cloud.is_fetching() && !custom;
         if self.host.is_set() && (something_to_serve || nothing_to_wait_for) {

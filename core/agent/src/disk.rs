@@ -55,15 +55,6 @@ impl Disk {
         }
     }
 
-    /// Addresses whose ADDs wait for the disk.
-    pub(crate) fn untold(&self) -> BTreeSet<Ipv4Addr> {
-        let address = |outcome: &Outcome| match outcome {
-            Outcome::Added(reply) => Some(reply.allocation.address),
-            Outcome::Deleted(_) | Outcome::Refused(_) => None,
-        };
-        self.replies.iter().filter_map(|(_, _, outcome)| address(outcome)).collect()
-    }
-
     /// What is on disk.
     pub(crate) fn written(&self) -> Generation {
         self.written

@@ -197,6 +197,14 @@ impl Cloud {
     }
 }
 
+/// What a refusal says of a subnet. One that has not enough addresses for a prefix may have single ones all the same.
+fn lacks(unit: Unit, class: FailureClass) -> FailureClass {
+    match (unit, class) {
+        (Unit::Prefix, FailureClass::SubnetExhausted) => FailureClass::Fragmented,
+        (Unit::Address | Unit::Prefix, class) => class,
+    }
+}
+
 impl Agent {
     /// Asks EC2 what the node's ENIs are, and what is on them.
     pub(crate) fn ask_about_node(&mut self) {
@@ -339,9 +347,9 @@ impl Agent {
         self.admit(now, eni, slots);
     }
 
-    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, count: u32, failure: CloudFailure) {
+    pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, unit: Unit, count: u32, failure: CloudFailure) {
         self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(failure.class, 1)));
-        match failure.class {
+        match lacks(unit, failure.class) {
             FailureClass::SubnetExhausted | FailureClass::Fragmented if count > 1 => {
                 self.cloud.fetch.at_most = Some(count / 2);
             }
@@ -404,8 +412,10 @@ impl Agent {
         let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
         self.cloud.fetch.tried.insert(build.place.subnet.clone());
         self.cloud.fetch.at_most = None;
-        match class {
-            FailureClass::SubnetExhausted | FailureClass::Fragmented => self.place_gave_none(now, &build, class),
+        match lacks(build.unit, class) {
+            class @ (FailureClass::SubnetExhausted | FailureClass::Fragmented) => {
+                self.place_gave_none(now, &build, class);
+            }
             FailureClass::NotFound => self.places.refused(now, &build.place.subnet, class),
             _ => self.pause_create(now, failure, tries),
         }

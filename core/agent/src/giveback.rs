@@ -548,12 +548,12 @@ impl Agent {
         }
     }
 
-    /// Deletes an ENI that is detached already.
-    pub(crate) fn delete_detached(&mut self, eni: &EniId) {
+    /// Takes up the end of an ENI that is detached, or being detached, already.
+    pub(crate) fn leave(&mut self, eni: &EniId, next: Job) {
         self.set_use(eni, EniUse::Leaving);
         let recorded = self.touch_disk();
         self.cloud.back.leaving.insert(eni.clone(), Exit::new(ExitStep::Going, recorded));
-        self.start_job(Job::Delete(eni.clone()), 0);
+        self.start_job(next, 0);
     }
 
     pub(crate) fn gone(&mut self, eni: &EniId) {

@@ -479,7 +479,7 @@ impl Agent {
         self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });
         let again = now + pause;
         match (job, failure.class) {
-            (Job::Assign { eni, count, .. }, _) => self.assign_failed(now, eni, count, failure),
+            (Job::Assign { eni, unit, count }, _) => self.assign_failed(now, eni, unit, count, failure),
             (Job::Create(number), _) => self.create_failed(now, number, tries, failure),
             (Job::Attach(number), _) => self.attach_failed(now, number, tries, failure),
             (Job::Subnets { .. }, _) => {

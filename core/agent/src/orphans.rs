@@ -179,13 +179,13 @@ impl Agent {
         let mut lonely: BTreeMap<SandboxKey, (Held, Time)> = BTreeMap::new();
         let mut seen: Vec<SandboxKey> = Vec::new();
         let newest = self.newest_sandboxes();
-        let untold = self.disk.untold();
-        // Who has not been told his address yet has no link.
-        for held in self.pool.held().filter(|held| !untold.contains(&held.allocation.address)) {
+        for held in self.pool.held() {
             let backed = match self.by_link.get(&held.key) {
                 Some(link) => look.by_name.contains_key(link),
                 // Nothing is known that its link could be told by.
                 None if held.pod.name.is_empty() => continue,
+                // Not on disk yet, so nobody was told of it: there can be no link, and its caller waits for the answer.
+                None if self.disk.unrecorded.contains_key(&held.key) => continue,
                 None => look.backs(held),
             };
             let since = self.last_asked(held);

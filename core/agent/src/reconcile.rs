@@ -12,13 +12,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vpc_ipam::{EniRole, EniUse, PoolEni, Retired, SlotState, bug};
+use vpc_ipam::{EniRole, EniUse, PoolEni, Position, Retired, SlotState, bug};
 use vpc_model::{EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::{Agent, Other};
 use crate::checkpoint::{Checkpoint, CheckpointEni};
 use crate::cloud::{EniKind, EniTruth, OpId};
 use crate::config::{Metadata, SeenEni};
+use crate::jobs::Job;
 use crate::message::{Effect, Notice, Wake};
 
 /// `true` takes an ENI away from us, anything else gives it to us.
@@ -40,6 +41,8 @@ pub(crate) struct Recon {
     lacking: BTreeMap<(EniId, Slot), Time>,
     /// ENIs an answer of EC2 lacked, and since when.
     absent: BTreeMap<EniId, Time>,
+    /// When EC2 is asked again about what it lacked and nobody uses.
+    second_look: Option<Time>,
     /// Differences between metadata and books that EC2 has been asked about: when it is asked again if they stay the same.
     doubts: Option<Doubts>,
     /// Security groups of ENIs, as EC2 last said.
@@ -66,6 +69,7 @@ enum Odd {
     EniNotShown(EniId),
     UnknownSlot(EniId, Slot),
     SlotNotShown(EniId, Slot),
+    EniInDoubt(EniId),
 }
 
 impl Recon {
@@ -96,7 +100,8 @@ impl Recon {
     }
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
-        self.next_reading.filter(|_| self.reading.is_none()).map(|at| (at, Wake::Audit)).into_iter()
+        let reading = self.next_reading.filter(|_| self.reading.is_none());
+        [reading, self.second_look].into_iter().flatten().map(|at| (at, Wake::Audit))
     }
 
     fn is_fresh(&self, eni: &EniId, slot: Slot) -> bool {
@@ -218,7 +223,7 @@ impl Agent {
         }
         match truth {
             Some(truth) if truth.attachment.is_some() => self.confirmed(now, &truth),
-            other => self.not_here(now, eni, other.is_some_and(|truth| truth.available)),
+            other => self.not_here(now, eni, other.as_ref()),
         }
     }
 
@@ -311,8 +316,11 @@ impl Agent {
                 }
                 continue;
             };
-            if known.usage == EniUse::Leaving {
-                continue;
+            match known.usage {
+                EniUse::Leaving => continue,
+                // The metadata show it again, and EC2 has not said so yet.
+                EniUse::Doubtful => drop(odd.insert(Odd::EniInDoubt(id.clone()))),
+                EniUse::SettingUp | EniUse::Ready => {}
             }
             let shown: BTreeSet<Slot> = seen.slots.iter().copied().collect();
             for slot in shown.iter().filter(|slot| !known.slots.contains_key(slot) && !self.was_released(id, **slot)) {
@@ -335,11 +343,21 @@ impl Agent {
     /// The metadata are all there is (EC2 may not be asked): what they show is there. What they do not show gets no new pods, and
     /// leaves the books when they have not shown it for a while and no pod uses it.
     fn believe(&mut self, now: Time, metadata: Metadata) {
+        let shown = |id: &EniId| metadata.enis.iter().any(|seen| seen.facts.id == *id);
+        let absent: Vec<EniId> = self.pool.enis().map(|eni| eni.facts.id.clone()).filter(|id| !shown(id)).collect();
+        for id in absent {
+            self.refreshed(now, &id, None);
+        }
         for seen in metadata.enis {
             let id = seen.facts.id.clone();
             match self.pool.eni(&id) {
                 Some(known) => {
                     let positions: Vec<Slot> = known.positions().collect();
+                    if known.usage == EniUse::Doubtful {
+                        self.recon.absent.remove(&id);
+                        self.set_use(&id, EniUse::SettingUp);
+                        self.host.is_dirty();
+                    }
                     self.admit(now, &id, &seen.slots);
                     self.weigh(now, &id, &positions, &seen.slots);
                 }
@@ -494,22 +512,37 @@ impl Agent {
     }
 
     /// EC2 does not show an ENI of the pool attached here.
-    fn not_here(&mut self, now: Time, eni: &EniId, available: bool) {
+    fn not_here(&mut self, now: Time, eni: &EniId, truth: Option<&EniTruth>) {
         let Some(known) = self.pool.eni(eni) else { return };
-        if known.facts.is_primary() || (now.since(known.since) < Self::FRESH && known.usage != EniUse::Doubtful) {
+        // Its tie is being cut, and EC2 says so of this very ENI. An answer that lags shows it available, or nowhere.
+        let leaves = truth.is_some_and(|truth| !truth.available);
+        let doubtful = known.usage == EniUse::Doubtful;
+        let fresh = now.since(known.since) < Self::FRESH && !doubtful && !leaves;
+        if known.facts.is_primary() || fresh {
             return;
         }
-        let doubtful = known.usage == EniUse::Doubtful;
+        if truth.and_then(|truth| truth.tags.get(INSTANCE_TAG)).is_some_and(|owner| owner == self.instance.as_str()) {
+            self.recon.made_by_us.insert(eni.clone());
+        }
         let first = !self.recon.absent.contains_key(eni);
         let since = *self.recon.absent.entry(eni.clone()).or_insert(now);
         // Doubtful at start: the metadata did not show it either.
         let sure = if first { doubtful } else { now.since(since) >= Self::SETTLED };
-        if sure && !self.busy(eni) {
-            if available && self.config.cloud.may_release() && self.recon.made_by_us.contains(eni) | doubtful {
-                // An earlier life of this daemon detached it, and did not live to delete it.
-                return self.delete_detached(eni);
+        if (sure || leaves) && !self.busy(eni) {
+            let available = truth.is_some_and(|truth| truth.available);
+            let made_by_us = self.recon.made_by_us.contains(eni);
+            // An earlier life of this daemon detached it, and did not live to delete it.
+            match self.config.cloud.may_release() && (made_by_us || (available && doubtful)) {
+                true if available => return self.leave(eni, Job::Delete(eni.clone())),
+                true if leaves => return self.leave(eni, Job::AwaitDetached(eni.clone())),
+                // It is not among the node's: it may have been cut loose since the last answer.
+                true => {
+                    self.gone(eni);
+                    return self.start_job(Job::Discard(eni.clone()), 0);
+                }
+                false if !leaves => return self.gone(eni),
+                false => {}
             }
-            return self.gone(eni);
         }
         if !doubtful {
             self.set_use(eni, EniUse::Doubtful);
@@ -518,6 +551,30 @@ impl Agent {
             let what = format!("EC2 does not say that {eni} is attached here; what is on it is kept as it is");
             self.say(Notice::Disagreement { what });
         }
+    }
+
+    /// What EC2 lacked and nobody uses leaves the books with EC2's next word: that is asked for, and not left to the metadata, which
+    /// may have said all they had to say. What pods use stays until they have gone; then it is asked about in its turn.
+    pub(crate) fn look_again(&mut self, now: Time) {
+        if !self.config.cloud.may_ask() || !self.lacks_what_nobody_uses() {
+            self.recon.second_look = None;
+            return;
+        }
+        let at = *self.recon.second_look.get_or_insert(now + Self::SETTLED);
+        if at <= now {
+            self.recon.second_look = Some(now + Self::SETTLED);
+            self.ask_about_node();
+        }
+    }
+
+    fn lacks_what_nobody_uses(&self) -> bool {
+        let unused = |position: Position| position.state == SlotState::Missing && position.held + position.cooling == 0;
+        self.recon.lacking.keys().any(|(_, slot)| self.pool.position(*slot).is_some_and(unused))
+            || self
+                .recon
+                .absent
+                .keys()
+                .any(|id| self.pool.eni(id).is_some_and(|eni| eni.usage == EniUse::Doubtful) && !self.busy(id))
     }
 
     /// New positions of an ENI. Those that are known stay what they are.
@@ -669,6 +726,7 @@ fn in_words(odd: &BTreeSet<Odd>) -> String {
             Odd::EniNotShown(eni) => format!("they do not show {eni}"),
             Odd::UnknownSlot(eni, slot) => format!("they show {slot} on {eni}"),
             Odd::SlotNotShown(eni, slot) => format!("they do not show {slot} on {eni}"),
+            Odd::EniInDoubt(eni) => format!("they show {eni}, which EC2 did not"),
         })
         .collect();
     if odd.len() > words.len() {

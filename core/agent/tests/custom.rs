@@ -105,6 +105,22 @@ fn a_fresh_node_serves_pods_from_the_eni_configs_subnet_alone() {
     }
 }
 
+/// Nothing is fetched on a cordoned node before a pod asks, and no pod asks before the node is ready: whoever is bound to it (a daemon
+/// set's pod) would wait for ever.
+#[test]
+fn a_cordoned_node_is_ready_without_an_address_and_serves_who_comes() {
+    let mut world = World::new(custom(1, 3));
+    world.add_subnet(pods_subnet());
+    let labels = BTreeMap::from([(ZONE_KEY.to_owned(), "us-west-2a".to_owned())]);
+    let cordoned = NodeView { labels, unschedulable: true, ..NodeView::default() };
+    world.tell(Input::Cluster(ClusterNews::Node(cordoned)));
+    hear_configs(&mut world, &[eni_config("subnet-pods")]);
+    world.run_for(Millis::seconds(10));
+    assert_eq!(world.calls_of("Create"), 0, "nothing ahead of demand");
+    assert!(world.ready_at.is_some(), "{:#?}", world.notices);
+    assert!(is_pods(world.start_pod("a").allocation.address));
+}
+
 fn primary() -> EniId {
     "eni-primary".parse().unwrap()
 }

@@ -273,6 +273,24 @@ fn r33_a_late_del_of_an_old_sandbox_leaves_the_new_one_of_the_same_name_alone() 
     assert!(world.reaches("eth1", &second("p9").container, new.address), "{:#?}", world.notices);
 }
 
+/// A lease whose caller still waits for the disk has no link, and is nobody's that is gone: whatever else is asked for the same pod.
+#[test]
+fn a_lease_on_its_way_to_the_disk_is_not_judged() {
+    let mut world = World::settled(config(1, 1));
+    world.write_takes = Millis::seconds(10);
+    let first = world.add("a");
+    world.run_for(Millis(100));
+    let again = vpc_agent::AddRequest { key: second("a"), pod: pod("a") };
+    world.tell(Input::Add { ticket: vpc_agent::Ticket(900), request: again });
+    world.run_for(Millis::seconds(30));
+    let (first, next) = (world.added(first).allocation.address, world.added(vpc_agent::Ticket(900)).allocation.address);
+    assert_ne!(first, next);
+    // It was told, its plugin made no link, and its pod has another sandbox.
+    world.write_takes = Millis(1);
+    world.run_for(Millis::seconds(61));
+    assert!(!holds(&world, first), "{:#?}", world.notices);
+}
+
 #[test]
 fn r46_a_pod_keeps_its_network_until_its_del_however_long_it_takes_to_end() {
     let mut world = two_enis();

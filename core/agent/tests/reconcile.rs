@@ -210,6 +210,62 @@ fn a_position_that_ec2_took_away_goes_only_when_no_pod_is_on_it() {
     assert!(before.leases.iter().any(|lease| lease.address == pod));
 }
 
+/// Metadata that keep saying the same are asked about ever more rarely; what they are about must not wait for that.
+#[test]
+fn what_a_pod_kept_in_the_books_leaves_them_soon_after_the_pod() {
+    let mut world = World::settled(config(1, 2));
+    let names: Vec<String> = (0..12).map(|pod| format!("p{pod}")).collect();
+    let on: Vec<Slot> = names.iter().map(|name| Slot::Address(world.start_pod(name).allocation.address)).collect();
+    world.run_for(Millis::seconds(120));
+    let second = world.enis.keys().find(|id| id.as_str() != "eni-primary").unwrap().clone();
+    let (mine, theirs): (Vec<usize>, Vec<usize>) =
+        (0..12).partition(|pod| world.enis[&second].truth.slots.contains(&on[*pod]));
+    assert!(!mine.is_empty() && !theirs.is_empty());
+    // Somebody takes a pod's address, and the whole second ENI.
+    let taken = on[theirs[0]];
+    let primary: EniId = "eni-primary".parse().unwrap();
+    world.enis.get_mut(&primary).unwrap().truth.slots.retain(|slot| *slot != taken);
+    world.enis.remove(&second);
+    world.host.detach(&"eth1".parse().unwrap());
+    world.run_for(Millis::seconds(4 * 3600));
+    let doubtful =
+        |world: &World| world.agent.pool().eni(&second).is_some_and(|eni| eni.usage == vpc_ipam::EniUse::Doubtful);
+    assert!(doubtful(&world), "its pods live");
+    assert!(world.agent.pool().eni(&primary).unwrap().slots.contains_key(&taken), "its pod lives");
+    let asked = world.calls_of("Node");
+    for pod in mine.iter().chain([&theirs[0]]) {
+        world.stop_pod(&names[*pod]);
+    }
+    // The rest, and two answers of EC2.
+    world.run_for(Millis::seconds(30 + 2 * 30 + 5));
+    assert!(world.agent.pool().eni(&second).is_none(), "{:#?}", world.notices);
+    assert!(!world.agent.pool().eni(&primary).unwrap().slots.contains_key(&taken));
+    assert!(world.calls_of("Node") - asked <= 3, "{}", world.calls_of("Node") - asked);
+}
+
+/// The daemon is killed while EC2 detaches an ENI, which may take minutes.
+#[test]
+fn an_eni_that_is_being_detached_at_the_start_gets_no_pods_and_is_deleted_in_the_end() {
+    let mut world = World::settled(config(1, 2));
+    let names: Vec<String> = (0..5).map(|pod| format!("p{pod}")).collect();
+    names.iter().for_each(|name| drop(world.start_pod(name)));
+    world.run_for(Millis::seconds(120));
+    let second = world.enis.keys().find(|id| id.as_str() != "eni-primary").unwrap().clone();
+    let own = world.enis.get_mut(&second).unwrap();
+    own.truth.tags = tags(&[SELF]);
+    own.truth.attachment = None;
+    world.restart(SECOND);
+    world.run_for(SECOND);
+    for pod in 5..9 {
+        assert_eq!(world.start_pod(&format!("p{pod}")).allocation.device.0, 0);
+    }
+    assert!(world.enis.contains_key(&second), "EC2 is not done with it");
+    world.enis.get_mut(&second).unwrap().truth.available = true;
+    world.host.detach(&"eth1".parse().unwrap());
+    world.run_for(Millis::seconds(5));
+    assert!(!world.enis.contains_key(&second), "{:#?}", world.notices);
+}
+
 #[test]
 fn one_odd_reading_of_the_metadata_costs_one_question_and_changes_nothing() {
     let mut world = World::settled(config(1, 1));

@@ -166,6 +166,19 @@ fn in_a_fragmented_subnet_pods_get_single_addresses_and_prefixes_come_again_late
     }
 }
 
+/// Too few addresses for a prefix is what EC2 says of a subnet with fifteen free ones, too.
+#[test]
+fn where_no_prefix_fits_any_more_pods_get_the_single_addresses_that_are_left() {
+    let mut config = prefixes(1, 3);
+    config.placing.discovery = false;
+    let mut world = World::among(config, vec![PaperSubnet::home(10)]);
+    for pod in 0..6 {
+        let address = world.start_pod(&format!("p{pod}")).allocation.address;
+        assert_eq!(third(address), 8);
+    }
+    assert_eq!(units(&world).0, 0, "no prefix");
+}
+
 #[test]
 fn prefixes_are_taken_from_another_subnet_before_single_addresses() {
     let subnets = vec![PaperSubnet::home(900).fragmented(), other("b", 16, 500)];

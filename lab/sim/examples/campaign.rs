@@ -1,5 +1,5 @@
-//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered] [kinds=A,B]`. It
-//! ends when so many histories went wrong.
+//! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered] [kinds=A,B]
+//! [only=NUMBER]`. It ends when so many histories went wrong.
 //!
 //! `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong. The exit code is 1 if
 //! anything is wrong.
@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use lab_sim::{Campaign, Feature, Finding, Found, Limits, quiet_panics, replay, shrink};
+use lab_sim::{Campaign, Feature, Finding, Found, Limits, Report, Why, attempt, quiet_panics, replay, shrink};
 
 fn main() -> ExitCode {
     let (words, numbers): (Vec<String>, Vec<String>) =
@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         ..Campaign::new(number(0, 1), number(1, 100_000), u32::try_from(number(3, 500)).unwrap())
     };
     quiet_panics();
+    if let Some(number) = words.iter().find_map(|word| word.strip_prefix("only=")) {
+        return only(&campaign, number.parse().unwrap());
+    }
     let begin = Instant::now();
     let finding = campaign.run(usize::try_from(number(4, 10)).unwrap(), &|_| ());
     let took = begin.elapsed().as_secs_f64();
@@ -42,6 +45,20 @@ fn main() -> ExitCode {
         }
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn only(campaign: &Campaign, number: u64) -> ExitCode {
+    let history = campaign.history(number);
+    let why = match attempt(&history) {
+        Ok(Report { wrong: None, steps, .. }) => {
+            println!("{number}: nothing wrong in {steps} steps");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Report { wrong: Some(wrong), .. }) => Why::Wrong(Box::new(wrong)),
+        Err(why) => why,
+    };
+    small(&Found { number, history, why });
+    ExitCode::FAILURE
 }
 
 fn small(found: &Found) {

@@ -208,6 +208,9 @@ impl Driver {
             Act::Settings { node, settings } => {
                 let kind = self.world.node(*node).map(|own| own.instance_type.clone()).unwrap_or_default();
                 self.world.set(*node, |config| settings.apply(&kind, config));
+                if settings.custom_networking {
+                    self.world.news(*node, |kube| kube.eni_configs = Some(eni_configs()));
+                }
             }
             Act::Api { answers } => self.api_answers(*answers),
             Act::NodeObject { node, unschedulable, max_pods } => self.world.news(*node, |kube| {

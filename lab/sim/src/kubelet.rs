@@ -18,8 +18,8 @@ use crate::world::{Event, NodeAt, World};
 /// First wait before another sandbox is made; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Millis = Millis(500);
 const LONGEST_WAIT: Millis = Millis::seconds(4);
-/// The same where nothing else happens any more: whoever can not be served asks often enough to be seen, and not all the time.
-const LONGEST_CALM_WAIT: Millis = Millis::seconds(60);
+/// The same where nothing else happens any more: whoever can not be served asks as seldom as any kubelet does.
+const LONGEST_CALM_WAIT: Millis = Millis::seconds(25);
 /// After so many refusals a pod waits long, if it is calm.
 const MANY_FAILURES: u32 = 6;
 /// A plugin has given up by then.

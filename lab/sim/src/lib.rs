@@ -37,7 +37,7 @@ mod world;
 
 pub use audit::{Fault, WHOLE_EVERY, own_enis};
 #[cfg(feature = "deliberate-bugs")]
-pub use bugs::{Hunt, hunt};
+pub use bugs::{Hunt, hunt, shows};
 pub use campaign::{Campaign, Finding, Found, Why, attempt, quiet_panics};
 pub use carrier::{Moment, Sent};
 pub use coverage::{

@@ -19,9 +19,11 @@
 
 mod node;
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use vpc_ipam::{Unit, WarmTarget};
+use vpc_model::SubnetId;
 
 pub use node::Survey;
 pub(crate) use node::Told;
@@ -50,7 +52,9 @@ pub struct Rules {
     pub may_fetch_ahead: bool,
     /// Whether something may be given back.
     pub may_give_back: bool,
-    /// What a new ENI's subnet still has; nothing if none can be made.
+    /// The subnet a new ENI is made in.
+    pub new_eni_in: SubnetId,
+    /// What that still has; nothing if no ENI can be made.
     pub new_eni: Room,
 }
 
@@ -72,6 +76,17 @@ impl Room {
             Unit::Address => self.addresses,
             Unit::Prefix => self.prefixes,
         }
+    }
+
+    /// What is left when so many positions have been taken. Single addresses come from anywhere.
+    fn without(self, unit: Unit, positions: u32) -> Self {
+        let prefixes = self.prefixes.saturating_sub(positions);
+        Self { addresses: self.addresses.saturating_sub(positions * size(unit)), prefixes }
+    }
+
+    /// Positions on so many new ENIs. Each takes an address for itself, from a block that was whole at worst.
+    fn on_new_enis(self, unit: Unit, enis: u32, slots_per_eni: u32) -> u32 {
+        self.positions(unit).saturating_sub(enis).min(enis.saturating_mul(slots_per_eni))
     }
 }
 
@@ -95,7 +110,11 @@ pub struct EniLoad {
     pub standing: Standing,
     /// Its secondary positions, with the pods on each.
     pub positions: Vec<(Unit, u32)>,
-    /// What its subnet still has.
+    /// Pods that live with an address that somebody else took off it.
+    pub robbed: u32,
+    /// Its subnet.
+    pub subnet: SubnetId,
+    /// What that still has.
     pub room: Room,
 }
 
@@ -106,6 +125,8 @@ pub struct Load {
     pub enis: Vec<EniLoad>,
     /// Pods whose address is on none of them.
     pub pods_elsewhere: u32,
+    /// ENIs that somebody else took away from pods that live: they keep their places as long as those pods do.
+    pub lost_enis: u32,
     /// Pods that want an address and have none.
     pub waiting: u32,
     /// Pods that Kubernetes has bound to the node and whose ADD has not come.
@@ -220,20 +241,27 @@ fn wanted_free(rules: &Rules, load: &Load) -> u32 {
     }
 }
 
-/// Positions of a unit that can still be had.
+/// Positions of a unit that can surely still be had.
 fn fetchable(rules: &Rules, load: &Load, unit: Unit) -> u32 {
-    let on_enis: u32 = usable(load).map(|eni| vacant(rules, eni).min(eni.room.positions(unit))).sum();
+    // What the ENIs of a subnet have place for, as far as it has so many.
+    let mut subnets: BTreeMap<&SubnetId, (Room, u32)> = BTreeMap::new();
+    for eni in usable(load) {
+        subnets.entry(&eni.subnet).or_insert((eni.room, 0)).1 += vacant(rules, eni);
+    }
+    let taken = |(room, vacant): &(Room, u32)| room.positions(unit).min(*vacant);
+    let on_enis: u32 = subnets.values().map(taken).sum();
     let leaves = |eni: &&EniLoad| could_go(rules, load, eni) && eni.standing == Standing::Retired;
     let places = (rules.max_enis + count(load.enis.iter().filter(leaves).count()))
-        .saturating_sub(count(load.enis.len()))
-        .saturating_mul(rules.slots_per_eni);
-    on_enis + places.min(rules.new_eni.positions(unit))
+        .saturating_sub(count(load.enis.len()) + load.lost_enis);
+    let left = rules.new_eni.without(unit, subnets.get(&rules.new_eni_in).map_or(0, taken));
+    on_enis + (0..=places).map(|enis| left.on_new_enis(unit, enis, rules.slots_per_eni)).max().unwrap_or_default()
 }
 
-/// Places of an ENI for positions of the unit: what the other one has there and can give back makes place.
+/// Places of an ENI for positions of the unit: what the other one has there and can give back makes place, what somebody took from
+/// a pod that lives does not.
 fn vacant(rules: &Rules, eni: &EniLoad) -> u32 {
     let stays = |(unit, pods): &&(Unit, u32)| *unit == rules.unit || *pods > 0 || !rules.may_give_back;
-    rules.slots_per_eni.saturating_sub(count(eni.positions.iter().filter(stays).count()))
+    rules.slots_per_eni.saturating_sub(count(eni.positions.iter().filter(stays).count()) + eni.robbed)
 }
 
 /// Whether a pod that waits could be served: with what is free, or with what can be had.
@@ -333,7 +361,7 @@ fn usable(load: &Load) -> impl Iterator<Item = &EniLoad> {
 }
 
 fn is_idle(eni: &EniLoad) -> bool {
-    eni.positions.iter().all(|(_, pods)| *pods == 0)
+    eni.robbed == 0 && eni.positions.iter().all(|(_, pods)| *pods == 0)
 }
 
 /// Addresses that nobody has, in positions of a unit on ENIs that take pods.

@@ -16,12 +16,17 @@ fn rules(unit: Unit, warm: WarmTarget) -> Rules {
         may_fetch: true,
         may_fetch_ahead: true,
         may_give_back: true,
+        new_eni_in: subnet(),
         new_eni: Room::PLENTY,
     }
 }
 
 fn few(warm: u32, minimum: u32) -> WarmTarget {
     WarmTarget::Addresses { warm, minimum }
+}
+
+fn subnet() -> vpc_model::SubnetId {
+    "subnet-1".parse().unwrap()
 }
 
 /// ENIs by their single addresses and the pods on them; the first is the primary one.
@@ -40,6 +45,8 @@ fn of(enis: Vec<Vec<(Unit, u32)>>) -> Load {
         stays: at == 0,
         standing: Standing::Pods,
         positions,
+        robbed: 0,
+        subnet: subnet(),
         room: Room::PLENTY,
     });
     Load { enis: enis.collect(), ..Load::default() }
@@ -96,9 +103,13 @@ fn what_keeps_a_node_below_its_target() {
     assert_eq!(least(&|rules, _| rules.max_pods = Some(18)), 0, "case 19");
     assert_eq!(least(&|rules, _| rules.may_fetch_ahead = false), 0, "not schedulable, or EC2 is not to be changed");
     assert_eq!(least(&|rules, _| rules.new_eni = Room::default()), 0, "no subnet");
-    assert_eq!(least(&|rules, _| rules.new_eni = Room { addresses: 4, prefixes: 0 }), 4, "a subnet with four");
+    assert_eq!(
+        least(&|rules, _| rules.new_eni = Room { addresses: 4, prefixes: 0 }),
+        3,
+        "a subnet with four: the ENI has one itself"
+    );
     let foreign = |load: &mut Load| {
-        load.enis.push(EniLoad { stays: true, standing: Standing::Foreign, positions: vec![], room: Room::PLENTY });
+        load.enis.push(EniLoad { standing: Standing::Foreign, positions: vec![], ..load.enis[0].clone() });
     };
     assert_eq!(least(&|_, load| foreign(load)), 0, "case 39");
     // Custom networking: the primary ENI has a place and takes no pods.

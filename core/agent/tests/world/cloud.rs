@@ -208,7 +208,8 @@ impl World {
             }
             CloudCall::Describe { eni } => Ok(CloudAnswer::Described(self.enis.get(eni).map(|eni| eni.truth.clone()))),
             CloudCall::DescribeNode => {
-                let here = self.enis.values().filter(|eni| eni.truth.attachment.is_some());
+                // One whose tie is being cut, too: it is neither attached nor available.
+                let here = self.enis.values().filter(|eni| eni.truth.attachment.is_some() || !eni.truth.available);
                 Ok(CloudAnswer::Node(here.map(|eni| eni.truth.clone()).collect()))
             }
             CloudCall::SetGroups { eni, groups } => {

@@ -40,7 +40,13 @@ impl World {
         let thirsty = own.audit.heard.lacks_addresses();
         let minutes = usize::try_from(self.now.since(since).0 / 60_000).unwrap_or_default();
         let asked = self.requests(node, since, true);
-        let again = |action: &str| matches!(action, "AssignPrivateIpAddresses" | "CreateNetworkInterface");
+        // Where all places are taken by single addresses, one makes place for the prefix that is asked for.
+        let place = own.audit.heard.lacks_prefixes();
+        let again = |action: &str| match action {
+            "AssignPrivateIpAddresses" | "CreateNetworkInterface" => true,
+            "UnassignPrivateIpAddresses" => place,
+            _ => false,
+        };
         let excused = thirsty && asked.len() <= 2 * minutes && asked.iter().all(|action| again(action));
         let action = asked.first().filter(|_| !excused)?;
         Some(Fault::NotSteady { node, action })

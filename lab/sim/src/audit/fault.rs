@@ -208,6 +208,27 @@ pub enum Fault {
         /// For which.
         eni: EniId,
     },
+    /// EC2 may have made an ENI that holds addresses of the subnet and that nobody will attach: the answer was lost, and the same was
+    /// not asked again.
+    #[error(
+        "{node:?}: EC2 may have made an ENI under {token}: the answer was lost {since:?}, and nobody has asked again"
+    )]
+    Abandoned {
+        /// Where.
+        node: NodeAt,
+        /// The token under which it was asked for.
+        token: String,
+        /// When the answer was lost.
+        since: Time,
+    },
+    /// An ENI was thrown away although EC2 may have attached it: the answer was lost, and EC2 was not asked what is true.
+    #[error("{node:?}: {eni} was thrown away before EC2 had said whether it attached it; the answer was lost")]
+    ThrownAway {
+        /// Where.
+        node: NodeAt,
+        /// Which.
+        eni: EniId,
+    },
     /// More calls to EC2 than what happened asks for.
     #[error("{node:?}: {calls} calls to EC2, where what happened asks for {budget} at most: {why}")]
     OverBudget {

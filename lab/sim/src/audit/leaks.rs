@@ -35,7 +35,17 @@ impl World {
                     Some(_) => {}
                 }
             }
+            let mut kept = Vec::new();
             for eni in agent.pool().enis() {
+                // One that somebody took from a pod that lives stays as it was for as long, and gets no new pods.
+                let lost = snapshot.enis.iter().all(|seen| seen.id != eni.facts.id);
+                if lost && own.addresses().any(|address| eni.positions().any(|slot| slot.contains(address))) {
+                    if eni.usage != EniUse::Doubtful {
+                        leak(format!("{} is {:?}, and EC2 does not know it", eni.facts.id, eni.usage));
+                    }
+                    kept.push(eni.facts.primary);
+                    continue;
+                }
                 let truth = snapshot.enis.iter().find(|seen| seen.id == eni.facts.id).map(slots).unwrap_or_default();
                 // What somebody took from a pod that lives stays in the books as long as it does.
                 let robbed =
@@ -54,7 +64,7 @@ impl World {
             }
             let disk = own.disk.iter().flat_map(|disk| &disk.leases);
             disk.filter(|lease| !live.contains(&lease.key)).for_each(|lease| leak(format!("{} is on disk", lease.key)));
-            host_leaks(own).into_iter().for_each(&mut leak);
+            host_leaks(own, &kept).into_iter().for_each(&mut leak);
         }
         found
     }
@@ -69,12 +79,13 @@ fn slots(eni: &EniSnapshot) -> BTreeSet<Slot> {
     addresses.chain(eni.addresses.prefixes.iter().copied().map(Slot::Prefix)).collect()
 }
 
-/// Rules and routes of pods that are not there, tables of ENIs that are not there.
-fn host_leaks(node: &Node) -> Vec<String> {
+/// Rules and routes of pods that are not there, tables of ENIs that are not there and whose own addresses are not among these.
+fn host_leaks(node: &Node, kept: &[Ipv4Addr]) -> Vec<String> {
     let state = node.host.observe();
     let live: BTreeSet<Ipv4Addr> =
         node.running().filter_map(|(_, pod)| Some(pod.reply()?.allocation.address)).collect();
-    let own: BTreeSet<Ipv4Addr> = node.guest_enis().map(|eni| eni.addresses.primary).collect();
+    let own: BTreeSet<Ipv4Addr> =
+        node.guest_enis().map(|eni| eni.addresses.primary).chain(kept.iter().copied()).collect();
     let mut found = Vec::new();
     for rule in &state.rules {
         let (net, known) = match rule.priority {

@@ -11,6 +11,8 @@ use crate::world::{NodeAt, World};
 
 /// So many of EC2's last failures are remembered.
 const FAILURES: usize = 64;
+/// A call whose answer was lost is repeated by then: the longest pause is a minute, and EC2's tokens may be short meanwhile.
+const ASKED_AGAIN: Millis = Millis::seconds(180);
 
 /// The record of a node.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +70,10 @@ pub(crate) struct Heard {
     pub(super) made: BTreeMap<EniId, SubnetId>,
     /// ENIs that may have been given more than the daemon knows: an answer was lost, and EC2 has not been heard on them since.
     pub(super) unclear: BTreeSet<EniId>,
+    /// Tokens under which an ENI may have been made: since when the answer is lost, and it was not asked for again.
+    pub(super) may_be_made: BTreeMap<String, Time>,
+    /// ENIs that may have been attached, in the same way.
+    pub(super) may_be_tied: BTreeSet<EniId>,
     /// It was told what the node's ENIs are.
     pub(super) node: bool,
     /// It was told of the subnets.
@@ -176,14 +182,29 @@ impl World {
 
     /// The daemon asks EC2.
     pub(crate) fn note_call(&mut self, node: NodeAt, op: OpId, call: &CloudCall) {
-        if let Some(own) = self.nodes.get_mut(node.0) {
-            own.audit.heard.open.insert(op, call.clone());
-            if let CloudCall::Assign { eni, .. } = call
-                && own.audit.heard.unclear.contains(eni)
-            {
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
+        let heard = &mut own.audit.heard;
+        heard.open.insert(op, call.clone());
+        match call {
+            CloudCall::Assign { eni, .. } if heard.unclear.contains(eni) => {
                 self.faults.push(Fault::AskedTwice { node, eni: eni.clone() });
             }
+            CloudCall::Delete { eni } if heard.may_be_tied.contains(eni) => {
+                self.faults.push(Fault::ThrownAway { node, eni: eni.clone() });
+            }
+            CloudCall::CreateEni { token, .. } => drop(heard.may_be_made.remove(token)),
+            _ => {}
         }
+    }
+
+    /// Creates whose answer was lost and that were not asked for again although there was time for it.
+    pub(super) fn abandoned(&self, node: NodeAt) -> Vec<Fault> {
+        let Some(own) = self.nodes.get(node.0).filter(|own| own.agent.is_some()) else { return Vec::new() };
+        if own.audit.ending || !own.config.cloud.may_change() {
+            return Vec::new();
+        }
+        let lost = own.audit.heard.may_be_made.iter().filter(|(_, since)| self.now.since(**since) > ASKED_AGAIN);
+        lost.map(|(token, since)| Fault::Abandoned { node, token: token.clone(), since: *since }).collect()
     }
 
     /// Somebody else has changed something of the node's.
@@ -239,8 +260,22 @@ impl Heard {
             (Err(failure), CloudCall::Assign { eni, .. }) if failure.class == FailureClass::Lost => {
                 self.unclear.insert(eni.clone());
             }
-            (Ok(_), CloudCall::Describe { eni }) => drop(self.unclear.remove(eni)),
-            (Ok(_), CloudCall::DescribeNode) => self.unclear.clear(),
+            (Err(failure), CloudCall::CreateEni { token, .. }) if failure.class == FailureClass::Lost => {
+                self.may_be_made.insert(token.clone(), now);
+            }
+            (Err(failure), CloudCall::AttachEni { eni, .. }) if failure.class == FailureClass::Lost => {
+                self.may_be_tied.insert(eni.clone());
+            }
+            (Ok(_), CloudCall::Describe { eni }) => {
+                self.unclear.remove(eni);
+                self.may_be_tied.remove(eni);
+            }
+            (Ok(_), CloudCall::DescribeNode) => {
+                self.unclear.clear();
+                self.may_be_tied.clear();
+            }
+            // It would be among them.
+            (Ok(_), CloudCall::FindStrays) => self.may_be_tied.clear(),
             _ => {}
         }
         match (result, call) {
@@ -279,6 +314,14 @@ impl Heard {
             matches!(came, Some(FailureClass::SubnetExhausted | FailureClass::Fragmented))
         };
         self.subnets.values().chain(self.prefixes.values()).any(none)
+    }
+
+    /// Whether a subnet had no prefix when it was last asked for some.
+    pub(super) fn lacks_prefixes(&self) -> bool {
+        let none = |came: &Option<FailureClass>| {
+            matches!(came, Some(FailureClass::SubnetExhausted | FailureClass::Fragmented))
+        };
+        self.prefixes.values().any(|(_, came)| none(came))
     }
 
     /// Whether one of the failures remembered is of this kind.

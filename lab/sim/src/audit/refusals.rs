@@ -157,7 +157,10 @@ impl Judge<'_> {
             let heard = &self.own.audit.heard;
             let of = if class == FailureClass::Fragmented { &heard.prefixes } else { &heard.subnets };
             let last = of.get(subnet);
-            must(last.is_some_and(|(at, last)| *last == Some(class) && self.within(*at, EXPLAINS)), || {
+            // Too few for a prefix, and maybe enough for single addresses.
+            let few = class == FailureClass::Fragmented;
+            let says = |last| last == Some(class) || (few && last == Some(FailureClass::SubnetExhausted));
+            must(last.is_some_and(|(at, last)| says(*last) && self.within(*at, EXPLAINS)), || {
                 format!("what came of the last call for addresses of {subnet}: {last:?}")
             })?;
         }

@@ -13,7 +13,7 @@ pub const WHOLE_EVERY: u32 = 1_000;
 
 impl World {
     /// Looks at everything: every running pod (packets go both ways), every promise (its address is on its node in EC2, and on its
-    /// node's disk), and the agents' books. Adds to [`World::faults`].
+    /// node's disk), calls whose answer was lost, and the agents' books. Adds to [`World::faults`].
     pub fn look(&mut self) {
         let mut found = Vec::new();
         let now = self.agent_time(self.now);
@@ -23,6 +23,7 @@ impl World {
             let books = own.agent().map(|agent| agent.audit(now)).unwrap_or_default();
             found.extend(books.into_iter().map(|fault| Fault::Agent { node, fault }));
             found.extend(self.cut_off(node, |_| true));
+            found.extend(self.abandoned(node));
             let forgotten = self.not_on_disk(node).into_iter();
             found.extend(forgotten.map(|(key, address)| Fault::Forgotten { node, key, address }));
         }

@@ -29,10 +29,13 @@ const ACTIONS: [&str; 11] = [
     "ModifyNetworkInterfaceAttribute",
     "*",
 ];
-/// Of these, the ones that change something, and all.
-const CHANGING: [&str; 7] = [ACTIONS[0], ACTIONS[1], ACTIONS[2], ACTIONS[3], ACTIONS[4], ACTIONS[5], ACTIONS[8]];
+/// Of these, the ones that change something.
+const CHANGING: [&str; 8] =
+    [ACTIONS[0], ACTIONS[1], ACTIONS[2], ACTIONS[3], ACTIONS[4], ACTIONS[5], ACTIONS[8], ACTIONS[9]];
 /// Of a hundred acts, so many are not about pods, if there is a feature that has any.
 const TROUBLE_PERCENT: u64 = 6;
+/// Of a hundred acts about pods, so many are tides where there are any.
+const TIDE_PERCENT: u64 = 2;
 
 impl History {
     /// The history of a seed, of about so many acts. The same for the same arguments, always.
@@ -50,7 +53,12 @@ impl History {
         let features: BTreeSet<Feature> = {
             // Seldom none, seldom all.
             let most = 1 + dice.roll(99);
-            Feature::ALL.into_iter().filter(|feature| dice.roll(100) < most && kinds.contains(feature)).collect()
+            let mut has = |feature: &Feature| match feature {
+                // By a die of its own, for half of the histories: calls to EC2 are rare without them.
+                Feature::Tides => Dice::new(seed).chance(50),
+                _ => dice.roll(100) < most,
+            };
+            Feature::ALL.into_iter().filter(|feature| has(feature) && kinds.contains(feature)).collect()
         };
         let has = |feature| features.contains(&feature);
         let count = if has(Feature::ManyNodes) { 2 + dice.roll(3) } else { 1 };
@@ -152,6 +160,7 @@ impl<'a> Drawing<'a> {
                     | Feature::Lagging
                     | Feature::ManyNodes
                     | Feature::CustomNetworking
+                    | Feature::Tides
             )
         };
         let troubles = history.features.iter().copied().filter(acting).collect();
@@ -198,6 +207,9 @@ impl<'a> Drawing<'a> {
     fn pod(&mut self) {
         let node = self.node();
         let there = self.pods[node.0].len() as u64;
+        if self.has(Feature::Tides) && self.dice.chance(TIDE_PERCENT) {
+            return self.tide(node);
+        }
         if there > 0 && self.has(Feature::OddSandboxes) && self.dice.chance(15) {
             return self.odd_sandbox(node);
         }
@@ -222,6 +234,20 @@ impl<'a> Drawing<'a> {
     fn leave(&mut self, node: NodeAt) -> String {
         let index = self.dice.roll(self.pods[node.0].len() as u64);
         self.pods[node.0].swap_remove(usize::try_from(index).unwrap_or_default())
+    }
+
+    /// Most pods go; after a while, in which the node may give back what they had, others come, up to another level.
+    fn tide(&mut self, node: NodeAt) {
+        let stay = self.dice.small(u32::try_from(self.pods[node.0].len()).unwrap_or(u32::MAX)) as usize;
+        while self.pods[node.0].len() > stay {
+            let pod = self.leave(node);
+            self.push(Act::Delete { node, pod });
+        }
+        self.most[node.0] = 1 + u64::from(self.dice.small(80));
+        self.at_ms += *self.dice.pick(&[0, 3_000, 40_000, 150_000]);
+        if self.dice.chance(50) {
+            (0..self.dice.roll(self.most[node.0])).for_each(|_| self.add(node));
+        }
     }
 
     fn odd_sandbox(&mut self, node: NodeAt) {
@@ -256,11 +282,12 @@ impl<'a> Drawing<'a> {
         self.push(Act::Fault { fault, for_ms });
     }
 
-    fn failing(&mut self, when: ErrorWhen) -> CloudFault {
-        // What was asked, and what became of it, differ only for calls that change something.
-        let actions = if when == ErrorWhen::Before { &ACTIONS[..] } else { &CHANGING[..] };
+    /// It ends when so many calls have failed: calls are far between at times.
+    fn failing(&mut self, when: ErrorWhen) {
+        // Carried out or not: that differs only for calls that change something.
+        let actions = if when == ErrorWhen::After { &CHANGING[..] } else { &ACTIONS[..] };
         let code = *self.dice.pick(&["InternalError", "RequestLimitExceeded", "ServerInternal", "Unavailable"]);
-        CloudFault::Error {
+        let fault = CloudFault::Error {
             action: (*self.dice.pick(actions)).to_owned(),
             node: None,
             code: code.to_owned(),
@@ -268,10 +295,11 @@ impl<'a> Drawing<'a> {
             status: None,
             when,
             skip: self.dice.small(4),
-            // The client tries three times before the agent hears of it.
             // The client itself asks three times.
             times: Some(*self.dice.pick(&[1, 2, 3, 6, 20])),
-        }
+        };
+        let for_ms = 10_000 + self.dice.roll(300_000);
+        self.push(Act::Fault { fault, for_ms });
     }
 
     fn trouble(&mut self, feature: Feature) {
@@ -282,22 +310,14 @@ impl<'a> Drawing<'a> {
                 let action = (*self.dice.pick(&ACTIONS)).to_owned();
                 self.fault(CloudFault::Latency { action, node: None, add_ms, jitter_ms });
             }
-            Feature::ErrorsBefore => {
-                let fault = self.failing(ErrorWhen::Before);
-                self.fault(fault);
-            }
-            Feature::ErrorsAfter => {
-                let fault = self.failing(ErrorWhen::After);
-                self.fault(fault);
-            }
-            Feature::LostAnswers => {
-                let fault = self.failing(ErrorWhen::Lost);
-                self.fault(fault);
-            }
+            Feature::ErrorsBefore => self.failing(ErrorWhen::Before),
+            Feature::ErrorsAfter => self.failing(ErrorWhen::After),
+            Feature::LostAnswers => self.failing(ErrorWhen::Lost),
             Feature::Denials => {
                 let action = (*self.dice.pick(&ACTIONS)).to_owned();
                 self.fault(CloudFault::Deny { action, node: None });
             }
+            Feature::StaleMetadata if self.has(Feature::Kills) && self.dice.chance(50) => self.start_in_the_past(node),
             Feature::StaleMetadata => {
                 let node = self.name();
                 self.fault(CloudFault::ImdsStale { node });
@@ -399,8 +419,28 @@ impl<'a> Drawing<'a> {
             | Feature::Throttling
             | Feature::Lagging
             | Feature::ManyNodes
-            | Feature::CustomNetworking => {}
+            | Feature::CustomNetworking
+            | Feature::Tides => {}
         }
+    }
+
+    /// The metadata stay what they are while the node gives things back; the daemon that starts then sees what was, and EC2 takes its
+    /// time to say what is.
+    fn start_in_the_past(&mut self, node: NodeAt) {
+        let name = History::node_name(node);
+        self.push(Act::Fault { fault: CloudFault::ImdsStale { node: name }, for_ms: 400_000 });
+        self.tide(node);
+        self.at_ms += self.dice.roll(90_000);
+        if self.dice.chance(70) {
+            let describe = "DescribeNetworkInterfaces".to_owned();
+            let (add_ms, jitter_ms) = (1_000, self.dice.roll(8_000));
+            let slow = CloudFault::Latency { action: describe, node: None, add_ms, jitter_ms };
+            self.push(Act::Fault { fault: slow, for_ms: 60_000 });
+        }
+        self.push(Act::Kill { node, after: 0, when: Kill::Before, away_ms: 100 });
+        self.at_ms += 1_000;
+        let come = 1 + self.dice.roll(20);
+        (0..come).for_each(|_| self.add(node));
     }
 
     fn kill(&mut self, node: NodeAt) {

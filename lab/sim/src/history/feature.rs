@@ -60,11 +60,13 @@ pub enum Feature {
     ManyNodes,
     /// ENIs in another subnet than the node's.
     CustomNetworking,
+    /// Most pods of a node go, and later others come: what was fetched is given back, and fetched again.
+    Tides,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Bursts,
         Self::OddSandboxes,
         Self::Latency,
@@ -92,6 +94,7 @@ impl Feature {
         Self::HostTrouble,
         Self::ManyNodes,
         Self::CustomNetworking,
+        Self::Tides,
     ];
 }
 

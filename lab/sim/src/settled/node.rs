@@ -1,12 +1,12 @@
 //! A node's rules and load, from the settings it was given and from what EC2 has: the agent is not asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{EniSnapshot, InstanceSnapshot, Snapshot, SubnetSpec, WorldSpec};
 use vpc_agent::{ClusterNews, Config, EniConfig, NodeView, name_of_eni_config};
-use vpc_ipam::{Unit, WarmTarget};
-use vpc_model::{InstanceId, PodRef, SubnetId};
+use vpc_ipam::{Allocation, Unit, WarmTarget};
+use vpc_model::{DeviceIndex, InstanceId, PodRef, SubnetId};
 
 use super::{EniLoad, Load, Room, Rules, Standing, unsettled};
 use crate::audit::Fault;
@@ -79,12 +79,12 @@ impl World {
     }
 }
 
-/// Addresses of a node's pods, and how many wait for one; `None` while pods are coming or going.
-fn pods_of(own: &Node) -> Option<(Vec<Ipv4Addr>, u32)> {
+/// What a node's pods were given, and how many wait for one; `None` while pods are coming or going.
+fn pods_of(own: &Node) -> Option<(Vec<Allocation>, u32)> {
     let (mut given, mut waiting) = (Vec::new(), 0);
     for pod in own.pods.values() {
         match &pod.state {
-            PodState::Running { reply, .. } => given.push(reply.allocation.address),
+            PodState::Running { reply, .. } => given.push(reply.allocation),
             PodState::Waiting | PodState::Asking { .. } => waiting += 1,
             PodState::Wiring { .. } | PodState::Ending { .. } => return None,
         }
@@ -96,7 +96,12 @@ fn rules(own: &Node, instance: &InstanceSnapshot, place: &Place<'_>, survey: &Su
     let Config { target, cloud, .. } = &own.config;
     let view = own.told.node.as_ref();
     let takes_pods = own.config.manage_non_schedulable || !view.is_some_and(|view| view.unschedulable);
-    let new_eni = place.open.iter().map(|id| survey.room(id));
+    let new_eni = place
+        .open
+        .iter()
+        .max_by_key(|id| survey.room(id).addresses)
+        .cloned()
+        .unwrap_or_else(|| instance.subnet.clone());
     Rules {
         unit: target.unit,
         warm: if takes_pods { target.warm } else { WarmTarget::Addresses { warm: 0, minimum: 0 } },
@@ -106,35 +111,42 @@ fn rules(own: &Node, instance: &InstanceSnapshot, place: &Place<'_>, survey: &Su
         may_fetch: cloud.may_change(),
         may_fetch_ahead: cloud.may_change() && takes_pods,
         may_give_back: cloud.may_release() && takes_pods,
-        // The next ENI is made in one of them.
-        new_eni: new_eni.fold(Room::default(), |a, b| Room {
-            addresses: a.addresses.max(b.addresses),
-            prefixes: a.prefixes.max(b.prefixes),
-        }),
+        new_eni: if place.open.is_empty() { Room::default() } else { survey.room(&new_eni) },
+        new_eni_in: new_eni,
     }
 }
 
-fn load(own: &Node, survey: &Survey, place: &Place<'_>, given: &[Ipv4Addr], waiting: u32) -> Load {
+fn load(own: &Node, survey: &Survey, place: &Place<'_>, given: &[Allocation], waiting: u32) -> Load {
     let mut load = Load { waiting, ..Load::default() };
-    let mut seen = 0;
+    let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
+    let backed = |given: &Allocation| survey.enis_of(&own.instance).any(|(eni, _)| eni.addresses.holds(given.address));
+    let elsewhere: Vec<&Allocation> = given.iter().filter(|given| !backed(given)).collect();
+    let mut here = BTreeSet::new();
     for (eni, primary) in survey.enis_of(&own.instance) {
-        let pods = |first: Ipv4Addr, last: Ipv4Addr| given.iter().filter(|at| (first..=last).contains(*at)).count();
-        let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
+        let pods = |first: Ipv4Addr, last: Ipv4Addr| {
+            given.iter().filter(|given| (first..=last).contains(&given.address)).count()
+        };
         let singles = eni.addresses.secondary.iter().map(|at| (Unit::Address, count(pods(*at, *at))));
         let blocks = eni.addresses.prefixes.iter().map(|block| {
             let first = block.first();
             (Unit::Prefix, count(pods(first, Ipv4Addr::from_bits(first.to_bits() | 15))))
         });
         let positions: Vec<(Unit, u32)> = singles.chain(blocks).collect();
-        seen += positions.iter().map(|(_, pods)| pods).sum::<u32>();
         let standing = if is_ours(eni, primary, own) { place.standing(eni, primary) } else { Standing::Foreign };
         let stays = primary || eni.interface_type != "interface";
-        load.enis.push(EniLoad { stays, standing, positions, room: survey.room(&eni.subnet) });
+        let device = eni.attachment.as_ref().map(|tie| tie.device);
+        let robbed = count(elsewhere.iter().filter(|given| Some(given.device) == device).count());
+        here.extend(device);
+        let (subnet, room) = (eni.subnet.clone(), survey.room(&eni.subnet));
+        load.enis.push(EniLoad { stays, standing, positions, robbed, subnet, room });
     }
-    load.pods_elsewhere = u32::try_from(given.len()).unwrap_or(u32::MAX).saturating_sub(seen);
+    let lost: BTreeSet<DeviceIndex> =
+        elsewhere.iter().map(|given| given.device).filter(|device| !here.contains(device)).collect();
+    load.lost_enis = count(lost.len());
+    load.pods_elsewhere = count(elsewhere.len());
     let there = |pod: &&PodRef| own.pods.keys().any(|name| pod_ref(name) == **pod);
     let bound = if own.config.look_ahead { own.told.bound.iter().filter(|pod| !there(pod)).count() } else { 0 };
-    load.bound = u32::try_from(bound).unwrap_or(u32::MAX);
+    load.bound = count(bound);
     load
 }
 

@@ -18,6 +18,7 @@ use std::mem::{Discriminant, discriminant};
 use crate::audit::Fault;
 use crate::campaign::{Why, attempt};
 use crate::history::{Act, History, Timed};
+use crate::settled::Unsettled;
 use crate::world::NodeAt;
 
 /// Rounds in which everything is tried again because something became smaller.
@@ -56,8 +57,12 @@ pub struct Shrunk {
 /// What makes two faults the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// A broken promise of this kind; where the agent's own books are broken, in this way.
-    Fault(Discriminant<Fault>, Option<Discriminant<vpc_agent::Fault>>),
+    /// A broken promise of this kind.
+    Fault(Discriminant<Fault>),
+    /// The agent's own books are broken, in this way.
+    Books(Discriminant<vpc_agent::Fault>),
+    /// A quiet node is not as it should be, in this.
+    Unsettled(Discriminant<Unsettled>),
     /// A panic, wherever.
     Panic,
     /// A world that can not be.
@@ -69,13 +74,11 @@ impl Why {
     #[must_use]
     pub fn kind(&self) -> FaultKind {
         match self {
-            Self::Wrong(wrong) => {
-                let inner = match &wrong.fault {
-                    Fault::Agent { fault, .. } => Some(discriminant(fault)),
-                    _ => None,
-                };
-                FaultKind::Fault(discriminant(&wrong.fault), inner)
-            }
+            Self::Wrong(wrong) => match &wrong.fault {
+                Fault::Agent { fault, .. } => FaultKind::Books(discriminant(fault)),
+                Fault::Unsettled { what, .. } => FaultKind::Unsettled(discriminant(what)),
+                fault => FaultKind::Fault(discriminant(fault)),
+            },
             Self::Panicked(_) => FaultKind::Panic,
             Self::NoWorld(_) => FaultKind::NoWorld,
         }

@@ -30,6 +30,8 @@ impl Fault {
             Self::Unserved { node, pod, .. } => (Some(*node), vec![Thing::Pod(pod.clone())]),
             Self::Leaked { node, .. }
             | Self::AskedTwice { node, .. }
+            | Self::Abandoned { node, .. }
+            | Self::ThrownAway { node, .. }
             | Self::OverBudget { node, .. }
             | Self::Host { node, .. }
             | Self::OddAnswer { node, .. }
