@@ -18,6 +18,7 @@ use crate::agent::Agent;
 use crate::cloud::{EniTruth, FailureClass};
 use crate::jobs::{CALL_LIMIT, Job};
 use crate::message::{Generation, Notice};
+use crate::pacer::Ec2Action;
 use crate::places::pause_after;
 
 /// Positions on their way out: of one ENI, of one kind.
@@ -599,10 +600,12 @@ impl Agent {
     /// earlier life sent off has surely ended.
     pub(crate) fn look_for_strays(&mut self, now: Time) {
         if self.config.cloud.may_release() {
-            // Nodes that start together must not ask together.
-            let after = self.config.strays_after;
-            let spread = self.cloud.pacer.jitter(Millis(after.0.saturating_mul(2)));
-            self.queue_job(now + after + spread, Job::FindStrays, 0);
+            // Nodes that start together must not ask together, and not while others still want to know what they have.
+            let (after, lap) = (self.config.strays_after, self.cloud.pacer.lap(Ec2Action::DescribeEnis));
+            let most = Millis(after.0.max(lap.0).saturating_mul(3));
+            let spread = self.cloud.pacer.jitter(most);
+            self.drop_queued(|job| *job == Job::FindStrays);
+            self.queue_job(now + after + lap + spread, Job::FindStrays, 0);
         }
     }
 

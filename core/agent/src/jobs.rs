@@ -196,9 +196,9 @@ impl Cloud {
         self.last_refusal.as_ref()
     }
 
-    /// Whether EC2 was asked what the node's ENIs are, and could not say.
+    /// Whether EC2 was asked what the node's ENIs are, and could not say. That it asks to be asked later is not that.
     pub(crate) fn describing_failed(&self) -> bool {
-        self.is_repeating(|job| *job == Job::DescribeNode)
+        self.pacer.streak(Ec2Action::DescribeEnis) == 0 && self.is_repeating(|job| *job == Job::DescribeNode)
     }
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
@@ -351,7 +351,9 @@ impl Agent {
 
     /// How much a job matters now: what a pod waits for goes first.
     fn weight_of(&self, job: &Job) -> Weight {
-        let fetching = if self.waiters.is_empty() { Weight::Grow } else { Weight::PodBlocking };
+        // No pod is sent to a node that is not ready: all that could run there wait.
+        let ahead = self.waiters.is_empty() && self.said_ready;
+        let fetching = if ahead { Weight::Grow } else { Weight::PodBlocking };
         match job {
             Job::Create(_)
             | Job::Attach(_)
@@ -474,10 +476,12 @@ impl Agent {
         if self.leaked_failed(&job, &failure) {
             return;
         }
-        let what = self.call_of(&job).map(|call| call.to_string()).unwrap_or_default();
-        let pause = self.pause_before_again(failure.class, tries);
-        self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });
-        let again = now + pause;
+        let call = self.call_of(&job);
+        let what = call.as_ref().map(ToString::to_string).unwrap_or_default();
+        let again = Self::again_at(now, failure.class, tries);
+        let turn = call.and_then(|call| self.cloud.pacer.turn(Ec2Action::of(&call), self.weight_of(&job)));
+        let retry_in = turn.unwrap_or(again).max(again).since(now);
+        self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(retry_in.0) });
         match (job, failure.class) {
             (Job::Assign { eni, unit, count }, _) => self.assign_failed(now, eni, unit, count, failure),
             (Job::Create(number), _) => self.create_failed(now, number, tries, failure),
@@ -522,17 +526,8 @@ impl Agent {
         matches!(job, Job::DeleteOnTermination { eni, .. } if self.pool.eni(eni).is_some() || self.others.contains_key(eni))
     }
 
-    /// Throttled, and nobody waits: the account's bucket is empty for all nodes, and they come back one after the other.
-    fn pause_before_again(&mut self, class: FailureClass, tries: u32) -> Millis {
-        let pause = pause_after(class, tries);
-        if class != FailureClass::Throttled {
-            return pause;
-        }
-        let most =
-            if self.waiters.is_empty() { Self::THROTTLED_SPREAD.0 << tries.saturating_sub(1).min(2) } else { pause.0 };
-        Millis(pause.0 + self.cloud.pacer.jitter(Millis(most)).0)
+    /// Throttled calls are the pacer's to hold up, so that one a pod begins to wait for can go sooner.
+    pub(crate) fn again_at(now: Time, class: FailureClass, tries: u32) -> Time {
+        if class == FailureClass::Throttled { now } else { now + pause_after(class, tries) }
     }
-
-    /// Over how much the nodes of a fleet spread their second attempt (a bucket that refills 20 a second serves 600 nodes in it).
-    const THROTTLED_SPREAD: Millis = Millis::seconds(30);
 }

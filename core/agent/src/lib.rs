@@ -39,6 +39,7 @@ mod rests;
 mod resume;
 mod sandbox;
 mod situation;
+mod turns;
 
 pub use agent::Agent;
 pub use audit::Fault;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
-use vpc_agent::{Agent, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
+use vpc_agent::{Agent, ClusterNews, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_aws::hand::{Hand, Place};
 use vpc_aws::imds::NodeMetadata;
@@ -32,6 +32,8 @@ pub struct NodeAt(pub usize);
 const TICK_PAUSE: Millis = Millis(5);
 /// How often the VPC's CIDRs are looked up, as the daemon does.
 const CIDR_PERIOD: Millis = Millis::seconds(30);
+/// What Kubernetes takes to answer.
+const API_TAKES: Millis = Millis(50);
 /// How long a machine takes to start again.
 const BOOT: Millis = Millis::seconds(20);
 /// Nanoseconds in a millisecond.
@@ -50,6 +52,8 @@ pub struct World {
     pub sent: Vec<Sent>,
     /// Those of them that EC2 refused for want of a token, at the time of the answer.
     pub throttled: Vec<Sent>,
+    /// What the daemons are told of the number of nodes soon after their start; `None`: Kubernetes can not be asked.
+    pub node_count: Option<u32>,
     /// What was found wrong so far. A sound world has none.
     pub faults: Vec<Fault>,
     /// How often every agent's books are audited by themselves.
@@ -213,6 +217,7 @@ impl World {
             dice: Dice::new(seed ^ 0x5157_u64.rotate_left(32)),
             sent: Vec::new(),
             throttled: Vec::new(),
+            node_count: None,
             faults: Vec::new(),
             watch: Watch::Every(1),
             keep: usize::MAX,
@@ -480,6 +485,10 @@ impl World {
             self.think(node, Input::Del { ticket, key });
         }
         self.later(CIDR_PERIOD, Event::Cidrs { node, life });
+        if let Some(count) = self.node_count {
+            let input = Box::new(Input::Cluster(ClusterNews::Nodes(count)));
+            self.later(API_TAKES, Event::Tell { node, life, input });
+        }
     }
 
     // -- time ----------------------------------------------------------------------------------------------------------
