@@ -131,6 +131,7 @@ impl Agent {
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
+        agent.resume_giving_back(now, &checkpoint.enis);
         agent.metadata_were_read(now);
         agent.start_doubts(now);
         agent.ask_about_node();

@@ -27,7 +27,7 @@ use crate::pacer::{Ec2Action, Pacer, Weight};
 use crate::places::pause_after;
 
 /// A call that takes longer counts as lost: no client waits as long.
-const CALL_LIMIT: Millis = Millis::seconds(120);
+pub(crate) const CALL_LIMIT: Millis = Millis::seconds(120);
 
 /// Background work beyond so many entries of the queue is dropped, and found again by the next look.
 const QUEUE_MOST: usize = 256;
@@ -178,6 +178,11 @@ impl Cloud {
     /// Every job, under way or queued.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.calls.values().map(|call| &call.job).chain(self.queue.iter().map(|queued| &queued.job))
+    }
+
+    /// Whether a call of this kind is under way.
+    pub(crate) fn is_asking(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
+        self.calls.values().any(|call| of_kind(&call.job))
     }
 
     /// Whether a job of this kind has failed and is to be repeated, or is being repeated.
@@ -401,6 +406,8 @@ impl Agent {
             | Job::LookAtLeaked(eni) => CloudCall::Describe { eni: eni.clone() },
             Job::Unassign { eni, slots } => CloudCall::Unassign { eni: eni.clone(), slots: slots.clone() },
             Job::Detach { eni, attachment } => CloudCall::Detach { eni: eni.clone(), attachment: attachment.clone() },
+            // It was attached after all, and is in use.
+            Job::Discard(eni) if self.pool.eni(eni).is_some() => return None,
             Job::Delete(eni) | Job::Discard(eni) | Job::DeleteLeaked(eni) => CloudCall::Delete { eni: eni.clone() },
             Job::DateLeaked { enis, created } => {
                 let tags = BTreeMap::from([(CREATED_AT_TAG.to_owned(), created.clone())]);
@@ -495,6 +502,11 @@ impl Agent {
             (Job::Detach { eni, attachment }, class) => self.detach_failed(now, eni, attachment, tries, class),
             (Job::Delete(eni), FailureClass::NotFound) => self.gone(&eni),
             (Job::Delete(eni), FailureClass::WrongState) => self.queue_job(again, Job::AwaitDetached(eni), tries),
+            // In use: an attach that was answered as a failure was carried out. What is attached here is taken in.
+            (job @ Job::Discard(_), FailureClass::WrongState) => {
+                self.ask_about_node();
+                self.queue_job(again, job, tries);
+            }
             // EC2 does not find what it has just made: as long as the ENI is here it is to go with the instance.
             (job @ Job::DeleteOnTermination { .. }, FailureClass::NotFound) if self.has_subject(&job) => {
                 self.queue_job(again, job, tries);

@@ -36,6 +36,7 @@ mod planning;
 mod reconcile;
 mod refusal;
 mod rests;
+mod resume;
 mod sandbox;
 mod situation;
 mod turns;

@@ -1,7 +1,7 @@
 //! When a node comes again after EC2 said that the account asks too much: many nodes share a bucket, and no node sees the others.
 //!
 //! ```text
-//!   throttled once:   within a 16th of a lap       (a lone node beside a busy neighbour: soon), a quarter where nobody waits
+//!   throttled once:   within a 16th of a lap       (a lone node beside a busy neighbour: soon); where nobody waits 30 s too
 //!   throttled twice:  within half of a lap
 //!   and again:        within what is left of the lap since the rush began, then in small steps behind it
 //!   got through late: the rush is real; its place in the queue holds for the buckets it comes to next
@@ -26,11 +26,14 @@ const LEAST: Millis = Millis(500);
 /// From so many throttle answers in a row on, the rush is not a neighbour's hiccup.
 const REAL: u32 = 2;
 
-/// Parts of a lap: the first wait, the same where nobody waits, the second, and the steps behind the lap.
+/// Parts of a lap: the first wait, the second, and the steps behind the lap.
 const FIRST: u64 = 16;
-const FIRST_AHEAD: u64 = 4;
 const SECOND: u64 = 2;
 const BEHIND: u64 = 32;
+/// Where nobody waits the first wait is a larger part of the laps, as long as it is no longer than this: in a cluster of some hundred
+/// nodes a 16th is too little to spread them, and one of thousands does not need more.
+const FIRST_AHEAD: u64 = 4;
+const FIRST_AHEAD_MOST: Millis = Millis::seconds(30);
 
 /// Knows how many nodes there are, and since when they come all at once.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +126,7 @@ fn width(into: Millis, lap: Millis, streak: u32, patience: u64) -> Millis {
     let laps = lap.0 * patience;
     let left = laps.saturating_sub(into.0);
     let wanted = match streak {
-        0 | 1 if patience > 1 => laps / FIRST_AHEAD,
+        0 | 1 if patience > 1 => (laps / FIRST).max((laps / FIRST_AHEAD).min(FIRST_AHEAD_MOST.0)),
         0 | 1 => laps / FIRST,
         2 => (laps / SECOND).min(left.max(laps / FIRST)),
         _ if left > laps / BEHIND => return Millis(left),

@@ -87,7 +87,7 @@ pub struct World {
     pub(crate) look_at: u64,
     pub(crate) tickets: u64,
     /// Addresses that somebody else took from live pods, or may have: what follows is not the daemon's fault.
-    pub(crate) stolen: BTreeMap<Ipv4Addr, Time>,
+    pub(crate) stolen: BTreeMap<(NodeAt, Ipv4Addr), Time>,
     /// When the calendar last jumped ahead.
     pub(crate) jumped: Option<Time>,
     /// The calendar at `Time(0)`.
@@ -186,6 +186,7 @@ impl World {
             cluster: None,
             host: PaperHost::new(),
             disk: None,
+            anchor: None,
             disk_full: false,
             host_fails: None,
             kube: Kube::default(),
@@ -401,6 +402,8 @@ impl World {
         if let Some(own) = self.nodes.get_mut(node.0) {
             own.host = PaperHost::new();
             own.powered = false;
+            own.anchor = None;
+            own.audit.rebooted = Some(self.now);
         }
         self.later(BOOT, Event::Booted { node });
     }
@@ -438,6 +441,7 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         change(&mut own.config);
         let config = own.config.clone();
+        self.rests_are_set(node);
         self.think(node, Input::Settings(Box::new(config)));
     }
 
@@ -461,6 +465,9 @@ impl World {
             own.disk = None;
         }
         own.audit.begin(self.now, own.disk.is_none() && own.life > 1);
+        own.follow_calendar(self.skew);
+        self.rests_begin_anew(node);
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
         let disk = own.disk.clone().unwrap_or_default();
         let (leases, enis) = (disk.leases.len(), disk.enis.len());
         let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);
@@ -759,7 +766,7 @@ impl World {
     /// The guest has the ENI so from now on; says how it had it before.
     fn take_in(&mut self, node: NodeAt, eni: AttachedEni) -> Option<AttachedEni> {
         // What somebody took and EC2 gave again is as good as any other.
-        self.stolen.retain(|address, _| !eni.addresses.holds(*address));
+        self.stolen.retain(|(from, address), _| *from != node || !eni.addresses.holds(*address));
         self.nodes.get_mut(node.0)?.enis.insert(eni.id.clone(), eni)
     }
 
