@@ -580,6 +580,24 @@ impl Agent {
                 .any(|id| self.pool.eni(id).is_some_and(|eni| eni.usage == EniUse::Doubtful) && !self.busy(id))
     }
 
+    /// Positions that EC2 says are on an ENI now leave where the books had them before; `sure`: it has just put them there, and does not
+    /// merely list them. Gives back those that can be entered: one that a pod has elsewhere by the books can not.
+    pub(crate) fn make_way(&mut self, now: Time, eni: &EniId, slots: &[Slot], sure: bool) -> Vec<Slot> {
+        let (gone, blocked) = self.pool.make_way(eni, slots, sure);
+        for (from, slot) in gone {
+            self.recon.lacking.remove(&(from.clone(), slot));
+            self.cloud.back.gone.insert((from.clone(), slot), now);
+            self.touch_disk();
+            let what = format!("{slot} has left {from}: EC2 has given an address of it to {eni}");
+            self.say(Notice::Disagreement { what });
+        }
+        for slot in &blocked {
+            let what = format!("EC2 says that {slot} is on {eni}; the books have an address of it elsewhere");
+            self.say(Notice::Disagreement { what });
+        }
+        slots.iter().copied().filter(|slot| !blocked.contains(slot)).collect()
+    }
+
     /// New positions of an ENI. Those that are known stay what they are.
     pub(crate) fn admit(&mut self, now: Time, eni: &EniId, slots: &[Slot]) {
         let Some(known) = self.pool.eni(eni) else { return };
@@ -589,6 +607,7 @@ impl Agent {
             .filter(|slot| !known.slots.contains_key(slot) && *slot != Slot::Address(known.facts.primary))
             .filter(|slot| !self.was_released(eni, *slot))
             .collect();
+        let new = self.make_way(now, eni, &new, false);
         if new.is_empty() {
             return;
         }

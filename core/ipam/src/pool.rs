@@ -267,6 +267,33 @@ impl Pool {
         Ok(())
     }
 
+    /// EC2 says that these positions are on an ENI now, or that it has the address of one as its own: what other positions in the books
+    /// have of the same addresses has left. Takes those out that no pod is on, all of them if that is `sure`, else those that are missing
+    /// already. Says what it took out, and which of the positions can not be entered because others stay.
+    pub fn make_way(&mut self, to: &EniId, slots: &[Slot], sure: bool) -> (Vec<(EniId, Slot)>, Vec<Slot>) {
+        let (mut gone, mut blocked) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let mut others = overlapping(*slot);
+            others.retain(|other| self.books.get(other).is_some_and(|book| *other != *slot || book.eni != *to));
+            for other in &others {
+                let Some(book) = self.books.get(other) else { continue };
+                if book.held != 0 || !(sure || book.state == SlotState::Missing) {
+                    continue;
+                }
+                let from = book.eni.clone();
+                if let Some(eni) = self.enis.get_mut(&from) {
+                    eni.slots.remove(other);
+                }
+                self.strike(*other);
+                gone.push((from, *other));
+            }
+            if others.iter().any(|other| self.books.contains_key(other)) {
+                blocked.push(*slot);
+            }
+        }
+        (gone, blocked)
+    }
+
     /// Says whether pods may be put on an ENI.
     ///
     /// # Errors
@@ -626,6 +653,14 @@ impl Pool {
 }
 
 /// The positions an address can be on: itself, and the prefix it lies in.
+/// Positions that have an address of this one.
+fn overlapping(slot: Slot) -> Vec<Slot> {
+    match slot {
+        Slot::Address(address) => slots_of(address).to_vec(),
+        Slot::Prefix(prefix) => std::iter::once(slot).chain(prefix.addresses().map(Slot::Address)).collect(),
+    }
+}
+
 fn slots_of(address: Ipv4Addr) -> [Slot; 2] {
     [Slot::Address(address), Slot::Prefix(Prefix28::containing(address))]
 }
