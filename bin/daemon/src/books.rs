@@ -106,6 +106,8 @@ fn pool_eni(eni: &CheckpointEni) -> file::PoolEni {
         primary: eni.facts.primary,
         addresses: eni.slots.iter().filter_map(address).collect(),
         prefixes: eni.slots.iter().filter_map(prefix).collect(),
+        leaving: eni.leaving.clone(),
+        going: eni.going,
     }
 }
 
@@ -151,6 +153,8 @@ fn checkpoint_eni(eni: file::PoolEni, subnet: Subnet) -> CheckpointEni {
     let addresses = eni.addresses.into_iter().map(Slot::Address);
     CheckpointEni {
         slots: addresses.chain(eni.prefixes.into_iter().map(Slot::Prefix)).collect(),
+        leaving: eni.leaving,
+        going: eni.going,
         facts: EniFacts {
             id: eni.id,
             mac: eni.mac,
@@ -275,6 +279,8 @@ mod tests {
                 facts,
                 attachment: None,
                 slots: vec![Slot::Address(address), Slot::Address("10.20.0.12".parse().unwrap())],
+                leaving: vec![Slot::Address("10.20.0.13".parse().unwrap())],
+                going: true,
             }],
         }
     }

@@ -88,6 +88,7 @@ fn log(news: &ClusterNews) {
             let named: Vec<_> = configs.iter().map(|config| format!("{} ({})", config.name, config.subnet)).collect();
             tracing::info!("ENIConfigs: {}", if named.is_empty() { "none".to_owned() } else { named.join(", ") });
         }
+        ClusterNews::Nodes(count) => tracing::info!(count, "nodes of the cluster"),
         ClusterNews::Pods(pods) => tracing::debug!(count = pods.len(), "pods bound to this node"),
         // Told where it is found out, with its reason.
         ClusterNews::Reachable(_) => {}

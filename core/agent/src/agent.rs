@@ -17,6 +17,7 @@ use crate::jobs::Cloud;
 use crate::leaked::Sweep;
 use crate::message::{Effect, Input, Notice, Outcome, Ticket, Wake};
 use crate::orphans::Orphans;
+use crate::pacer::Ec2Action;
 use crate::places::{Home, Places};
 use crate::reconcile::Recon;
 use crate::rests::Rests;
@@ -130,13 +131,12 @@ impl Agent {
         agent.recall_enis(now, &checkpoint.enis);
         agent.recall_leases(now, &checkpoint.leases);
         agent.recall_rests(now, &checkpoint.rests);
+        agent.resume_giving_back(now, &checkpoint.enis);
         agent.metadata_were_read(now);
         agent.start_doubts(now);
         agent.ask_about_node();
         agent.ask_for_limits();
-        agent.look_for_strays(now);
-        let look = now + agent.cloud.pacer.jitter(Self::FIRST_LOOK_SPREAD);
-        agent.places.first_look_at(look);
+        agent.look_around_later(now);
         agent.touch_disk();
         agent.settle(now);
         let effects = std::mem::take(&mut agent.out);
@@ -161,7 +161,7 @@ impl Agent {
             Input::CheckpointWritten { generation, result } => self.checkpoint_written(now, generation, result),
             Input::VpcCidrs(cidrs) => self.vpc_cidrs_are(cidrs),
             Input::MetadataRead { op, result } => self.metadata_read(now, op, result),
-            Input::Cluster(news) => self.hear_cluster(news),
+            Input::Cluster(news) => self.hear_cluster(now, news),
             Input::Settings(config) => self.take_settings(*config),
             Input::FlowsFlushed { op, result } => self.flows_flushed(now, op, result),
             Input::Terminate => self.terminating = true,
@@ -222,7 +222,7 @@ impl Agent {
         target
     }
 
-    fn hear_cluster(&mut self, news: ClusterNews) {
+    fn hear_cluster(&mut self, now: Time, news: ClusterNews) {
         match news {
             ClusterNews::Node(view) => {
                 self.places.node(view.clone());
@@ -230,12 +230,29 @@ impl Agent {
                 self.follow_places();
             }
             ClusterNews::Pods(pods) => self.pods_are(pods),
+            ClusterNews::Nodes(count) => self.nodes_are(now, count),
             ClusterNews::Reachable(yes) => self.api = yes,
             ClusterNews::EniConfigs(configs) => {
                 self.places.eni_configs(configs);
                 self.follow_places();
             }
         }
+    }
+
+    /// The more nodes there are, the longer what all of them ask for takes in turn.
+    fn nodes_are(&mut self, now: Time, count: u32) {
+        self.cloud.pacer.nodes_are(count);
+        self.look_around_later(now);
+    }
+
+    /// What a node asks once after its start and nobody waits for: spread over twice what EC2 needs for all nodes, so that half of
+    /// what it gives is left for others.
+    fn look_around_later(&mut self, now: Time) {
+        self.look_for_strays(now);
+        let spread = self.cloud.pacer.lap(Ec2Action::DescribeSubnets);
+        let spread = Millis(spread.0 * 2);
+        let look = now + self.cloud.pacer.jitter(spread.max(Self::FIRST_LOOK_SPREAD));
+        self.places.first_look_at(look);
     }
 
     /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.

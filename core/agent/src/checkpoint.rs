@@ -41,6 +41,10 @@ pub struct CheckpointEni {
     pub attachment: Option<AttachmentId>,
     /// Its secondary positions.
     pub slots: Vec<Slot>,
+    /// Positions that are being given back: a call may be under way that takes them.
+    pub leaving: Vec<Slot>,
+    /// The ENI itself is being given back.
+    pub going: bool,
 }
 
 /// The whole of it.

@@ -13,6 +13,8 @@ pub enum ClusterNews {
     EniConfigs(Vec<EniConfig>),
     /// Pods bound to this node that want an address of it: not on the host's network, not finished.
     Pods(Vec<PodRef>),
+    /// How many nodes the cluster has: read once after the start, to pace what all of them do.
+    Nodes(u32),
     /// Whether the API server answers. While it does not, what was heard last holds.
     Reachable(bool),
 }

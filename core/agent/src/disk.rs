@@ -78,6 +78,8 @@ impl Agent {
             facts: eni.facts.clone(),
             attachment: eni.attachment.clone(),
             slots: self.recorded(eni),
+            leaving: self.going_back(eni),
+            going: eni.usage == EniUse::Leaving,
         };
         let rest = |(address, since, _)| Rest { address, released: self.calendar(since) };
         let mut rests: Vec<Rest> = self.pool.cooling().map(rest).collect();
@@ -115,6 +117,7 @@ impl Agent {
                 self.disk.written = generation;
                 self.disk.unrecorded.retain(|_, since| *since > generation);
                 for (_, ticket, outcome) in held {
+                    self.was_told(now, &outcome);
                     self.reply(ticket, outcome);
                 }
             }
@@ -167,5 +170,11 @@ impl Agent {
             }
         };
         eni.slots.iter().filter(|(slot, state)| counts(**slot, **state)).map(|(slot, _)| *slot).collect()
+    }
+
+    /// Positions that are being given back, and that nobody has.
+    fn going_back(&self, eni: &PoolEni) -> Vec<Slot> {
+        let leaving = eni.slots.iter().filter(|(_, state)| **state == SlotState::Leaving);
+        leaving.map(|(slot, _)| *slot).filter(|slot| self.pool.on_slot(*slot).0 == 0).collect()
     }
 }

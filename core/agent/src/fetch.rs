@@ -375,7 +375,7 @@ impl Agent {
     fn pause_assign(&mut self, now: Time, failure: CloudFailure) {
         self.cloud.fetch.at_most = None;
         let streak = self.cloud.fetch.assign_pause.as_ref().map_or(0, |pause| pause.streak) + 1;
-        let until = now + pause_after(failure.class, streak);
+        let until = Self::again_at(now, failure.class, streak);
         self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
     }
 
@@ -408,7 +408,7 @@ impl Agent {
             }
             // The same token can not make a second ENI.
             self.pause_create(now, failure, tries);
-            return self.queue_job(now + pause_after(class, tries), Job::Create(number), tries);
+            return self.queue_job(Self::again_at(now, class, tries), Job::Create(number), tries);
         }
         let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
         self.cloud.fetch.tried.insert(build.place.subnet.clone());
@@ -445,8 +445,8 @@ impl Agent {
             FailureClass::Lost | FailureClass::WrongState if !bug!(LostAttachTakenForFailure) => {
                 return self.queue_job(again, Job::FindAttachment(number), tries);
             }
-            FailureClass::Unreachable | FailureClass::Throttled => {
-                return self.queue_job(again, Job::Attach(number), tries);
+            class @ (FailureClass::Unreachable | FailureClass::Throttled) => {
+                return self.queue_job(Self::again_at(now, class, tries), Job::Attach(number), tries);
             }
             _ => {}
         }

@@ -5,8 +5,9 @@
 //!   an ENI:    marked leaving -> on disk -> EC2 shows it idle, ours   -> host cleared of it -> Detach -> available -> Delete
 //! ```
 //!
-//! What is marked leaving is given to nobody, and after a restart to nobody before EC2 has confirmed it: so an address is given back
-//! or given to a pod, never both. Any disagreement ends it: it stays, and people are told. So does a pod that waits meanwhile.
+//! What is marked leaving is given to nobody, and after a restart what was leaving goes on leaving ([`crate::resume`]): so an address
+//! is given back or given to a pod, never both. Any disagreement ends it: it stays, and people are told. So does a pod that waits
+//! meanwhile. Only a call that EC2 may be carrying out can not be taken back: until it surely has ended, what it takes is nobody's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +16,9 @@ use vpc_model::{AttachmentId, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
 use crate::cloud::{EniTruth, FailureClass};
-use crate::jobs::Job;
+use crate::jobs::{CALL_LIMIT, Job};
 use crate::message::{Generation, Notice};
+use crate::pacer::Ec2Action;
 use crate::places::pause_after;
 
 /// Positions on their way out: of one ENI, of one kind.
@@ -27,8 +29,20 @@ struct Release {
     marked: Time,
     /// The state of the books that says so.
     recorded: Generation,
-    /// An answer was lost: EC2 may carry the call out even now.
-    lost: bool,
+    /// A call without an answer, or of an earlier life: until then EC2 may carry it out.
+    in_flight: Option<Time>,
+}
+
+impl Release {
+    fn may_be_taken(&self, now: Time) -> bool {
+        self.in_flight.is_some_and(|until| until > now)
+    }
+
+    /// When it is given up, if it is not under way by then.
+    fn limit(&self) -> Time {
+        let limit = self.marked + Agent::RELEASE_LIMIT;
+        self.in_flight.map_or(limit, |until| until.max(limit))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +62,20 @@ enum Step {
 pub(crate) struct Exit {
     step: ExitStep,
     recorded: Generation,
+    /// As of [`Release::in_flight`].
+    in_flight: Option<Time>,
+    /// How often EC2 has shown it attached since it was asked to detach it.
+    polls: u32,
+}
+
+impl Exit {
+    fn new(step: ExitStep, recorded: Generation) -> Self {
+        Self { step, recorded, in_flight: None, polls: 0 }
+    }
+
+    fn may_be_taken(&self, now: Time) -> bool {
+        self.in_flight.is_some_and(|until| until > now)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +110,8 @@ impl GiveBack {
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Time> + '_ {
         let waiting = self.releases.values().filter(|release| release.step != Step::Taking);
-        waiting.map(|release| release.marked + Agent::RELEASE_LIMIT).chain(self.paused_until)
+        let in_flight = self.releases.values().filter_map(|release| release.in_flight);
+        waiting.map(Release::limit).chain(in_flight).chain(self.paused_until)
     }
 
     pub(crate) fn is_paused(&self, now: Time) -> bool {
@@ -131,10 +160,22 @@ impl Agent {
             }
             self.mark(eni, &free, SlotState::Leaving);
             self.cloud.back.last = Some(now);
-            let recorded = self.touch_disk();
-            let release = Release { slots: free, step: Step::Recording, marked: now, recorded, lost: false };
-            self.cloud.back.releases.insert(entry, release);
+            self.take_up_release(now, eni, unit, free, None);
         }
+    }
+
+    /// Positions that are marked as leaving are on their way out from now on; until `in_flight` an earlier call may take them.
+    pub(crate) fn take_up_release(
+        &mut self,
+        now: Time,
+        eni: &EniId,
+        unit: Unit,
+        slots: Vec<Slot>,
+        in_flight: Option<Time>,
+    ) {
+        let recorded = self.touch_disk();
+        let release = Release { slots, step: Step::Recording, marked: now, recorded, in_flight };
+        self.cloud.back.releases.insert((eni.clone(), unit), release);
     }
 
     /// Whether pods may be put on an ENI, now or when its link is set up.
@@ -147,7 +188,7 @@ impl Agent {
         held && self.pool.position(slot).is_some_and(|position| position.is_empty())
     }
 
-    fn mark(&mut self, eni: &EniId, slots: &[Slot], state: SlotState) {
+    pub(crate) fn mark(&mut self, eni: &EniId, slots: &[Slot], state: SlotState) {
         for slot in slots {
             if let Err(error) = self.pool.set_slot(eni, *slot, state) {
                 self.say(Notice::Disagreement { what: error.to_string() });
@@ -168,8 +209,11 @@ impl Agent {
 
     fn release_step(&mut self, now: Time, entry: (EniId, Unit)) {
         let Some(release) = self.cloud.back.releases.get_mut(&entry) else { return };
-        if release.step != Step::Taking && now.since(release.marked) >= Self::RELEASE_LIMIT {
+        if release.step != Step::Taking && release.limit() <= now {
             return self.keep_slots(now, &entry.0, "the host or the disk did not answer in time");
+        }
+        if release.step == Step::Taking && !self.config.cloud.may_release() && !release.may_be_taken(now) {
+            return self.end_forbidden(now, &entry.0);
         }
         if release.step == Step::Recording && self.disk.written() >= release.recorded {
             release.step = Step::Asking;
@@ -189,6 +233,15 @@ impl Agent {
         }
     }
 
+    /// The settings do not allow giving back any more, and no call is under way: what has not left stays.
+    fn end_forbidden(&mut self, now: Time, eni: &EniId) {
+        let of_eni = |job: &Job| matches!(job, Job::Unassign { eni: id, .. } | Job::SeeUnassigned(id) if id == eni);
+        if !self.cloud.is_asking(of_eni) {
+            self.drop_queued(of_eni);
+            self.keep_slots(now, eni, "the settings do not allow to give anything back");
+        }
+    }
+
     /// EC2 has said what is on an ENI of which positions are to be given back.
     pub(crate) fn slots_checked(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
         // The primary ENI is ours whatever its tags say.
@@ -199,6 +252,11 @@ impl Agent {
         };
         let shown: BTreeSet<Slot> = truth.slots.iter().copied().collect();
         let asking = |release: &Release| release.step == Step::Asking;
+        let in_flight = self.cloud.back.of(eni).filter(|r| asking(r) && r.may_be_taken(now));
+        let taken: Vec<Slot> = in_flight.flat_map(|r| r.slots.clone()).filter(|slot| !shown.contains(slot)).collect();
+        if !taken.is_empty() {
+            self.unassigned(now, eni, &taken);
+        }
         let lacks = self.cloud.back.of(eni).any(|r| asking(r) && !r.slots.iter().all(|slot| shown.contains(slot)));
         if lacks {
             self.disagreed(now);
@@ -231,15 +289,17 @@ impl Agent {
     pub(crate) fn unassign_failed(&mut self, now: Time, eni: EniId, slots: Vec<Slot>, tries: u32, class: FailureClass) {
         let may_have = matches!(class, FailureClass::Lost);
         let unsure = matches!(class, FailureClass::NotFound | FailureClass::WrongState | FailureClass::Other);
-        let mut lost = false;
+        let mut in_flight = false;
         for release in self.cloud.back.of(&eni).filter(|release| release.step == Step::Taking) {
-            release.lost |= may_have;
-            lost |= release.lost;
+            if may_have {
+                release.in_flight = Some(now + CALL_LIMIT);
+            }
+            in_flight |= release.may_be_taken(now);
         }
         let again = now + pause_after(class, tries);
         if may_have || unsure {
             self.queue_job(again, Job::SeeUnassigned(eni), tries);
-        } else if lost {
+        } else if in_flight {
             // An earlier call may still be carried out: nobody may get one of them.
             self.queue_job(again, Job::Unassign { eni, slots }, tries);
         } else {
@@ -256,9 +316,9 @@ impl Agent {
             .back
             .of(eni)
             .filter(|release| release.step == Step::Taking)
-            .map(|release| (release.slots.clone(), release.lost))
+            .map(|release| (release.slots.clone(), release.may_be_taken(now)))
             .collect();
-        for (slots, lost) in taking {
+        for (slots, in_flight) in taking {
             let (there, gone): (Vec<Slot>, Vec<Slot>) = slots.iter().partition(|slot| shown.contains(slot));
             if !gone.is_empty() {
                 self.unassigned(now, eni, &gone);
@@ -266,8 +326,8 @@ impl Agent {
             if there.is_empty() {
                 continue;
             }
-            if lost {
-                // It may be carried out even now: only EC2's yes ends this.
+            if in_flight {
+                // It may be carried out even now, and EC2's yes ends this soonest.
                 self.queue_job(now + Self::AGAIN, Job::Unassign { eni: eni.clone(), slots: there }, 1);
             } else {
                 self.cloud.back.pause(now, FailureClass::Other);
@@ -281,9 +341,9 @@ impl Agent {
         self.cloud.back.pause(now, FailureClass::WrongState);
     }
 
-    /// Positions of an ENI that were to leave stay, for now. Those that EC2 may be taking away are none of them.
+    /// Positions of an ENI that were to leave stay, for now. Those that EC2 may be taking away are none of them: it is asked on.
     pub(crate) fn keep_slots(&mut self, now: Time, eni: &EniId, why: &str) {
-        let unsent = |(id, _): &&(EniId, Unit), release: &Release| id == eni && !release.lost;
+        let unsent = |(id, _): &&(EniId, Unit), release: &Release| id == eni && !release.may_be_taken(now);
         let entries: Vec<(EniId, Unit)> = self
             .cloud
             .back
@@ -295,12 +355,20 @@ impl Agent {
         self.drop_queued(|job| matches!(job, Job::CheckSlots(id) if id == eni));
         for entry in entries {
             if let Some(release) = self.cloud.back.releases.remove(&entry) {
-                self.mark(eni, &release.slots, SlotState::Held);
+                // Whether a call has taken them is EC2's to say.
+                let unsure = release.in_flight.is_some();
+                self.mark(eni, &release.slots, if unsure { SlotState::Unconfirmed } else { SlotState::Held });
+                if unsure {
+                    self.ask_about_node();
+                }
                 self.touch_disk();
                 self.cloud.back.last = Some(now);
                 let count = release.slots.len();
                 self.say(Notice::SlotsKept { eni: eni.clone(), count, why: why.to_owned() });
             }
+        }
+        if self.cloud.back.of(eni).any(|release| release.step == Step::Asking) {
+            self.queue_job(now + Self::AGAIN, Job::CheckSlots(eni.clone()), 1);
         }
     }
 
@@ -319,7 +387,9 @@ impl Agent {
             .back
             .releases
             .iter()
-            .filter(|((eni, _), release)| release.step != Step::Taking && self.serves(eni))
+            .filter(|((eni, _), release)| {
+                release.step != Step::Taking && !release.may_be_taken(now) && self.serves(eni)
+            })
             .map(|((eni, _), _)| eni.clone())
             .collect();
         for eni in &unsent {
@@ -331,7 +401,7 @@ impl Agent {
             .back
             .leaving
             .iter()
-            .filter(|(id, exit)| exit.step != ExitStep::Going && useful(id))
+            .filter(|(id, exit)| exit.step != ExitStep::Going && !exit.may_be_taken(now) && useful(id))
             .map(|(id, _)| id.clone())
             .collect();
         for eni in &going {
@@ -347,6 +417,8 @@ impl Agent {
 impl Agent {
     /// How often a detach is looked at until it is done (the reference waits 2 s blindly).
     const DETACH_POLL: Millis = Millis::seconds(1);
+    /// After so many looks at an ENI that is still attached it is asked to detach again.
+    const POLLS: u32 = 30;
     /// Pause before a call that may have been carried out is made again.
     const AGAIN: Millis = Millis::seconds(5);
 
@@ -355,14 +427,26 @@ impl Agent {
         if self.cloud.back.leaving.is_empty() {
             self.set_use(&eni, EniUse::Leaving);
             let recorded = self.touch_disk();
-            self.cloud.back.leaving.insert(eni.clone(), Exit { step: ExitStep::Verifying, recorded });
+            self.cloud.back.leaving.insert(eni.clone(), Exit::new(ExitStep::Verifying, recorded));
             self.start_job(Job::Verify(eni), 0);
         }
     }
 
+    /// An ENI that an earlier life was giving back leaves from now on, unless EC2 says otherwise after `in_flight`.
+    pub(crate) fn resume_exit(&mut self, eni: EniId, in_flight: Time) {
+        let recorded = self.touch_disk();
+        let exit = Exit { in_flight: Some(in_flight), ..Exit::new(ExitStep::Verifying, recorded) };
+        self.cloud.back.leaving.insert(eni.clone(), exit);
+        self.start_job(Job::Verify(eni), 0);
+    }
+
     pub(crate) fn verified(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
         let Some(known) = self.pool.eni(eni) else { return };
+        let in_flight = self.cloud.back.leaving.get(eni).is_some_and(|exit| exit.in_flight.is_some());
         let Some(truth) = truth else {
+            if in_flight && !self.busy(eni) {
+                return self.gone(eni);
+            }
             self.disagreed(now);
             return self.keep(now, eni, "EC2 does not know it");
         };
@@ -382,10 +466,13 @@ impl Agent {
         {
             self.say(Notice::Disagreement { what: error.to_string() });
         }
-        if let Some(exit) = self.cloud.back.leaving.get_mut(eni) {
-            exit.step = ExitStep::Clearing;
-            self.host.clear(eni);
+        let Some(exit) = self.cloud.back.leaving.get_mut(eni) else { return };
+        if in_flight && truth.available {
+            exit.step = ExitStep::Going;
+            return self.start_job(Job::Delete(eni.clone()), 0);
         }
+        exit.step = ExitStep::Clearing;
+        self.host.clear(eni);
     }
 
     /// Detaches ENIs whose routes and rules are off the host.
@@ -394,6 +481,12 @@ impl Agent {
         let ready = |exit: &Exit| exit.step == ExitStep::Clearing && exit.recorded <= written;
         let clear: Vec<EniId> =
             self.cloud.back.leaving.iter().filter(|(_, exit)| ready(exit)).map(|(id, _)| id.clone()).collect();
+        if !self.config.cloud.may_release() {
+            for id in &clear {
+                self.keep(now, id, "the settings do not allow to give anything back");
+            }
+            return;
+        }
         for id in clear.into_iter().filter(|id| self.host.is_clear_of(id)).collect::<Vec<_>>() {
             if self.busy(&id) || self.host_uses(&id) {
                 self.keep(now, &id, "a pod uses one of its addresses");
@@ -419,6 +512,11 @@ impl Agent {
         class: FailureClass,
     ) {
         let again = now + pause_after(class, tries);
+        if class == FailureClass::Lost
+            && let Some(exit) = self.cloud.back.leaving.get_mut(&eni)
+        {
+            exit.in_flight = Some(now + CALL_LIMIT);
+        }
         match class {
             FailureClass::NotFound | FailureClass::WrongState | FailureClass::Lost => {
                 self.queue_job(again, Job::AwaitDetached(eni), 0);
@@ -435,7 +533,19 @@ impl Agent {
         match truth {
             None => self.gone(&eni),
             Some(truth) if truth.available => self.start_job(Job::Delete(eni), 0),
-            Some(_) => self.queue_job(now + Self::DETACH_POLL, Job::AwaitDetached(eni), 0),
+            Some(truth) => {
+                let polls = self.cloud.back.leaving.get_mut(&eni).map_or(0, |exit| {
+                    exit.polls += 1;
+                    exit.polls
+                });
+                match truth.attachment {
+                    // The call whose answer was lost may never have come to EC2. Asked twice it does no harm.
+                    Some((attachment, ..)) if polls.is_multiple_of(Self::POLLS) => {
+                        self.start_job(Job::Detach { eni, attachment }, 0);
+                    }
+                    _ => self.queue_job(now + Self::DETACH_POLL, Job::AwaitDetached(eni), 0),
+                }
+            }
         }
     }
 
@@ -443,7 +553,7 @@ impl Agent {
     pub(crate) fn leave(&mut self, eni: &EniId, next: Job) {
         self.set_use(eni, EniUse::Leaving);
         let recorded = self.touch_disk();
-        self.cloud.back.leaving.insert(eni.clone(), Exit { step: ExitStep::Going, recorded });
+        self.cloud.back.leaving.insert(eni.clone(), Exit::new(ExitStep::Going, recorded));
         self.start_job(next, 0);
     }
 
@@ -461,11 +571,17 @@ impl Agent {
         }
     }
 
-    /// An ENI that was to leave stays, for now.
+    /// An ENI that was to leave stays, for now. Not one that EC2 may be taking away: it is asked on.
     pub(crate) fn keep(&mut self, now: Time, eni: &EniId, why: &str) {
-        if self.cloud.back.leaving.remove(eni).is_none() {
-            return;
+        let Some(exit) = self.cloud.back.leaving.get_mut(eni) else { return };
+        if exit.may_be_taken(now) {
+            exit.step = ExitStep::Verifying;
+            return self.queue_job(now + Self::AGAIN, Job::Verify(eni.clone()), 1);
         }
+        if exit.in_flight.is_some() {
+            self.ask_about_node();
+        }
+        self.cloud.back.leaving.remove(eni);
         self.drop_queued(|job| matches!(job, Job::Verify(id) if id == eni));
         self.set_use(eni, EniUse::SettingUp);
         self.pool.renew(eni, now);
@@ -484,10 +600,12 @@ impl Agent {
     /// earlier life sent off has surely ended.
     pub(crate) fn look_for_strays(&mut self, now: Time) {
         if self.config.cloud.may_release() {
-            // Nodes that start together must not ask together.
-            let after = self.config.strays_after;
-            let spread = self.cloud.pacer.jitter(Millis(after.0.saturating_mul(2)));
-            self.queue_job(now + after + spread, Job::FindStrays, 0);
+            // Nodes that start together must not ask together, and not while others still want to know what they have.
+            let (after, lap) = (self.config.strays_after, self.cloud.pacer.lap(Ec2Action::DescribeEnis));
+            let most = Millis(after.0.max(lap.0).saturating_mul(3));
+            let spread = self.cloud.pacer.jitter(most);
+            self.drop_queued(|job| *job == Job::FindStrays);
+            self.queue_job(now + after + lap + spread, Job::FindStrays, 0);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::pacer::{Ec2Action, Pacer, Weight};
 use crate::places::pause_after;
 
 /// A call that takes longer counts as lost: no client waits as long.
-const CALL_LIMIT: Millis = Millis::seconds(120);
+pub(crate) const CALL_LIMIT: Millis = Millis::seconds(120);
 
 /// Background work beyond so many entries of the queue is dropped, and found again by the next look.
 const QUEUE_MOST: usize = 256;
@@ -180,6 +180,11 @@ impl Cloud {
         self.calls.values().map(|call| &call.job).chain(self.queue.iter().map(|queued| &queued.job))
     }
 
+    /// Whether a call of this kind is under way.
+    pub(crate) fn is_asking(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
+        self.calls.values().any(|call| of_kind(&call.job))
+    }
+
     /// Whether a job of this kind has failed and is to be repeated, or is being repeated.
     pub(crate) fn is_repeating(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
         self.calls.values().any(|call| call.tries > 0 && of_kind(&call.job))
@@ -191,9 +196,9 @@ impl Cloud {
         self.last_refusal.as_ref()
     }
 
-    /// Whether EC2 was asked what the node's ENIs are, and could not say.
+    /// Whether EC2 was asked what the node's ENIs are, and could not say. That it asks to be asked later is not that.
     pub(crate) fn describing_failed(&self) -> bool {
-        self.is_repeating(|job| *job == Job::DescribeNode)
+        self.pacer.streak(Ec2Action::DescribeEnis) == 0 && self.is_repeating(|job| *job == Job::DescribeNode)
     }
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
@@ -346,7 +351,9 @@ impl Agent {
 
     /// How much a job matters now: what a pod waits for goes first.
     fn weight_of(&self, job: &Job) -> Weight {
-        let fetching = if self.waiters.is_empty() { Weight::Grow } else { Weight::PodBlocking };
+        // No pod is sent to a node that is not ready: all that could run there wait.
+        let ahead = self.waiters.is_empty() && self.said_ready;
+        let fetching = if ahead { Weight::Grow } else { Weight::PodBlocking };
         match job {
             Job::Create(_)
             | Job::Attach(_)
@@ -399,6 +406,8 @@ impl Agent {
             | Job::LookAtLeaked(eni) => CloudCall::Describe { eni: eni.clone() },
             Job::Unassign { eni, slots } => CloudCall::Unassign { eni: eni.clone(), slots: slots.clone() },
             Job::Detach { eni, attachment } => CloudCall::Detach { eni: eni.clone(), attachment: attachment.clone() },
+            // It was attached after all, and is in use.
+            Job::Discard(eni) if self.pool.eni(eni).is_some() => return None,
             Job::Delete(eni) | Job::Discard(eni) | Job::DeleteLeaked(eni) => CloudCall::Delete { eni: eni.clone() },
             Job::DateLeaked { enis, created } => {
                 let tags = BTreeMap::from([(CREATED_AT_TAG.to_owned(), created.clone())]);
@@ -467,10 +476,12 @@ impl Agent {
         if self.leaked_failed(&job, &failure) {
             return;
         }
-        let what = self.call_of(&job).map(|call| call.to_string()).unwrap_or_default();
-        let pause = self.pause_before_again(failure.class, tries);
-        self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(pause.0) });
-        let again = now + pause;
+        let call = self.call_of(&job);
+        let what = call.as_ref().map(ToString::to_string).unwrap_or_default();
+        let again = Self::again_at(now, failure.class, tries);
+        let turn = call.and_then(|call| self.cloud.pacer.turn(Ec2Action::of(&call), self.weight_of(&job)));
+        let retry_in = turn.unwrap_or(again).max(again).since(now);
+        self.say(Notice::CloudFailed { what, failure: failure.clone(), retry_in: Some(retry_in.0) });
         match (job, failure.class) {
             (Job::Assign { eni, unit, count }, _) => self.assign_failed(now, eni, unit, count, failure),
             (Job::Create(number), _) => self.create_failed(now, number, tries, failure),
@@ -491,6 +502,11 @@ impl Agent {
             (Job::Detach { eni, attachment }, class) => self.detach_failed(now, eni, attachment, tries, class),
             (Job::Delete(eni), FailureClass::NotFound) => self.gone(&eni),
             (Job::Delete(eni), FailureClass::WrongState) => self.queue_job(again, Job::AwaitDetached(eni), tries),
+            // In use: an attach that was answered as a failure was carried out. What is attached here is taken in.
+            (job @ Job::Discard(_), FailureClass::WrongState) => {
+                self.ask_about_node();
+                self.queue_job(again, job, tries);
+            }
             // EC2 does not find what it has just made: as long as the ENI is here it is to go with the instance.
             (job @ Job::DeleteOnTermination { .. }, FailureClass::NotFound) if self.has_subject(&job) => {
                 self.queue_job(again, job, tries);
@@ -510,17 +526,8 @@ impl Agent {
         matches!(job, Job::DeleteOnTermination { eni, .. } if self.pool.eni(eni).is_some() || self.others.contains_key(eni))
     }
 
-    /// Throttled, and nobody waits: the account's bucket is empty for all nodes, and they come back one after the other.
-    fn pause_before_again(&mut self, class: FailureClass, tries: u32) -> Millis {
-        let pause = pause_after(class, tries);
-        if class != FailureClass::Throttled {
-            return pause;
-        }
-        let most =
-            if self.waiters.is_empty() { Self::THROTTLED_SPREAD.0 << tries.saturating_sub(1).min(2) } else { pause.0 };
-        Millis(pause.0 + self.cloud.pacer.jitter(Millis(most)).0)
+    /// Throttled calls are the pacer's to hold up, so that one a pod begins to wait for can go sooner.
+    pub(crate) fn again_at(now: Time, class: FailureClass, tries: u32) -> Time {
+        if class == FailureClass::Throttled { now } else { now + pause_after(class, tries) }
     }
-
-    /// Over how much the nodes of a fleet spread their second attempt (a bucket that refills 20 a second serves 600 nodes in it).
-    const THROTTLED_SPREAD: Millis = Millis::seconds(30);
 }

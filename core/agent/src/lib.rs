@@ -36,8 +36,10 @@ mod planning;
 mod reconcile;
 mod refusal;
 mod rests;
+mod resume;
 mod sandbox;
 mod situation;
+mod turns;
 
 pub use agent::Agent;
 pub use audit::Fault;

@@ -19,7 +19,7 @@ use vpc_ipam::{Allocation, Held, Use, bug};
 use vpc_model::{LinkName, Millis, PodRef, SandboxKey, Time, veth_suffix};
 
 use crate::agent::Agent;
-use crate::message::{Notice, Wake};
+use crate::message::{Notice, Outcome, Wake};
 
 /// Two looks are at least so far apart.
 const LOOK_AGAIN: Millis = Millis::seconds(1);
@@ -217,6 +217,16 @@ impl Agent {
                 Some(link) => self.rename_lease(now, &held, link),
                 None => self.end_lease(now, &held.key, held.allocation.address),
             }
+        }
+    }
+
+    /// An ADD is answered now, maybe long after its address was chosen: its plugin begins only now.
+    pub(crate) fn was_told(&mut self, now: Time, outcome: &Outcome) {
+        let Outcome::Added(reply) = outcome else { return };
+        if let Some(Use::Held(held)) = self.pool.use_of(reply.allocation.address)
+            && now.since(held.since) >= LOOK_AGAIN
+        {
+            self.orphans.asked.insert(held.key.clone(), now);
         }
     }
 

@@ -6,19 +6,20 @@
 //!
 //! ```text
 //!   admit: a token there (beyond those kept for weightier calls)? --> go  |  the moment at which there will be one
-//!   throttled: tokens gone, bucket and rate halved, a pause (doubled each time, with jitter)
+//!   throttled: tokens gone, bucket and rate halved, a wait among all the nodes of the cluster (turns.rs)
 //!   answered, or a second without such an answer: both grow again, step by step
 //! ```
 //!
 //! Nothing waits for ever: bucket and rate never fall below a sixteenth of the published ones, what is kept for weightier calls is at
-//! most three quarters of the bucket as it is now, and a pause ends after two minutes at the latest.
+//! most three quarters of the bucket as it is now, and a wait is no longer than EC2 needs for one call of every node (three of them where
+//! nobody waits), or two minutes.
 
 use std::collections::BTreeMap;
 
 use vpc_model::{Millis, Time};
 
-use crate::cloud::{CloudCall, FailureClass};
-use crate::places::pause_after;
+use crate::cloud::CloudCall;
+use crate::turns::{Gates, Turns};
 
 /// An EC2 action that has a bucket of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,14 +130,14 @@ impl Weight {
 #[derive(Clone, Debug)]
 pub struct Pacer {
     levels: BTreeMap<Ec2Action, Level>,
+    turns: Turns,
     dice: Dice,
 }
 
 /// One bucket.
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    burst: u64,
-    per_second: u64,
+    bucket: Bucket,
     /// In units of which [`TOKEN`] make one token: a millisecond brings a whole number of them.
     tokens: u64,
     /// When `tokens` was right.
@@ -148,7 +149,7 @@ struct Level {
     /// Throttle answers in a row.
     streak: u32,
     /// Nothing is sent before.
-    until: Time,
+    gates: Gates,
 }
 
 const WHOLE: u64 = 64;
@@ -167,12 +168,17 @@ impl Pacer {
     #[must_use]
     pub fn new(now: Time, seed: u64) -> Self {
         let level = |bucket: &Bucket| {
-            let (burst, per_second) = (u64::from(bucket.burst), u64::from(bucket.per_second));
-            let tokens = burst * TOKEN;
-            let level = Level { burst, per_second, tokens, at: now, part: WHOLE, risen: now, streak: 0, until: now };
+            let tokens = u64::from(bucket.burst) * TOKEN;
+            let gates = Gates::open(now);
+            let level = Level { bucket: *bucket, tokens, at: now, part: WHOLE, risen: now, streak: 0, gates };
             (bucket.action, level)
         };
-        Self { levels: BUCKETS.iter().map(level).collect(), dice: Dice(seed) }
+        Self { levels: BUCKETS.iter().map(level).collect(), turns: Turns::default(), dice: Dice(seed) }
+    }
+
+    /// How many nodes share the buckets.
+    pub fn nodes_are(&mut self, count: u32) {
+        self.turns.nodes_are(count);
     }
 
     /// Takes a token for a call that leaves now.
@@ -189,17 +195,39 @@ impl Pacer {
 
     /// EC2 said that the account asks too much.
     pub fn throttled(&mut self, now: Time, action: Ec2Action) {
-        let jitter = self.dice.below(1 << JITTER_BITS);
-        if let Some(level) = self.levels.get_mut(&action) {
-            level.throttled(now, jitter);
+        let chance = self.dice.below(1 << JITTER_BITS);
+        let Some(level) = self.levels.get_mut(&action) else { return };
+        // Otherwise it is the answer to a call that had left before: the same word once more.
+        if level.gates.pod <= now {
+            level.throttled(now);
+            level.gates = self.turns.again(now, level.bucket, level.streak, chance);
         }
     }
 
     /// EC2 answered, whatever it said, but that.
     pub fn answered(&mut self, now: Time, action: Ec2Action) {
-        if let Some(level) = self.levels.get_mut(&action) {
-            level.answered(now);
+        let Some(level) = self.levels.get_mut(&action) else { return };
+        let streak = level.streak;
+        let rank = self.turns.rank(now, level.bucket).filter(|_| streak > 0);
+        level.answered(now);
+        // Nodes come out of this bucket in an order. They keep it where they go next, instead of meeting there again.
+        if let Some(rank) = rank {
+            for other in self.levels.values_mut().filter(|other| other.streak == 0) {
+                other.gates = self.turns.behind(now, other.bucket, rank, streak).unwrap_or(other.gates);
+            }
         }
+    }
+
+    /// When a call of such a weight may be made at the earliest, as far as throttle answers hold it up.
+    #[must_use]
+    pub fn turn(&self, action: Ec2Action, weight: Weight) -> Option<Time> {
+        self.levels.get(&action).map(|level| level.gates.of(weight))
+    }
+
+    /// What the bucket of an action needs for one call of every node, once its burst is gone.
+    #[must_use]
+    pub fn lap(&self, action: Ec2Action) -> Millis {
+        self.levels.get(&action).map_or(Millis(0), |level| self.turns.lap(level.bucket))
     }
 
     /// A span below `most`, from the seed: spreads what many nodes would do at the same moment.
@@ -217,12 +245,12 @@ impl Pacer {
 impl Level {
     /// What it holds now at most.
     fn size(&self) -> u64 {
-        self.burst * TOKEN / WHOLE * self.part
+        u64::from(self.bucket.burst) * TOKEN / WHOLE * self.part
     }
 
     /// What a millisecond brings now.
     fn per_milli(&self) -> u64 {
-        self.per_second * self.part
+        u64::from(self.bucket.per_second) * self.part
     }
 
     fn fill(&mut self, now: Time) {
@@ -238,31 +266,26 @@ impl Level {
     fn take(&mut self, now: Time, weight: Weight) -> Result<(), Time> {
         self.fill(now);
         let needed = (self.size() - TOKEN) / 4 * weight.quarters_kept() + TOKEN;
-        if self.until <= now && self.tokens >= needed {
+        let gate = self.gates.of(weight);
+        if gate <= now && self.tokens >= needed {
             self.tokens -= TOKEN;
             return Ok(());
         }
         let lacking = needed.saturating_sub(self.tokens).div_ceil(self.per_milli());
-        Err(self.until.max(now + Millis(lacking.max(1))))
+        Err(gate.max(now + Millis(lacking.max(1))))
     }
 
-    fn throttled(&mut self, now: Time, jitter: u64) {
+    fn throttled(&mut self, now: Time) {
         self.fill(now);
-        if self.until > now {
-            return; // The answer to a call that had left before: the same word once more.
-        }
         self.streak = self.streak.saturating_add(1);
         self.part = (self.part / 2).max(LEAST);
         self.tokens = 0;
         self.risen = now;
-        let half = pause_after(FailureClass::Throttled, self.streak).0 / 2;
-        // Half of it is certain, half is chance: nodes that were refused together do not come back together.
-        self.until = now + Millis(half + ((half * jitter) >> JITTER_BITS));
     }
 
     fn answered(&mut self, now: Time) {
         self.fill(now);
-        if self.until <= now {
+        if self.gates.pod <= now {
             self.streak = 0;
             self.part = (self.part + Pacer::STEP).min(WHOLE);
         }

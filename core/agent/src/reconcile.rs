@@ -233,7 +233,10 @@ impl Agent {
             eni.usage == EniUse::Doubtful || eni.slots.values().any(|state| *state == SlotState::Unconfirmed)
         };
         let open = self.config.cloud.may_ask() && !self.recon.heard_ec2 && !self.cloud.describing_failed();
-        open && (self.others.values().any(|other| !other.foreign) || self.pool.enis().any(unsure))
+        // A new node asks one thing after the other: where thousands of them start together, it keeps its place from one bucket to the
+        // next, and does not have to find it in each.
+        let new = !self.said_ready && self.waiters.is_empty();
+        open && (new || self.others.values().any(|other| !other.foreign) || self.pool.enis().any(unsure))
     }
 
     /// Asks for the metadata when their time has come.

@@ -320,6 +320,50 @@ fn r19_killed_at_every_boundary_with_prefixes_no_orphan_is_left() {
     killed_everywhere(&config);
 }
 
+/// The call that takes them may be carried out at any moment: EC2 still shows them.
+#[test]
+fn after_a_kill_nobody_gets_what_was_being_given_back() {
+    let mut tried = 0;
+    for number in 1.. {
+        let Some(mut world) = killed_at(number, false, &sips()) else { break };
+        let disk = world.disk.clone().unwrap_or_default();
+        let leaving: BTreeSet<Slot> = disk.enis.iter().flat_map(|eni| eni.leaving.clone()).collect();
+        if leaving.is_empty() {
+            continue;
+        }
+        tried += 1;
+        world.restart(SECOND);
+        for i in 20..30 {
+            let ticket = world.add(&format!("p{i}"));
+            world.run_for(Millis::seconds(3));
+            if let Some((_, Outcome::Added(reply))) = world.answers.get(&ticket).cloned() {
+                let address = reply.allocation.address;
+                assert!(
+                    !leaving.iter().any(|slot| slot.contains(address)),
+                    "{address} was leaving: killed at {number}"
+                );
+            }
+        }
+    }
+    assert!(tried >= 3, "only {tried} kills while something was leaving");
+}
+
+/// The answer to a detach was lost, and the call too.
+#[test]
+fn an_eni_that_stays_attached_is_asked_to_detach_again() {
+    let mut world = World::settled(config(0, 3));
+    for i in 0..12 {
+        world.start_pod(&format!("p{i}"));
+    }
+    for i in 0..12 {
+        world.stop_pod(&format!("p{i}"));
+    }
+    world.faults.push_back(("Detach", Fault::Refuse(FailureClass::Lost, "timeout")));
+    world.run_for(Millis::seconds(1200));
+    assert!(world.calls_of("Detach") >= 2, "{:?}", world.calls);
+    is_whole(&world);
+}
+
 /// The primary ENI bears no tag of ours, and is ours all the same.
 #[test]
 fn surplus_of_an_untagged_primary_eni_is_given_back_also_where_untagged_enis_are_not_ours() {

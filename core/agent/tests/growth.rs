@@ -213,6 +213,27 @@ fn r24_a_throttled_start_asks_seldom_and_recovers() {
 }
 
 #[test]
+fn a_new_node_that_is_told_to_wait_is_ready_when_it_has_addresses() {
+    for kind in ["Node", "Assign"] {
+        let mut world = World::new(config(1, 3));
+        for _ in 0..3 {
+            world.faults.push_back((kind, Fault::Refuse(FailureClass::Throttled, "RequestLimitExceeded")));
+        }
+        world.run_for(Millis::seconds(400));
+        assert!(world.ready_at.is_some() && world.agent.pool().stats().ready > 0, "{kind}: {:?}", world.calls);
+    }
+    // One that EC2 can not answer is ready without: the pods it gets are told why.
+    let mut world = World::new(config(1, 3));
+    for _ in 0..50 {
+        for kind in ["Node", "Assign", "Create", "Subnets"] {
+            world.faults.push_back((kind, Fault::Refuse(FailureClass::Unauthorized, "UnauthorizedOperation")));
+        }
+    }
+    world.run_for(Millis::seconds(30));
+    assert!(world.ready_at.is_some(), "{:?}", world.calls);
+}
+
+#[test]
 fn a_denied_action_is_named_with_the_pod_and_the_way_out() {
     let mut world = World::settled(config(0, 3));
     for _ in 0..50 {

@@ -11,6 +11,13 @@ use vpc_model::{Millis, Time};
 const NOW: Time = Time(5_000_000);
 const WEIGHTS: [Weight; 4] = [Weight::PodBlocking, Weight::Grow, Weight::Shrink, Weight::Background];
 
+/// The pacer of a node that is alone: nobody else takes turns.
+fn alone(seed: u64) -> Pacer {
+    let mut pacer = Pacer::new(NOW, seed);
+    pacer.nodes_are(1);
+    pacer
+}
+
 /// Calls of one weight that go at this very moment.
 fn burst(pacer: &mut Pacer, now: Time, action: Ec2Action, weight: Weight) -> u32 {
     (0..).take_while(|_| pacer.admit(now, action, weight).is_ok()).count().try_into().unwrap()
@@ -49,7 +56,7 @@ fn actions_do_not_share_a_bucket() {
 #[test]
 fn a_throttle_answer_halves_the_rate_and_answers_raise_it_again() {
     let action = Ec2Action::Assign;
-    let mut pacer = Pacer::new(NOW, 1);
+    let mut pacer = alone(1);
     let mut now = NOW;
     let mut rates = vec![];
     for streak in 1..=6 {
@@ -58,7 +65,7 @@ fn a_throttle_answer_halves_the_rate_and_answers_raise_it_again() {
         assert_eq!(pacer.streak(action), streak, "two answers of one moment are one word");
         let from = pacer.admit(now, action, Weight::PodBlocking).unwrap_err();
         let pause = from.since(now).0;
-        assert!((500..=120_000).contains(&pause), "throttled {streak} times: {pause} ms");
+        assert!((500..=121_000).contains(&pause), "throttled {streak} times: {pause} ms");
         // What a second brings right after the pause.
         let mut probe = pacer.clone();
         burst(&mut probe, from, action, Weight::PodBlocking);
@@ -78,7 +85,7 @@ fn a_throttle_answer_halves_the_rate_and_answers_raise_it_again() {
 #[test]
 fn a_node_that_asks_seldom_recovers_by_itself() {
     let action = Ec2Action::Attach;
-    let mut pacer = Pacer::new(NOW, 1);
+    let mut pacer = alone(1);
     for i in 0..20 {
         pacer.throttled(NOW + Millis::seconds(150 * i), action);
     }
@@ -90,7 +97,7 @@ fn a_node_that_asks_seldom_recovers_by_itself() {
 #[test]
 fn pauses_double_up_to_two_minutes_and_differ_between_nodes() {
     let pauses = |seed: u64| {
-        let (mut pacer, mut now) = (Pacer::new(NOW, seed), NOW);
+        let (mut pacer, mut now) = (alone(seed), NOW);
         let mut pauses = vec![];
         for _ in 0..12 {
             pacer.throttled(now, Ec2Action::Create);
@@ -109,8 +116,62 @@ fn pauses_double_up_to_two_minutes_and_differ_between_nodes() {
     assert_eq!(one, pauses(1), "the same for the same seed");
     let other = pauses(2);
     assert!(one.iter().zip(&other).filter(|(a, b)| a != b).count() > 8, "{one:?} {other:?}");
-    assert!(one.iter().chain(&other).all(|pause| *pause <= 120_000));
+    assert!(one.iter().chain(&other).all(|pause| *pause <= 121_000));
     assert!(one[11] >= 60_000, "{one:?}");
+}
+
+/// When so many nodes come again after so many throttle answers in a row, `into` a rush.
+fn again(nodes: u32, streak: u32, weight: Weight) -> Vec<u64> {
+    let mut at: Vec<u64> = (0..400)
+        .map(|seed| {
+            let mut pacer = Pacer::new(NOW, seed);
+            pacer.nodes_are(nodes);
+            let mut now = NOW;
+            for _ in 1..streak {
+                pacer.throttled(now, Ec2Action::Assign);
+                now = pacer.turn(Ec2Action::Assign, weight).unwrap();
+            }
+            pacer.throttled(now, Ec2Action::Assign);
+            pacer.turn(Ec2Action::Assign, weight).unwrap().since(NOW).0 / 1000
+        })
+        .collect();
+    at.sort_unstable();
+    at
+}
+
+#[test]
+fn the_more_nodes_there_are_the_wider_they_spread_and_never_over_more_than_a_lap() {
+    // (10,000 - 100) / 5 and (500 - 100) / 5 seconds.
+    for (nodes, lap) in [(10_000, 1980), (500, 80)] {
+        let once = again(nodes, 1, Weight::PodBlocking);
+        assert!(once[399] <= lap / 16 + 1, "a lone node is back soon: {} s", once[399]);
+        let thrice = again(nodes, 3, Weight::PodBlocking);
+        assert!(thrice[399] <= lap + 4, "{nodes} nodes: {} s", thrice[399]);
+        assert!(thrice[200] > lap * 4 / 10 && thrice[380] > lap * 8 / 10, "over all of it: {thrice:?}");
+        let (grow, pod) = (again(nodes, 3, Weight::Grow), thrice);
+        assert!(grow[200] > pod[200] && grow[399] > lap, "what nobody waits for leaves room to what somebody does");
+    }
+    let alone = again(1, 3, Weight::PodBlocking);
+    assert!(alone[399] <= 9, "there is nobody to wait for: {alone:?}");
+}
+
+#[test]
+fn the_place_in_one_queue_holds_in_the_next() {
+    let mut pacer = Pacer::new(NOW, 1);
+    pacer.nodes_are(10_000);
+    pacer.throttled(NOW, Ec2Action::DescribeEnis);
+    let later = pacer.turn(Ec2Action::DescribeEnis, Weight::PodBlocking).unwrap();
+    pacer.throttled(later, Ec2Action::DescribeEnis);
+    let at = NOW + Millis::seconds(90);
+    pacer.answered(at, Ec2Action::DescribeEnis);
+    // 100 at once and 20 a second were before it; the next bucket serves 100 and 5 a second.
+    let turn = pacer.admit(at, Ec2Action::Assign, Weight::PodBlocking).unwrap_err();
+    assert_eq!(turn, NOW + Millis::seconds((100 + 90 * 20 - 100) / 5));
+    assert_eq!(pacer.admit(at, Ec2Action::DescribeSubnets, Weight::Grow), Ok(()), "as fast as the first one: no wait");
+    let mut calm = Pacer::new(NOW, 1);
+    calm.nodes_are(10_000);
+    calm.answered(at, Ec2Action::DescribeEnis);
+    assert_eq!(calm.admit(at, Ec2Action::Assign, Weight::Grow), Ok(()));
 }
 
 #[test]
@@ -155,7 +216,7 @@ proptest! {
     #[test]
     fn no_window_sees_more_than_burst_and_rate_allow(steps in prop::collection::vec(step(), 1..60), seed: u64) {
         for Bucket { action, burst: size, per_second } in BUCKETS {
-            let (mut pacer, mut again) = (Pacer::new(NOW, seed), Pacer::new(NOW, seed));
+            let (mut pacer, mut again) = (alone(seed), alone(seed));
             let (mut now, mut sent) = (NOW, Vec::<Time>::new());
             for step in &steps {
                 match step {
@@ -188,7 +249,7 @@ proptest! {
     #[test]
     fn a_pod_is_not_starved_by_others(steps in prop::collection::vec((1usize..4, 1u32..200, 0u64..3000), 1..40), seed: u64, throttles in 0u32..4) {
         for Bucket { action, .. } in BUCKETS {
-            let (mut pacer, mut now) = (Pacer::new(NOW, seed), NOW);
+            let (mut pacer, mut now) = (alone(seed), NOW);
             for _ in 0..throttles {
                 pacer.throttled(now, action);
                 now = now + Millis::seconds(5);
@@ -207,7 +268,7 @@ proptest! {
     #[test]
     fn whoever_asks_again_when_told_gets_through(seed: u64, throttles in 0u64..10, weight in 0usize..4) {
         for Bucket { action, .. } in BUCKETS {
-            let (mut pacer, mut now) = (Pacer::new(NOW, seed), NOW);
+            let (mut pacer, mut now) = (alone(seed), NOW);
             for _ in 0..throttles {
                 pacer.throttled(now, action);
                 now = now + Millis::seconds(3);

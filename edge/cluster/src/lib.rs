@@ -7,6 +7,7 @@
 //!   watch nodes (metadata.name=ours)  --+                                   ClusterNews
 //!   watch pods (spec.nodeName=ours)   --+--> partial objects --> shelves --------------> whoever started it
 //!   watch eniconfigs (when wanted)    --+        one at a time      \--> Reachable(bool), once for each change
+//!   list nodes, limit=1                 --> items + remainingItemCount --> Nodes(count), once
 //!
 //!   ClusterEvent --Events::tell--> folded, paced --> events.k8s.io/v1
 //! ```
@@ -15,6 +16,7 @@
 //! docs/decisions/0024.
 
 mod access;
+mod census;
 mod events;
 mod kubeconfig;
 mod objects;
@@ -33,6 +35,7 @@ use tokio::task::JoinSet;
 use vpc_agent::ClusterNews;
 
 pub use access::{Access, AccessError, Environment, SECRETS};
+use census::Census;
 pub use events::Events;
 use events::{Author, Poster};
 pub use pace::Pace;
@@ -102,6 +105,8 @@ impl Cluster {
         tasks.spawn(while_wanted(wishes, |wanted| wanted.eni_configs, move || of_configs.eni_configs(scout).run()));
         let events = Events::new();
         let sender = Author { node: identity.node.clone(), pod: identity.pod.clone() };
+        let (line, news, reach) = (parts.line(), parts.news.clone(), parts.reach.clone());
+        tasks.spawn(Census { line, news, reach, pace }.run());
         let (line, known, reach) = (parts.line(), parts.known, parts.reach);
         tasks.spawn(Poster { line, sender, known, reach, events: events.clone() }.run());
         Self { wanted, events, traffic, _tasks: tasks }

@@ -32,6 +32,7 @@ pub(crate) struct ListMetadata {
     pub(crate) resource_version: String,
     #[serde(rename = "continue")]
     pub(crate) next: String,
+    pub(crate) remaining_item_count: u64,
 }
 
 /// What kind of line of a watch it is.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use vpc_model::{CardIndex, DeviceIndex, Mac, PodRef, Prefix28, RouteTable, SandboxKey, WallTime};
+use vpc_model::{CardIndex, DeviceIndex, Mac, PodRef, Prefix28, RouteTable, SandboxKey, Slot, WallTime};
 use vpc_wire::checkpoint::{
     Allocation, AllocationExtra, Checkpoint, Cooling, Impossible, LoadError, ParseError, PoolEni, Text,
     clean_leftovers, keep_aside, load, store, store_text,
@@ -35,6 +35,8 @@ fn eni(id: &str, primary: &str, addresses: &[&str]) -> PoolEni {
         primary: primary.parse().unwrap(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         prefixes: vec![Prefix28::containing("10.20.9.16".parse().unwrap())],
+        leaving: vec![],
+        going: false,
     }
 }
 
@@ -94,6 +96,19 @@ fn our_fields_stand_behind_the_reference_s() {
         "\n",
     );
     assert_eq!(String::from_utf8(full().to_bytes().unwrap()).unwrap(), want);
+}
+
+#[test]
+fn what_is_being_given_back_is_written_and_read_again() {
+    let mut checkpoint = full();
+    let pool = checkpoint.pool.as_mut().unwrap();
+    let prefix = Prefix28::containing("10.20.9.32".parse().unwrap());
+    pool[0].leaving = vec![Slot::Address("10.20.8.108".parse().unwrap()), Slot::Prefix(prefix)];
+    pool[0].going = true;
+    let text = String::from_utf8(checkpoint.to_bytes().unwrap()).unwrap();
+    let want = r#""leaving":[{"address":"10.20.8.108"},{"prefix":"10.20.9.32/28"}],"going":true}]"#;
+    assert!(text.contains(want), "{text}");
+    assert_eq!(Checkpoint::from_bytes(text.as_bytes()).unwrap(), checkpoint);
 }
 
 #[test]
@@ -182,6 +197,11 @@ fn what_can_not_be_true_is_refused() {
     assert_eq!(
         check(&|c| more(c, eni("eni-0a2", "10.20.8.107", &[]))),
         Impossible::SlotTwice { what: "10.20.8.107/32".parse().unwrap(), eni: "eni-0a2".parse().unwrap() }
+    );
+    let leaving = |c: &mut Checkpoint| c.pool.as_mut().unwrap()[0].leaving.push(Slot::Address(v4("10.20.8.107")));
+    assert_eq!(
+        check(&leaving),
+        Impossible::SlotTwice { what: "10.20.8.107/32".parse().unwrap(), eni: "eni-0a1".parse().unwrap() }
     );
 }
 

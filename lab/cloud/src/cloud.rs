@@ -455,9 +455,9 @@ impl Cloud {
 
     fn finish_detachment(&mut self, id: &AttachmentId) {
         let Some(eni) = self.world.attached_as(id).map(|eni| eni.id.clone()) else { return };
-        let Some(state) = self.world.enis.get_mut(&eni) else { return };
-        let Some(attachment) = state.attachment.take() else { return };
-        let (mac, instance) = (state.mac, attachment.instance);
+        let Some(mac) = self.world.enis.get(&eni).map(|eni| eni.mac) else { return };
+        let Some(attachment) = self.world.enis.untie(&eni) else { return };
+        let instance = attachment.instance;
         if attachment.seen {
             self.emit(FabricEvent::EniDetached { instance: instance.clone(), eni, mac });
         }

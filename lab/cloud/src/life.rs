@@ -112,7 +112,7 @@ impl Cloud {
         self.imds.forget(id);
         let own: Vec<_> = self.world.enis_of(id).iter().map(|eni| eni.id.clone()).collect();
         for eni in own {
-            let attachment = self.world.enis.get_mut(&eni).and_then(|eni| eni.attachment.take());
+            let attachment = self.world.enis.untie(&eni);
             if attachment.is_some_and(|attachment| attachment.delete_on_termination) {
                 self.remove_eni(&eni);
             }

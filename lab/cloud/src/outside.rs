@@ -31,7 +31,7 @@ impl Cloud {
             });
         }
         let mac = self.world.enis.get(id).map(|eni| eni.mac);
-        let attachment = self.world.enis.get_mut(id).and_then(|eni| eni.attachment.take());
+        let attachment = self.world.enis.untie(id);
         if let Some((attachment, mac)) = attachment.zip(mac) {
             let instance = attachment.instance;
             if attachment.seen {

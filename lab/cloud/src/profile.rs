@@ -219,7 +219,12 @@ pub struct Setup {
     pub check_signatures: bool,
     /// Oddities of IMDS.
     pub imds: ImdsQuirks,
+    /// ENIs the account may have in the region.
+    pub max_enis: u32,
 }
+
+/// ENIs a region may have unless the account asks for more (the quota "Network interfaces per Region").
+const MAX_ENIS: u32 = 5000;
 
 /// Oddities of IMDS that users have seen on AWS. All off: it is late, but consistent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -232,7 +237,7 @@ pub struct ImdsQuirks {
 }
 
 impl Default for Setup {
-    /// `instant`, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling, reads up to date, signatures
+    /// `instant`, AWS's default quota of ENIs, seed 1, the calendar at 2026-01-01T00:00:00Z, no throttling, reads up to date, signatures
     /// checked.
     fn default() -> Self {
         Self {
@@ -243,6 +248,7 @@ impl Default for Setup {
             consistency: Consistency::off(),
             check_signatures: true,
             imds: ImdsQuirks::default(),
+            max_enis: MAX_ENIS,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A campaign from the command line, without the rest of `vpc-lab sim`: `campaign SEED STEPS JOBS ACTS MOST [small] [covered] [kinds=A,B]
 //! [only=NUMBER]`. It ends when so many histories went wrong.
 //!
-//! `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong. The exit code is 1 if
-//! anything is wrong.
+//! `small` shrinks what is found and tells it; `covered` prints what was tried, and counts holes in it as wrong; `only=NUMBER` runs and
+//! tells the history of that number alone. The exit code is 1 if anything is wrong.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for those who work on the simulator, and for CI")]
 
 use std::process::ExitCode;
@@ -36,6 +36,9 @@ fn main() -> ExitCode {
         "{} histories, {} steps, {} calls, {took:.1} s, {rate:.0} steps/s",
         finding.histories, finding.steps, finding.calls
     );
+    if let Some((calls, number)) = finding.busiest {
+        println!("the most calls: {calls}, in number {number}");
+    }
     for found in &finding.found {
         println!("{} (seed {}): {}", found.number, found.history.seed, found.why);
         println!("   {:?}", found.history.features);

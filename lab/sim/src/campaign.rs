@@ -37,6 +37,8 @@ pub struct Finding {
     pub steps: u64,
     /// Requests to EC2 they made.
     pub calls: u64,
+    /// The most that one of them made, and its number.
+    pub busiest: Option<(u64, u64)>,
     /// Which inputs came in which situations.
     pub coverage: Coverage,
     /// Those in which something was wrong, by number.
@@ -120,6 +122,7 @@ impl Campaign {
                             Ok(report) => {
                                 all.steps += report.steps;
                                 all.calls += report.calls;
+                                all.busiest = all.busiest.max(Some((report.calls, number)));
                                 all.coverage.add(&report.coverage);
                                 tell(steps.fetch_add(report.steps, Ordering::Relaxed) + report.steps);
                                 if let Some(wrong) = report.wrong {

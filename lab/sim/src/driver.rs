@@ -222,8 +222,9 @@ impl Driver {
                 self.ends_after(*for_ms, End::Disk(*node));
             }
             Act::DiskLost { node } => {
+                let now = self.world.now();
                 if let Some(own) = self.world.node_mut(*node) {
-                    own.lose_disk();
+                    own.lose_disk(now);
                 }
             }
             Act::HostFails { node, how, for_ms } => {

@@ -29,6 +29,9 @@ pub struct Node {
     pub host: PaperHost,
     /// Its checkpoint file.
     pub disk: Option<Checkpoint>,
+    /// By how much the calendar had jumped when the times in the file were last the calendar's; `None` after a start of the machine, when
+    /// nobody can tell (the daemon's `ipam.clock`).
+    pub(crate) anchor: Option<i64>,
     /// The disk takes nothing.
     pub disk_full: bool,
     /// The host's network can not be changed, or not even looked at.
@@ -142,11 +145,23 @@ impl Node {
     }
 
     /// The checkpoint's file is gone. A daemon that runs has it in memory still.
-    pub fn lose_disk(&mut self) {
+    pub fn lose_disk(&mut self, now: Time) {
         if self.agent.is_some() && self.disk.is_some() {
             self.audit.disk_lost = true;
         } else {
             self.disk = None;
+            self.audit.lost_memory = Some(now);
+        }
+    }
+
+    /// What a daemon does that starts: times that were recorded before the calendar was set are moved with it.
+    pub(crate) fn follow_calendar(&mut self, jumped_by_ms: i64) {
+        let moved = self.anchor.replace(jumped_by_ms).map_or(0, |earlier| jumped_by_ms - earlier);
+        // What is less can not be told from the time it takes to read two clocks.
+        let nanos = if moved.abs() < 1000 { 0 } else { moved.saturating_mul(1_000_000) };
+        if let Some(disk) = &mut self.disk {
+            disk.leases.iter_mut().for_each(|lease| lease.since.0 += nanos);
+            disk.rests.iter_mut().for_each(|rest| rest.released.0 += nanos);
         }
     }
 

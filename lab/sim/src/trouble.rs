@@ -47,7 +47,7 @@ impl World {
         match what {
             Outsider::TakeAddress => {
                 let Some(slot) = chosen(slots.len()).map(|index| slots[index]) else { return };
-                self.steal(addresses(slot));
+                self.steal(node, addresses(slot));
                 drop(self.cloud.outside(self.now, OutsideEvent::AddressRemoved { address: slot }));
             }
             Outsider::TakeEni => {
@@ -60,7 +60,7 @@ impl World {
                     })
                     .flat_map(addresses)
                     .collect();
-                self.steal(gone);
+                self.steal(node, gone);
                 drop(self.cloud.outside(self.now, OutsideEvent::EniRemoved { eni }));
             }
             Outsider::TakeTags => {
@@ -86,9 +86,10 @@ impl World {
     }
 
     /// These addresses are no longer what somebody was promised, and nobody here is to blame.
-    fn steal(&mut self, addresses: impl IntoIterator<Item = Ipv4Addr>) {
+    fn steal(&mut self, from: NodeAt, addresses: impl IntoIterator<Item = Ipv4Addr>) {
         for address in addresses {
-            self.stolen.insert(address, self.now);
+            self.stolen.insert((from, address), self.now);
+            self.ended.remove(&address);
             if let Some(owner) = self.owners.get_mut(&address) {
                 owner.taken = true;
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
-use vpc_agent::{Agent, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
+use vpc_agent::{Agent, ClusterNews, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_aws::hand::{Hand, Place};
 use vpc_aws::imds::NodeMetadata;
@@ -32,6 +32,8 @@ pub struct NodeAt(pub usize);
 const TICK_PAUSE: Millis = Millis(5);
 /// How often the VPC's CIDRs are looked up, as the daemon does.
 const CIDR_PERIOD: Millis = Millis::seconds(30);
+/// What Kubernetes takes to answer.
+const API_TAKES: Millis = Millis(50);
 /// How long a machine takes to start again.
 const BOOT: Millis = Millis::seconds(20);
 /// Nanoseconds in a millisecond.
@@ -50,6 +52,8 @@ pub struct World {
     pub sent: Vec<Sent>,
     /// Those of them that EC2 refused for want of a token, at the time of the answer.
     pub throttled: Vec<Sent>,
+    /// What the daemons are told of the number of nodes soon after their start; `None`: Kubernetes can not be asked.
+    pub node_count: Option<u32>,
     /// What was found wrong so far. A sound world has none.
     pub faults: Vec<Fault>,
     /// How often every agent's books are audited by themselves.
@@ -83,7 +87,7 @@ pub struct World {
     pub(crate) look_at: u64,
     pub(crate) tickets: u64,
     /// Addresses that somebody else took from live pods, or may have: what follows is not the daemon's fault.
-    pub(crate) stolen: BTreeMap<Ipv4Addr, Time>,
+    pub(crate) stolen: BTreeMap<(NodeAt, Ipv4Addr), Time>,
     /// When the calendar last jumped ahead.
     pub(crate) jumped: Option<Time>,
     /// The calendar at `Time(0)`.
@@ -182,6 +186,7 @@ impl World {
             cluster: None,
             host: PaperHost::new(),
             disk: None,
+            anchor: None,
             disk_full: false,
             host_fails: None,
             kube: Kube::default(),
@@ -212,6 +217,7 @@ impl World {
             dice: Dice::new(seed ^ 0x5157_u64.rotate_left(32)),
             sent: Vec::new(),
             throttled: Vec::new(),
+            node_count: None,
             faults: Vec::new(),
             watch: Watch::Every(1),
             keep: usize::MAX,
@@ -396,6 +402,8 @@ impl World {
         if let Some(own) = self.nodes.get_mut(node.0) {
             own.host = PaperHost::new();
             own.powered = false;
+            own.anchor = None;
+            own.audit.rebooted = Some(self.now);
         }
         self.later(BOOT, Event::Booted { node });
     }
@@ -433,6 +441,7 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         change(&mut own.config);
         let config = own.config.clone();
+        self.rests_are_set(node);
         self.think(node, Input::Settings(Box::new(config)));
     }
 
@@ -456,6 +465,9 @@ impl World {
             own.disk = None;
         }
         own.audit.begin(self.now, own.disk.is_none() && own.life > 1);
+        own.follow_calendar(self.skew);
+        self.rests_begin_anew(node);
+        let Some(own) = self.nodes.get_mut(node.0) else { return };
         let disk = own.disk.clone().unwrap_or_default();
         let (leases, enis) = (disk.leases.len(), disk.enis.len());
         let (agent, effects) = Agent::start(now, own.config.clone(), facts, &disk);
@@ -473,6 +485,10 @@ impl World {
             self.think(node, Input::Del { ticket, key });
         }
         self.later(CIDR_PERIOD, Event::Cidrs { node, life });
+        if let Some(count) = self.node_count {
+            let input = Box::new(Input::Cluster(ClusterNews::Nodes(count)));
+            self.later(API_TAKES, Event::Tell { node, life, input });
+        }
     }
 
     // -- time ----------------------------------------------------------------------------------------------------------
@@ -750,7 +766,7 @@ impl World {
     /// The guest has the ENI so from now on; says how it had it before.
     fn take_in(&mut self, node: NodeAt, eni: AttachedEni) -> Option<AttachedEni> {
         // What somebody took and EC2 gave again is as good as any other.
-        self.stolen.retain(|address, _| !eni.addresses.holds(*address));
+        self.stolen.retain(|(from, address), _| *from != node || !eni.addresses.holds(*address));
         self.nodes.get_mut(node.0)?.enis.insert(eni.id.clone(), eni)
     }
 

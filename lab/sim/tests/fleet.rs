@@ -5,11 +5,65 @@ mod common;
 
 use common::{Scene, healthy};
 use lab_cloud::{SubnetSpec, Throttle, id_for};
+use lab_sim::fleet::{Case, Fleet, FleetError, FleetReport, svg, text};
 use lab_sim::{NodeAt, Watch, World};
 use vpc_model::{Ipv4Net, Millis, Subnet};
 
 #[test]
+fn every_case_holds_its_bounds_with_some_hundred_nodes() {
+    for case in Case::ALL {
+        let report = Fleet { nodes: 300, case, seed: 1, counted: true }.run().unwrap();
+        assert!(report.holds(), "{report}\n{}", text(&report));
+        let picture = svg(&report);
+        assert!(
+            picture.ends_with("</svg>\n") && picture.matches("<text").count() == picture.matches("</text>").count()
+        );
+        for action in report.calls.keys() {
+            assert!(picture.contains(action) && text(&report).contains(action), "{action}");
+        }
+    }
+}
+
+#[test]
+fn one_seed_has_one_history() {
+    let fleet = Fleet { nodes: 130, case: Case::Start, seed: 3, counted: true };
+    assert_eq!(fleet.run(), fleet.run());
+    assert_ne!(fleet.run().unwrap().ready, Fleet { seed: 4, ..fleet }.run().unwrap().ready);
+    for nodes in [0, Fleet::MOST + 1] {
+        assert_eq!(Fleet { nodes, ..fleet }.run(), Err(FleetError::Nodes { nodes }));
+    }
+}
+
+#[test]
+fn a_missed_bound_is_told() {
+    let report = Fleet { nodes: 1, case: Case::Start, seed: 1, counted: true }.run().unwrap();
+    assert_eq!(report.missed(), Vec::<String>::new());
+    let change = |change: fn(&mut FleetReport)| {
+        let mut other = report.clone();
+        change(&mut other);
+        assert_eq!(other.missed().len(), 1, "{:?}", other.missed());
+        assert!(!other.holds() && other.to_string().contains("MISSED"));
+    };
+    change(|report| report.waves[0].unready[0] = Millis::seconds(2));
+    change(|report| _ = report.ready.pop());
+    change(|report| report.calls.values_mut().for_each(|calls| calls.throttled = 4));
+    change(|report| report.refused = (1, 1));
+    change(|report| report.pods.1 -= 1);
+    change(|report| report.exits = 1);
+    change(|report| report.faults.push("left over".to_owned()));
+}
+
+#[test]
 fn r24_throttled_describe_at_a_fleet_restart() {
+    restart_all_at_once(Some(500));
+}
+
+#[test]
+fn r24_where_nobody_can_count_the_nodes() {
+    restart_all_at_once(None);
+}
+
+fn restart_all_at_once(node_count: Option<u32>) {
     const NODES: usize = 500;
     let names: Vec<String> = (0..NODES).map(|n| format!("node-{n}")).collect();
     let nodes: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "t3.small")).collect();
@@ -20,6 +74,7 @@ fn r24_throttled_describe_at_a_fleet_restart() {
     scene.setup.throttle = Throttle::aws();
     let mut world = scene.world();
     world.watch = Watch::Never;
+    world.node_count = node_count;
     // The fleet comes up over some minutes.
     for index in 0..NODES {
         world.start(NodeAt(index));

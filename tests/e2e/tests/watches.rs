@@ -126,6 +126,8 @@ struct Watched {
     node: Option<NodeView>,
     configs: Option<Vec<EniConfig>>,
     pods: Option<Vec<String>>,
+    /// How many nodes there are.
+    nodes: Option<u32>,
     reach: Vec<bool>,
     heard: usize,
 }
@@ -147,7 +149,7 @@ impl Watched {
         let access = Access::find(environment).unwrap().unwrap();
         let (tell, news) = mpsc::channel(16);
         let cluster = Cluster::start(&access, &identity(), wanted, pace, tell);
-        Self { cluster, news, node: None, configs: None, pods: None, reach: vec![], heard: 0 }
+        Self { cluster, news, node: None, configs: None, pods: None, nodes: None, reach: vec![], heard: 0 }
     }
 
     fn take(&mut self, news: ClusterNews) {
@@ -156,6 +158,7 @@ impl Watched {
             ClusterNews::Node(node) => self.node = Some(node),
             ClusterNews::EniConfigs(configs) => self.configs = Some(configs),
             ClusterNews::Pods(pods) => self.pods = Some(pods.into_iter().map(|pod| pod.name).collect()),
+            ClusterNews::Nodes(count) => self.nodes = Some(count),
             ClusterNews::Reachable(yes) => self.reach.push(yes),
         }
     }
@@ -178,14 +181,33 @@ impl Watched {
     }
 
     async fn all_known(&mut self) {
-        let known =
-            |own: &Self| own.node.is_some() && own.configs.is_some() && own.pods.is_some() && own.reach == [true];
+        let known = |own: &Self| {
+            own.node.is_some()
+                && own.configs.is_some()
+                && own.pods.is_some()
+                && own.nodes.is_some()
+                && own.reach == [true]
+        };
         self.until("everything is known", known).await;
     }
 
     fn pods(&self) -> Vec<&str> {
         self.pods.iter().flatten().map(String::as_str).collect()
     }
+}
+
+#[tokio::test]
+async fn the_nodes_are_counted_once_by_a_list_of_one() {
+    let api = Api::start();
+    for n in 0..20 {
+        api.node(&format!("other-{n}"), json!({}));
+    }
+    let mut watched = Watched::start_with(&api.environment(), Wanted::default(), pace());
+    watched.until("the nodes are counted", |own| own.nodes.is_some() && own.node.is_some()).await;
+    assert_eq!(watched.nodes, Some(21));
+    assert_eq!(watched.cluster.traffic().objects(), 2, "our node, and the list's only one");
+    api.node("late", json!({}));
+    watched.quiet("counted again").await;
 }
 
 #[tokio::test]
@@ -233,7 +255,7 @@ async fn eniconfigs_come_change_and_go_while_they_are_wanted() {
     let config = |name: &str, subnet: &str| json!({"metadata": {"name": name}, "spec": {"subnet": subnet, "securityGroups": ["sg-1"]}});
     api.handle.create(&Resource::ENI_CONFIGS, "", config("z1", "subnet-1")).unwrap();
     let mut watched = Watched::start_with(&api.environment(), Wanted { pods: true, eni_configs: false }, pace());
-    watched.until("pods", |own| own.pods.is_some()).await;
+    watched.until("pods", |own| own.pods.is_some() && own.nodes.is_some()).await;
     watched.quiet("nobody wants ENIConfigs").await;
     assert_eq!(api.asked("list", "eniconfigs.crd.k8s.amazonaws.com"), 0);
 
@@ -289,7 +311,7 @@ async fn other_nodes_pods_cost_nothing() {
     assert_eq!(watched.pods().len(), 250);
     // Our node and our pods, in pages.
     let traffic = watched.cluster.traffic();
-    assert_eq!(traffic.objects(), 251);
+    assert_eq!(traffic.objects(), 252);
     assert!(traffic.bytes() < 251 * 1500, "{} bytes", traffic.bytes());
     assert_eq!(api.asked("list", "pods"), 3, "pages of 100");
 
@@ -394,7 +416,8 @@ async fn what_is_forbidden_does_not_stop_the_rest() {
     api.handle.deny(denial.clone());
     let pace = Pace { refused_pause: Duration::from_millis(200), ..pace() };
     let mut watched = Watched::start_with(&api.environment(), ALL, pace);
-    watched.until("node and configs", |own| own.node.is_some() && own.configs.is_some()).await;
+    let rest = |own: &Watched| own.node.is_some() && own.configs.is_some() && own.nodes.is_some();
+    watched.until("node, configs and the count", rest).await;
     watched.quiet("forbidden").await;
     assert_eq!(watched.reach, [true]);
     api.handle.allow(&denial);
@@ -459,7 +482,8 @@ async fn a_silent_watch_is_renewed() {
     let environment = Environment { service_port: server.address().port().to_string(), ..api.environment() };
     let pace = Pace { silence: Duration::from_millis(100), watch: Duration::from_secs(5), ..pace() };
     let mut watched = Watched::start_with(&environment, ALL, pace);
-    watched.until("there", |own| own.pods.is_some() && own.configs.is_some()).await;
+    let there = |own: &Watched| own.pods.is_some() && own.configs.is_some() && own.nodes.is_some();
+    watched.until("there", there).await;
     let watches = || handle.calls(&KubeCallFilter::default()).iter().filter(|call| call.verb == "watch").count();
     let renewed = async {
         while watches() < 9 {

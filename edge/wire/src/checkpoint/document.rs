@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, SubnetId, WallTime};
+use vpc_model::{
+    CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, Slot, SubnetId, WallTime,
+};
 
 use super::{Allocation, AllocationExtra, Checkpoint, Cooling, PoolEni, VERSION, go_json};
 
@@ -128,6 +130,10 @@ pub(super) struct EniEntry {
     addresses: Vec<Ipv4Addr>,
     #[serde(default)]
     prefixes: Vec<Prefix28>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    leaving: Vec<Slot>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    going: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -265,14 +271,15 @@ impl From<&Cooling> for CoolingEntry {
 
 impl From<&PoolEni> for EniEntry {
     fn from(eni: &PoolEni) -> Self {
-        let PoolEni { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes } = eni.clone();
-        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes }
+        let PoolEni { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going } =
+            eni.clone();
+        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going }
     }
 }
 
 impl From<EniEntry> for PoolEni {
     fn from(entry: EniEntry) -> Self {
-        let EniEntry { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes } = entry;
-        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes }
+        let EniEntry { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going } = entry;
+        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going }
     }
 }

@@ -17,7 +17,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, SubnetId, WallTime};
+use vpc_model::{
+    CardIndex, DeviceIndex, EniId, Mac, PodRef, Prefix28, RouteTable, SandboxKey, Slot, SubnetId, WallTime,
+};
 
 pub use document::ParseError;
 pub use file::{
@@ -98,6 +100,10 @@ pub struct PoolEni {
     pub addresses: Vec<Ipv4Addr>,
     /// Its delegated prefixes.
     pub prefixes: Vec<Prefix28>,
+    /// What of it is being given back and belongs to nobody; not among the addresses and prefixes. Absent in files of earlier releases.
+    pub leaving: Vec<Slot>,
+    /// The ENI itself is being given back. Absent in files of earlier releases.
+    pub going: bool,
 }
 
 /// A free address that rests after its last pod.
@@ -197,7 +203,11 @@ impl Checkpoint {
             let single = |address: &Ipv4Addr| Ipv4Net::from(*address);
             let own = std::iter::once(single(&eni.primary))
                 .chain(eni.addresses.iter().map(single))
-                .chain(eni.prefixes.iter().map(|prefix| prefix.net()));
+                .chain(eni.prefixes.iter().map(|prefix| prefix.net()))
+                .chain(eni.leaving.iter().map(|slot| match slot {
+                    Slot::Address(address) => single(address),
+                    Slot::Prefix(prefix) => prefix.net(),
+                }));
             for what in own {
                 if !slots.insert(what) {
                     return Err(Impossible::SlotTwice { what, eni: eni.id.clone() });

@@ -16,19 +16,17 @@ use crate::error::ApiError;
 use crate::ids::checked;
 use crate::world::{Attachment, Instance, NewEni, Power, Tie};
 
-/// ENIs a region may have (the account's default quota).
-const MAX_ENIS: usize = 5000;
-
 impl Cloud {
     pub(super) fn create(
         &mut self,
         request: CreateNetworkInterface,
     ) -> Result<CreateNetworkInterfaceResponse, ApiError> {
         let new = self.new_eni(&request)?;
-        if self.world.enis.len() >= MAX_ENIS {
+        let most = self.setup.max_enis;
+        if self.world.enis.len() >= most as usize {
             return Err(ApiError::client(
                 "NetworkInterfaceLimitExceeded",
-                format!("The maximum number of network interfaces ({MAX_ENIS}) has been reached."),
+                format!("The maximum number of network interfaces ({most}) has been reached."),
             ));
         }
         let id = self.world.create_eni(new, &mut self.dice)?;
@@ -108,9 +106,7 @@ impl Cloud {
             since: self.now,
             seen: false,
         };
-        if let Some(eni) = self.world.enis.get_mut(&request.network_interface_id) {
-            eni.attachment = Some(attachment);
-        }
+        self.world.enis.tie(&request.network_interface_id, attachment);
         if !self.holds_attachment(&request.instance_id, &id) {
             self.begin_attachment(id.clone());
         }

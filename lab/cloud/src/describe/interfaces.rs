@@ -1,12 +1,14 @@
 //! DescribeNetworkInterfaces.
 
+use std::collections::BTreeSet;
+
 use vpc_aws::ec2::shapes::{
     AttachmentStatus, DescribeNetworkInterfaces, DescribeNetworkInterfacesResponse, InterfaceType, Ipv4PrefixEntry,
     NetworkInterface, NetworkInterfaceAssociation, NetworkInterfaceAttachment, NetworkInterfaceStatus,
     PrivateIpAddressOfInterface, ServiceOr,
 };
 
-use vpc_model::{AllocationId, CardIndex, DeviceIndex, EniId, Time};
+use vpc_model::{AllocationId, CardIndex, DeviceIndex, EniId, InstanceId, Time};
 
 use super::filter::{Row, all, by_tag, held, keys, not_held, one};
 use super::page::{PageRequest, Pages};
@@ -94,10 +96,32 @@ impl Cloud {
         let question = INTERFACES.ask(self, &request.filters, page)?;
         let form = (EniId::PREFIX, "InvalidNetworkInterfaceId.Malformed");
         look_up(ids, form, |id| self.world.enis.contains_key(id), ApiError::no_eni)?;
-        let asked = self.world.enis.values().filter(|eni| ids.is_empty() || ids.contains(&eni.id));
+        let asked = self.enis_in_question(request);
         let (network_interfaces, next_token) =
-            question.answer(asked.map(|eni| (eni.id.to_string(), self.show_eni(eni))));
+            question.answer(asked.into_iter().map(|eni| (eni.id.to_string(), self.show_eni(eni))));
         Ok(DescribeNetworkInterfacesResponse { network_interfaces, next_token })
+    }
+
+    /// All ENIs that may pass the filters, by id, found without a look at each where ids or filters allow that.
+    fn enis_in_question(&self, request: &DescribeNetworkInterfaces) -> Vec<&Eni> {
+        let enis = &self.world.enis;
+        let exact = |name: &str| {
+            let filter = request.filters.iter().find(|filter| filter.name == name)?;
+            let plain = |value: &String| !value.contains(['*', '?', '\\']);
+            filter.values.iter().all(plain).then_some(&filter.values)
+        };
+        let ids: BTreeSet<&EniId> = request.network_interface_ids.iter().collect();
+        if !ids.is_empty() {
+            return ids.into_iter().filter_map(|id| enis.get(id)).collect();
+        }
+        if let Some(instances) = exact("attachment.instance-id") {
+            let instances: BTreeSet<InstanceId> = instances.iter().filter_map(|id| id.parse().ok()).collect();
+            return instances.iter().flat_map(|instance| enis.of(instance)).collect();
+        }
+        match exact("status") {
+            Some(values) if values.iter().all(|value| value == "available") => enis.loose().collect(),
+            _ => enis.values().collect(),
+        }
     }
 
     /// An ENI as EC2 shows it.

@@ -180,7 +180,6 @@ impl World {
     /// Makes an ENI with all its addresses, or nothing at all.
     pub(crate) fn create_eni(&mut self, new: NewEni, dice: &mut Dice) -> Result<EniId, ApiError> {
         let subnet = self.subnets.get_mut(&new.subnet).ok_or_else(|| ApiError::no_subnet(&new.subnet))?;
-        let before = subnet.pool.clone();
         let id: EniId = checked(&dice.id(EniId::PREFIX));
         let primary = match new.primary {
             Some(address) => claim(&subnet.pool, address)?,
@@ -190,7 +189,7 @@ impl World {
         let (secondary, prefixes) = match take_slots(&mut subnet.pool, &id, &new.slots, dice) {
             Ok(taken) => taken,
             Err(error) => {
-                subnet.pool = before;
+                subnet.pool.release(Slot::Address(primary));
                 return Err(error);
             }
         };
@@ -212,7 +211,7 @@ impl World {
             automatic_public: false,
             service: None,
         };
-        self.enis.insert(id.clone(), eni);
+        self.enis.insert(eni);
         Ok(id)
     }
 
@@ -243,7 +242,7 @@ impl World {
     fn fresh_mac(&self, dice: &mut Dice) -> Mac {
         loop {
             let mac = dice.mac();
-            if !self.enis.values().any(|eni| eni.mac == mac) {
+            if !self.enis.has_mac(mac) {
                 return mac;
             }
         }
@@ -258,9 +257,7 @@ impl World {
     ) -> Result<(Vec<Ipv4Addr>, Vec<Prefix28>), ApiError> {
         let eni = self.enis.get_mut(id).ok_or_else(|| ApiError::no_eni(id))?;
         let subnet = self.subnets.get_mut(&eni.subnet).ok_or_else(|| ApiError::no_subnet(&eni.subnet))?;
-        let before = subnet.pool.clone();
-        let (addresses, prefixes) =
-            take_slots(&mut subnet.pool, id, want, dice).inspect_err(|_| subnet.pool = before)?;
+        let (addresses, prefixes) = take_slots(&mut subnet.pool, id, want, dice)?;
         eni.secondary.extend(&addresses);
         eni.prefixes.extend(&prefixes);
         Ok((addresses, prefixes))
@@ -311,14 +308,31 @@ fn one(picked: Result<Vec<Ipv4Addr>, Shortage>) -> Result<Ipv4Addr, ApiError> {
     picked.ok().and_then(|addresses| addresses.first().copied()).ok_or_else(ApiError::too_few_addresses)
 }
 
-/// Takes what is wanted out of a pool. On an error the pool may be half changed: the caller puts the old one back.
+/// Takes what is wanted out of a pool: all of it or nothing.
 fn take_slots(
     pool: &mut AddressPool,
     id: &EniId,
     want: &Want,
     dice: &mut Dice,
 ) -> Result<(Vec<Ipv4Addr>, Vec<Prefix28>), ApiError> {
-    let mut addresses = Vec::new();
+    let (mut addresses, mut prefixes) = (Vec::new(), Vec::new());
+    let taken = take_each(pool, id, want, dice, (&mut addresses, &mut prefixes));
+    if let Err(error) = taken {
+        addresses.into_iter().for_each(|address| pool.release(Slot::Address(address)));
+        prefixes.into_iter().for_each(|prefix| pool.release(Slot::Prefix(prefix)));
+        return Err(error);
+    }
+    Ok((addresses, prefixes))
+}
+
+/// Takes what is wanted one by one; on an error what was taken so far is in the lists.
+fn take_each(
+    pool: &mut AddressPool,
+    id: &EniId,
+    want: &Want,
+    dice: &mut Dice,
+    (addresses, prefixes): (&mut Vec<Ipv4Addr>, &mut Vec<Prefix28>),
+) -> Result<(), ApiError> {
     for address in &want.these_addresses {
         addresses.push(claim(pool, *address)?);
         pool.take(*address, Holder::Eni(id.clone()));
@@ -327,7 +341,6 @@ fn take_slots(
         addresses.push(address);
         pool.take(address, Holder::Eni(id.clone()));
     }
-    let mut prefixes = Vec::new();
     for prefix in &want.these_prefixes {
         if !pool.is_block_free(*prefix) {
             return Err(ApiError::value(format!("The prefix {prefix} is not available in the subnet")));
@@ -343,5 +356,5 @@ fn take_slots(
         prefixes.push(prefix);
         pool.take_prefix(prefix, id.clone());
     }
-    Ok((addresses, prefixes))
+    Ok(())
 }

@@ -204,7 +204,7 @@ impl World {
                 since: birth.at,
                 seen: false,
             };
-            self.enis.get_mut(&id).ok_or_else(|| ApiError::no_eni(&id))?.attachment = Some(attachment);
+            self.enis.tie(&id, attachment);
             enis.push(id);
         }
         let primary = enis.into_iter().next().ok_or_else(|| ApiError::missing("NetworkInterface"))?;

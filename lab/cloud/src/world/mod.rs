@@ -1,9 +1,10 @@
 //! The state of the world, and the few ways in which it may change: every address that comes or goes passes through here.
 //!
-//! `eni`: the ENIs and their addresses. `instance`: the instances and how they come to be. `network`: what lies around
+//! `eni`: the ENIs and their addresses, `enis`: all of them. `instance`: the instances and how they come to be. `network`: what lies around
 //! them, which the fabric is told as a plan.
 
 mod eni;
+mod enis;
 mod instance;
 mod network;
 mod shelf;
@@ -13,12 +14,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use vpc_aws::ec2::shapes::ResourceType;
-use vpc_model::{AttachmentId, EniId, InstanceId, SecurityGroupId, Slot, SubnetId};
+use vpc_model::{AttachmentId, InstanceId, SecurityGroupId, Slot, SubnetId};
 
 pub(crate) use eni::{Attachment, Eni, NewEni, Service, Tie, Want};
 pub(crate) use instance::{Birth, Instance, Power, PublicAddress, Seat, SeatEni};
 pub(crate) use network::{CidrBlock, CidrState, Group, Reservation, RouteTable, Rule, SubnetState, TableTie};
 pub(crate) use shelf::Shelf;
+
+use enis::Enis;
 
 use crate::dice::Dice;
 use crate::error::WorldError;
@@ -39,7 +42,7 @@ pub(crate) struct World {
     /// The VPC's default group, which cannot be deleted.
     pub(crate) default_group: SecurityGroupId,
     pub(crate) instances: Shelf<InstanceId, Instance>,
-    pub(crate) enis: Shelf<EniId, Eni>,
+    pub(crate) enis: Enis,
     /// Public addresses in use, the NAT gateways' included.
     pub(crate) public: BTreeSet<Ipv4Addr>,
     pub(crate) vpc_tags: Tags,
@@ -67,7 +70,7 @@ impl World {
             ),
             default_group,
             instances: Shelf::default(),
-            enis: Shelf::default(),
+            enis: Enis::default(),
             public: spec.nat_gateways.iter().map(|gateway| gateway.public_ip).collect(),
             vpc_tags: spec.vpc.tags.clone(),
             spec: Arc::new(spec),
@@ -160,21 +163,15 @@ impl World {
 
     /// The ENIs of an instance, by card and device.
     pub(crate) fn enis_of(&self, instance: &InstanceId) -> Vec<&Eni> {
-        let mut enis: Vec<_> = self
-            .enis
-            .values()
-            .filter_map(|eni| {
-                eni.attachment.as_ref().filter(|a| a.instance == *instance).map(|a| (a.card, a.device, eni))
-            })
-            .collect();
+        let mut enis: Vec<_> =
+            self.enis.of(instance).filter_map(|eni| eni.attachment.as_ref().map(|a| (a.card, a.device, eni))).collect();
         enis.sort_by_key(|(card, device, _)| (*card, *device));
         enis.into_iter().map(|(_, _, eni)| eni).collect()
     }
 
     /// Changes every attachment of an instance.
     pub(crate) fn change_ties(&mut self, instance: &InstanceId, change: impl Fn(&mut Attachment)) {
-        let own: Vec<EniId> = self.enis_of(instance).iter().map(|eni| eni.id.clone()).collect();
-        for id in own {
+        for id in self.enis.ids_of(instance) {
             if let Some(attachment) = self.enis.get_mut(&id).and_then(|eni| eni.attachment.as_mut()) {
                 change(attachment);
             }
@@ -183,7 +180,7 @@ impl World {
 
     /// The ENI with that attachment.
     pub(crate) fn attached_as(&self, id: &AttachmentId) -> Option<&Eni> {
-        self.enis.values().find(|eni| eni.attachment.as_ref().is_some_and(|attachment| attachment.id == *id))
+        self.enis.attached_as(id)
     }
 
     /// The ENI that holds a private address, alone or in a prefix.

@@ -126,6 +126,7 @@ impl Topology {
             consistency: self.cloud.consistency,
             check_signatures: !self.cloud.unsigned,
             imds: self.cloud.imds,
+            ..Setup::default()
         }
     }
 

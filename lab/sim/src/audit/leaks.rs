@@ -25,7 +25,11 @@ impl World {
             for eni in snapshot.enis.iter().filter(|eni| made_for(eni, own)) {
                 let known = agent.pool().eni(&eni.id).is_some();
                 match &eni.attachment {
+                    // The settings forbid to delete it.
+                    None if !own.config.cloud.may_release() => {}
                     None => leak(format!("{} is attached to nothing ({})", eni.id, eni.status)),
+                    // Somebody took its tags, and the settings say that one without is not ours.
+                    Some(_) if !known && eni.tags.is_empty() && !own.config.manage_untagged => {}
                     Some(_) if !known => leak(format!("{} is attached and in nobody's books", eni.id)),
                     Some(tie) if !tie.delete_on_termination => leak(format!("{} outlives its instance", eni.id)),
                     Some(_) => {}

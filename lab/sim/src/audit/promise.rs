@@ -13,6 +13,8 @@ use crate::world::{NodeAt, World};
 
 /// Moments are rounded to a millisecond and wishes carried out one after another: rests are held to this much less.
 const SLACK: Millis = Millis(50);
+/// What others take off a node is noticed by then: when the metadata are compared next, or when EC2's reads have settled.
+const NOTICED: Millis = Millis::seconds(400);
 /// By then a daemon that lost its checkpoint has seen the host twice, also where that failed for a while.
 const REMEMBERED: Millis = Millis::seconds(400);
 
@@ -40,9 +42,12 @@ impl Owner {
 /// An address whose last owner has gone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
+    pub(super) node: NodeAt,
     pub(super) at: Time,
-    /// How long it was to rest then.
+    /// How long it is to rest: as the settings said then, or what is shorter of that and what they said at a start of the daemon since.
     pub(super) rest: Millis,
+    /// Its sandbox ended without a DEL: its rest begins when the daemon notices, as the settings are then.
+    pub(super) unseen: bool,
 }
 
 impl World {
@@ -54,7 +59,13 @@ impl World {
             self.faults.push(Fault::NotOnDisk { node, key: key.clone(), address });
         }
         let there = |eni: &&AttachedEni| eni.device == reply.allocation.device && eni.addresses.holds(address);
-        let stolen = self.stolen.contains_key(&address);
+        let stolen = self.stolen.get(&(node, address)).is_some_and(|at| self.now.since(*at) < NOTICED);
+        let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
+        let another = self.owners.get(&address).is_some_and(|owner| owner.node != node && !owner.taken);
+        if taken && another {
+            // Somebody else took it a moment ago, nobody has told the daemon, and EC2 has given it to another node.
+            return;
+        }
         if !stolen && !own.enis.values().any(|eni| there(&eni) && eni.addresses.primary != address) {
             self.faults.push(Fault::NotHere { node, key: key.clone(), address });
         }
@@ -63,16 +74,12 @@ impl World {
         }
         if let Some(ended) = self.ended.get(&address) {
             let rested = self.now.since(ended.at);
-            // After a jump ahead of the calendar a daemon that starts can not know how long it was away.
-            let jumped = self.jumped.is_some_and(|at| at >= ended.at);
-            // Nor can anybody know of the rest of an address that somebody else took off its node: EC2 gives it to whoever asks next.
-            let moved = self.stolen.get(&address).is_some_and(|at| *at >= ended.at);
-            if !jumped && !moved && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
+            // After a start of the machine nobody can tell a calendar that was set ahead from time that has passed.
+            let jumped = self.jumped.is_some() && own.audit.rebooted.is_some_and(|at| at >= ended.at);
+            if !jumped && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
                 self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
             }
         }
-        // Somebody else took it a moment ago, and nobody has told the daemon.
-        let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
         let owner = Owner { node, key: key.clone(), since: self.now, taken, ending: None };
         self.owners.insert(address, owner);
     }
@@ -81,19 +88,38 @@ impl World {
     pub(crate) fn owner_ends(&mut self, node: NodeAt, address: Ipv4Addr) {
         let rest = self.rest_of(node);
         if let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node) {
-            owner.ending.get_or_insert(Ended { at: self.now, rest });
+            owner.ending.get_or_insert(Ended { node, at: self.now, rest, unseen: false });
         }
     }
 
     /// A sandbox has ended: its address is nobody's.
     pub(crate) fn owner_gone(&mut self, node: NodeAt, key: &SandboxKey) {
         let mine = self.owners.iter().filter(|(_, owner)| owner.is(node, key));
-        let gone: Vec<(Ipv4Addr, Option<Ended>)> = mine.map(|(address, owner)| (*address, owner.ending)).collect();
-        let now = Ended { at: self.now, rest: self.rest_of(node) };
-        for (address, ending) in gone {
+        let gone: Vec<(Ipv4Addr, Owner)> = mine.map(|(address, owner)| (*address, owner.clone())).collect();
+        let now = Ended { node, at: self.now, rest: self.rest_of(node), unseen: true };
+        for (address, owner) in gone {
             self.owners.remove(&address);
-            self.ended.insert(address, ending.unwrap_or(now));
+            // One that somebody else took off its node rests nowhere: EC2 gives it to whoever asks next.
+            if !owner.taken {
+                self.ended.insert(address, owner.ending.unwrap_or(now));
+            }
         }
+    }
+
+    /// A daemon starts: rests under way are as long as its settings say, if those say less.
+    pub(crate) fn rests_begin_anew(&mut self, node: NodeAt) {
+        let most = self.rest_of(node);
+        let resting = self.ended.values_mut().filter(|ended| ended.node == node);
+        resting.for_each(|ended| ended.rest = ended.rest.min(most));
+        let ending = self.owners.values_mut().filter_map(|owner| owner.ending.as_mut());
+        ending.filter(|ended| ended.node == node).for_each(|ended| ended.rest = ended.rest.min(most));
+    }
+
+    /// The settings are others from now on. Rests under way keep their end; one that the daemon has not noticed yet is not under way.
+    pub(crate) fn rests_are_set(&mut self, node: NodeAt) {
+        let most = self.rest_of(node);
+        let resting = self.ended.values_mut().filter(|ended| ended.node == node && ended.unseen);
+        resting.for_each(|ended| ended.rest = ended.rest.min(most));
     }
 
     /// How long an address rests that a pod of the node lets go now.

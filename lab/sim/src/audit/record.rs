@@ -40,8 +40,10 @@ pub(crate) struct Record {
     pub(super) looked: Option<Time>,
     /// The checkpoint's file is gone; the daemon that wrote it still has it in memory, and writes it anew with its next change.
     pub(crate) disk_lost: bool,
-    /// When a daemon last began without its checkpoint.
-    pub(super) lost_memory: Option<Time>,
+    /// When the machine last went down.
+    pub(crate) rebooted: Option<Time>,
+    /// When the checkpoint was last lost while no daemon ran, or a daemon last began without it.
+    pub(crate) lost_memory: Option<Time>,
     /// When an address last came to rest without a DEL that was answered: nobody was told it, or its sandbox was found gone.
     pub(super) ended_unseen: Option<Time>,
     /// When others last changed devices, or what is on them.
@@ -60,10 +62,12 @@ pub(crate) struct Heard {
     pub(super) failures: VecDeque<(Time, CloudFailure)>,
     /// When something last came: an ENI, addresses.
     pub(super) brought: Option<Time>,
-    /// What came of the last call that takes addresses of a subnet.
+    /// What came of the last call that takes addresses of a subnet and tells whether there are any: something, or none.
     pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
     /// The same of the last call that takes prefixes.
     pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
+    /// Where ENIs are that were made in this life: the guest sees them only when they are attached.
+    pub(super) made: BTreeMap<EniId, SubnetId>,
     /// ENIs that may have been given more than the daemon knows: an answer was lost, and EC2 has not been heard on them since.
     pub(super) unclear: BTreeSet<EniId>,
     /// Tokens under which an ENI may have been made: since when the answer is lost, and it was not asked for again.
@@ -108,6 +112,7 @@ impl Record {
             ended_unseen: Some(now),
             stirred: self.stirred,
             moved: self.moved,
+            rebooted: self.rebooted,
             spent: Spent { lives: self.spent.lives + 1, ..self.spent.clone() },
             ..Self::default()
         };
@@ -163,7 +168,10 @@ impl World {
                 let Some(call) = record.heard.open.remove(op) else { return };
                 let subnet = match &call {
                     CloudCall::CreateEni { place, .. } => Some(place.subnet.clone()),
-                    CloudCall::Assign { eni, .. } => enis.get(eni).map(|eni| eni.subnet.clone()),
+                    CloudCall::Assign { eni, .. } => {
+                        let made = record.heard.made.get(eni);
+                        made.or_else(|| enis.get(eni).map(|eni| &eni.subnet)).cloned()
+                    }
                     _ => None,
                 };
                 record.heard.take(now, &call, subnet, result);
@@ -236,13 +244,17 @@ impl Heard {
     ) {
         if let Some(subnet) = subnet {
             let came = (now, result.as_ref().err().map(|failure| failure.class));
-            if matches!(
+            let prefixes = matches!(
                 call,
                 CloudCall::CreateEni { unit: Unit::Prefix, .. } | CloudCall::Assign { unit: Unit::Prefix, .. }
-            ) {
-                self.prefixes.insert(subnet.clone(), came);
+            );
+            // A call that fails for another reason says nothing of the subnet.
+            if matches!(came.1, None | Some(FailureClass::SubnetExhausted | FailureClass::Fragmented)) {
+                if prefixes {
+                    self.prefixes.insert(subnet.clone(), came);
+                }
+                self.subnets.insert(subnet, came);
             }
-            self.subnets.insert(subnet, came);
         }
         match (result, call) {
             (Err(failure), CloudCall::Assign { eni, .. }) if failure.class == FailureClass::Lost => {
@@ -273,6 +285,7 @@ impl Heard {
                     self.failures.pop_front();
                 }
             }
+            (Ok(CloudAnswer::Created(truth)), _) => drop(self.made.insert(truth.id.clone(), truth.subnet.clone())),
             (Ok(_), CloudCall::AttachEni { .. } | CloudCall::Assign { .. }) => self.brought = Some(now),
             (Ok(_), CloudCall::DescribeNode) => self.node = true,
             (Ok(_), CloudCall::Subnets { .. }) => self.listed = true,

@@ -76,7 +76,7 @@ pub fn expected(situation: Situation, kind: Kind) -> Expected {
     let seldom = SELDOM.iter().find(|entry| entry.input == kind && !entry.but.contains(&situation));
     match (IMPOSSIBLE.iter().find(names), seldom) {
         (Some(entry), _) => Expected::Never(entry.why),
-        (None, Some(entry)) => Expected::Seldom(entry.why),
+        (None, Some(entry)) => Expected::Seldom(entry.why(situation)),
         (None, None) => Expected::Hit,
     }
 }

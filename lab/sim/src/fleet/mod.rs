@@ -1,17 +1,20 @@
 //! A fleet: thousands of nodes of one account on EC2's published token buckets.
 //!
 //! ```text
-//!   Fleet (nodes, case, seed) --run--> a World of so many real agents --> FleetReport: figures beside their bounds
+//!   Fleet (nodes, case, seed) --run--> a World of so many real agents --> FleetReport: figures, bounds, --plot--> SVG, text
 //! ```
 //!
 //! Three cases: all daemons start at the same moment on new nodes, a rolling restart of nodes that serve pods, and waves of new nodes
-//! while pods arrive everywhere. What a case is held to: the last node is ready within 1.1 times what the buckets allow at best, a node
-//! is throttled three times on average at most, and no ADD is refused before its deadline.
+//! while pods arrive everywhere. What a case is held to: the last node of each wave is ready within 1.1 times (N - burst) / rate from the
+//! wave's start on, N being the nodes the cluster has then; a node is throttled three times on average at most; and no ADD is refused
+//! before its deadline. At the end everything is audited: pods reached, nothing left over.
 
+mod plot;
 mod report;
 mod run;
 
-pub use report::{Calls, FleetReport, Limit};
+pub use plot::{svg, text};
+pub use report::{Calls, FleetReport, Limit, Wave};
 pub use run::FleetError;
 
 /// What a fleet does.
@@ -49,6 +52,8 @@ pub struct Fleet {
     pub case: Case,
     /// Decides all chance.
     pub seed: u64,
+    /// Whether the nodes are told how many there are (Kubernetes can be asked).
+    pub counted: bool,
 }
 
 impl Fleet {

@@ -8,6 +8,36 @@ use vpc_model::Millis;
 
 use super::Fleet;
 
+/// Nodes that were started together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wave {
+    /// When, since the case began.
+    pub at: Millis,
+    /// How many.
+    pub nodes: u32,
+    /// Nodes of the cluster then, these included.
+    pub there: u32,
+    /// Longest (N - burst) / rate of the calls a node needs, N being all the nodes that were there.
+    pub at_best: Millis,
+    /// How long each of them was not ready, sorted. Shorter than `nodes`: some never were.
+    pub unready: Vec<Millis>,
+}
+
+impl Wave {
+    /// How long it took until the last of them was ready.
+    #[must_use]
+    pub fn last(&self) -> Millis {
+        self.unready.last().copied().unwrap_or_default()
+    }
+
+    /// How much longer that is than what the buckets allow at best.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        // Less than a second is what any node needs.
+        self.last().0 as f64 / self.at_best.0.max(1000) as f64
+    }
+}
+
 /// What one action's bucket allows at best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -37,14 +67,14 @@ pub struct Calls {
 pub struct FleetReport {
     /// Which.
     pub fleet: Fleet,
-    /// Nodes that were started, and when (since the case began).
-    pub started: Vec<(Millis, u32)>,
-    /// When each of these was ready since the case began, sorted. Shorter than the nodes started: some never were.
+    /// The nodes that were started, as they were started together.
+    pub waves: Vec<Wave>,
+    /// When each of these was ready since the case began, sorted.
     pub ready: Vec<Millis>,
-    /// How long each was not ready, sorted.
-    pub unready: Vec<Millis>,
     /// Calls by action.
     pub calls: BTreeMap<&'static str, Calls>,
+    /// Calls a second that the bucket of each of these actions gives.
+    pub rates: BTreeMap<&'static str, u32>,
     /// What bounds the start, the slowest first.
     pub limits: Vec<Limit>,
     /// What the buckets allow at best for what was started when it was: the end of the longest queue.
@@ -72,7 +102,7 @@ impl FleetReport {
     /// Nodes that were started.
     #[must_use]
     pub fn nodes(&self) -> u32 {
-        self.started.iter().map(|(_, nodes)| nodes).sum()
+        self.waves.iter().map(|wave| wave.nodes).sum()
     }
 
     /// When the last node was ready.
@@ -81,16 +111,16 @@ impl FleetReport {
         self.ready.last().copied().unwrap_or_default()
     }
 
-    /// The longest (N - burst) / rate, but no sooner than what was started last could be served.
+    /// The wave whose last node took longest, measured by what the buckets allow at best.
     #[must_use]
-    pub fn at_best(&self) -> Millis {
-        self.limits.first().map_or(Millis(0), |limit| limit.at_best).max(self.queue)
+    pub fn worst(&self) -> Option<&Wave> {
+        self.waves.iter().max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
     }
 
-    /// How much longer it took than the buckets allow at best.
+    /// How much longer that took than the buckets allow at best.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        over(self.last_ready(), self.at_best())
+        self.worst().map_or(0.0, Wave::ratio)
     }
 
     /// Throttled calls.
@@ -132,11 +162,6 @@ impl FleetReport {
     }
 }
 
-fn over(span: Millis, least: Millis) -> f64 {
-    // Less than a second is what any node needs.
-    span.0 as f64 / least.0.max(1000) as f64
-}
-
 /// A share of sorted spans, by the nearest rank.
 fn rank(sorted: &[Millis], percent: usize) -> Millis {
     let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
@@ -149,14 +174,16 @@ fn seconds(span: Millis) -> f64 {
 
 impl fmt::Display for FleetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fleet { nodes, case, seed } = self.fleet;
-        writeln!(f, "fleet {}: {nodes} nodes, seed {seed}", case.name())?;
+        let Fleet { nodes, case, seed, counted } = self.fleet;
+        let told = if counted { "" } else { ", not counted" };
+        writeln!(f, "fleet {}: {nodes} nodes, seed {seed}{told}", case.name())?;
         writeln!(f, "{:<34}{:>10}  {:>10}  {:>8}", "", "figure", "bound", "ratio")?;
         let line = |f: &mut fmt::Formatter<'_>, what: &str, figure: f64, bound: f64, unit: &str| {
             let ratio = if bound > 0.0 { format!("{:>8.3}", figure / bound) } else { format!("{:>8}", "-") };
             writeln!(f, "{what:<34}{figure:>10.2}  {bound:>10.2}  {ratio}  {unit}")
         };
-        line(f, "last node ready", seconds(self.last_ready()), seconds(self.at_best()) * Self::RATIO, "s")?;
+        let (last, bound) = self.worst().map_or((Millis(0), Millis(0)), |wave| (wave.last(), wave.at_best));
+        line(f, "last node ready", seconds(last), seconds(bound) * Self::RATIO, "s, the worst wave from its start on")?;
         line(f, "throttled calls a node", self.extra(), Self::EXTRA, "")?;
         line(f, "ADDs given up before the deadline", f64::from(self.refused.1), 0.0, "")?;
         let limit = |limit: &Limit| {
@@ -165,14 +192,17 @@ impl fmt::Display for FleetReport {
             format!("{action} ({nodes} x {per_node} - {capacity}) / {refill_per_second} = {:.0} s", seconds(*at_best))
         };
         let limits: Vec<String> = self.limits.iter().map(limit).collect();
-        writeln!(
-            f,
-            "bounds: {}; the longest queue of what came when it came: {:.0} s",
-            limits.join(", "),
-            seconds(self.queue)
-        )?;
-        let [half, most, all] = [50, 99, 100].map(|percent| seconds(rank(&self.unready, percent)));
-        writeln!(f, "a node was not ready for {half:.1} s (median), {most:.1} s (99 %), {all:.1} s (longest)")?;
+        writeln!(f, "bounds x {}: {}", Self::RATIO, limits.join(", "))?;
+        let (last, queue) = (seconds(self.last_ready()), seconds(self.queue));
+        writeln!(f, "all were ready after {last:.0} s; one queue that all of them saw would have needed {queue:.0} s")?;
+        for Wave { at, nodes, there, unready, .. } in &self.waves {
+            let [half, most, all] = [50, 99, 100].map(|percent| seconds(rank(unready, percent)));
+            let (at, ready) = (seconds(*at), unready.len());
+            writeln!(
+                f,
+                "  at {at:>6.0} s {nodes:>5} of {there:>5} nodes: {ready} ready, after {half:.1} s (median), {most:.1} s (99 %), {all:.1} s (last)"
+            )?;
+        }
         writeln!(
             f,
             "pods: {} of {} run; {} ADDs refused at their deadline",

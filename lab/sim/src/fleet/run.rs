@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab_cloud::{InstanceSpec, SubnetSpec, Throttle, WorldError, WorldSpec, id_for};
+use lab_cloud::{InstanceSpec, Setup, SubnetSpec, Throttle, WorldError, WorldSpec, id_for};
 use vpc_agent::{Notice, Refusal};
 use vpc_model::{Ipv4Net, Millis, Subnet, Time};
 
-use super::report::{Calls, FleetReport, Limit};
+use super::report::{Calls, FleetReport, Limit, Wave};
 use super::{Case, Fleet};
 use crate::scene::scene;
 use crate::world::{NodeAt, Watch, World};
@@ -27,6 +27,8 @@ const QUIET: Millis = Millis::seconds(200);
 const LONGEST: Millis = Millis::seconds(12_000);
 /// Pods of a node's own (of daemon sets), once it is ready.
 const OWN_PODS: u32 = 2;
+/// Pods of a node at most: all its secondary addresses.
+const MOST_PODS: u32 = 9;
 /// Batches of a rolling restart, and the least time between two of them.
 const BATCHES: usize = 10;
 const BATCH_EVERY: Millis = Millis::seconds(10);
@@ -67,12 +69,15 @@ struct Run {
     world: World,
     /// When the case began.
     since: Time,
-    /// When which nodes were started.
-    started: Vec<(Time, Vec<NodeAt>)>,
+    /// When which nodes were started, and how many there were then.
+    started: Vec<(Time, Vec<NodeAt>, u32)>,
     /// Those of them that are not ready yet.
     unready: BTreeMap<NodeAt, Time>,
-    ready: Vec<(Time, Millis)>,
+    /// When which node was ready, and after how long.
+    ready: Vec<(NodeAt, Time, Millis)>,
     pods: u32,
+    /// Nodes of the cluster so far.
+    there: u32,
 }
 
 impl Run {
@@ -80,7 +85,8 @@ impl Run {
         let mut world = World::new(topology(&fleet), setup(&fleet))?;
         world.watch = Watch::Never;
         let (started, ready) = (Vec::new(), Vec::new());
-        let mut run = Self { fleet, world, since: Time(0), started, unready: BTreeMap::new(), ready, pods: 0 };
+        let mut run =
+            Self { fleet, world, since: Time(0), started, unready: BTreeMap::new(), ready, pods: 0, there: 0 };
         match fleet.case {
             Case::Start => run.start_all(),
             Case::Rolling => run.rolling(),
@@ -121,6 +127,7 @@ impl Run {
         for (number, wave) in new.chunks(wave).enumerate() {
             self.pods_arrive(there, number);
             there += wave.len();
+            self.tell_count(there);
             self.start(wave.to_vec());
             self.pass(pause);
         }
@@ -134,7 +141,10 @@ impl Run {
                 25..27 if wave == 0 => 6,
                 _ => 0,
             };
-            self.add_pods(NodeAt(index), &format!("wave{wave}-"), count);
+            // Kubernetes sends no node more than it can take.
+            let there = self.world.node(NodeAt(index)).map_or(0, |own| own.pods.len());
+            let room = MOST_PODS.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX));
+            self.add_pods(NodeAt(index), &format!("wave{wave}-"), count.min(room));
         }
     }
 
@@ -145,6 +155,7 @@ impl Run {
 
     /// The case begins, with so many nodes that are up and have their pods.
     fn begin(&mut self, up: usize) {
+        self.tell_count(if up == 0 { self.count() } else { up });
         if up > 0 {
             self.world.cloud.set_throttle(Throttle::off());
             for index in 0..up {
@@ -163,6 +174,11 @@ impl Run {
         self.since = self.world.now();
     }
 
+    fn tell_count(&mut self, nodes: usize) {
+        self.there = u32::try_from(nodes).unwrap_or(u32::MAX);
+        self.world.node_count = Some(self.there).filter(|_| self.fleet.counted);
+    }
+
     fn start(&mut self, nodes: Vec<NodeAt>) {
         nodes.iter().for_each(|node| self.world.start(*node));
         self.awaits(&nodes);
@@ -171,7 +187,7 @@ impl Run {
     fn awaits(&mut self, nodes: &[NodeAt]) {
         let now = self.world.now();
         self.unready.extend(nodes.iter().map(|node| (*node, now)));
-        self.started.push((now, nodes.to_vec()));
+        self.started.push((now, nodes.to_vec(), self.there));
     }
 
     /// Lets time pass; nodes that have become ready get their pods.
@@ -184,7 +200,7 @@ impl Run {
                 self.unready.iter().filter_map(|(node, since)| Some((*node, *since, ready(node)?))).collect();
             for (node, since, at) in now_ready {
                 self.unready.remove(&node);
-                self.ready.push((at, at.since(since)));
+                self.ready.push((node, at, at.since(since)));
                 self.own_pods(node);
             }
         }
@@ -214,10 +230,10 @@ impl Run {
     /// What the first node that was started asked for until it was ready; after a restart (ready with what it knows) what it asked
     /// for right away.
     fn calls_of_first(&self) -> BTreeMap<&'static str, u32> {
-        let Some((at, first)) = self.started.first() else { return BTreeMap::new() };
+        let Some((at, first, _)) = self.started.first() else { return BTreeMap::new() };
         let until = match self.fleet.case {
             Case::Rolling => *at + Millis::seconds(30),
-            Case::Start | Case::Scaling => self.ready.first().map_or(Time(0), |(at, _)| *at),
+            Case::Start | Case::Scaling => self.ready.first().map_or(Time(0), |(_, at, _)| *at),
         };
         let own = |at: Time, node: NodeAt| at < until && first.contains(&node);
         let mut calls = BTreeMap::new();
@@ -230,19 +246,17 @@ impl Run {
     fn report(mut self, needs: &BTreeMap<&'static str, u32>) -> FleetReport {
         let faults = self.wrong();
         let since = |at: Time| at.since(self.since);
-        let started: Vec<(Millis, u32)> =
-            self.started.iter().map(|(at, nodes)| (since(*at), u32::try_from(nodes.len()).unwrap_or(0))).collect();
-        let mut ready: Vec<Millis> = self.ready.iter().map(|(at, _)| since(*at)).collect();
-        let mut unready: Vec<Millis> = self.ready.iter().map(|(_, span)| *span).collect();
+        let wave = |(at, nodes, there): &(Time, Vec<NodeAt>, u32)| self.wave(*at, nodes, *there, needs);
+        let waves: Vec<Wave> = self.started.iter().map(wave).collect();
+        let mut ready: Vec<Millis> = self.ready.iter().map(|(_, at, _)| since(*at)).collect();
         ready.sort_unstable();
-        unready.sort_unstable();
         let limits = limits(self.fleet.nodes, needs);
         FleetReport {
             fleet: self.fleet,
-            queue: limits.iter().map(|limit| queue(limit, &started)).max().unwrap_or_default(),
-            started,
+            queue: limits.iter().map(|limit| queue(limit, &waves)).max().unwrap_or_default(),
+            waves,
             ready,
-            unready,
+            rates: self.calls().keys().filter_map(|action| rate(action)).collect(),
             calls: self.calls(),
             limits,
             end: since(self.world.now()),
@@ -250,6 +264,20 @@ impl Run {
             refused: self.refused(),
             exits: self.world.nodes().iter().map(|node| node.exits).sum(),
             faults,
+        }
+    }
+
+    fn wave(&self, at: Time, nodes: &[NodeAt], there: u32, needs: &BTreeMap<&'static str, u32>) -> Wave {
+        let nodes: BTreeSet<NodeAt> = nodes.iter().copied().collect();
+        let own = self.ready.iter().filter(|(node, ..)| nodes.contains(node));
+        let mut unready: Vec<Millis> = own.map(|(_, _, span)| *span).collect();
+        unready.sort_unstable();
+        Wave {
+            at: at.since(self.since),
+            nodes: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+            there,
+            at_best: limits(there, needs).first().map_or(Millis(0), |limit| limit.at_best),
+            unready,
         }
     }
 
@@ -302,6 +330,10 @@ impl Run {
     }
 }
 
+fn rate(action: &'static str) -> Option<(&'static str, u32)> {
+    Some((action, Throttle::aws().of(action)?.refill_per_second))
+}
+
 /// What each action allows at best, the slowest first.
 fn limits(nodes: u32, needs: &BTreeMap<&'static str, u32>) -> Vec<Limit> {
     let throttle = Throttle::aws();
@@ -317,13 +349,13 @@ fn limits(nodes: u32, needs: &BTreeMap<&'static str, u32>) -> Vec<Limit> {
 }
 
 /// When a bucket would have served all that came when it came, were each call made as soon as there is a token.
-fn queue(limit: &Limit, started: &[(Millis, u32)]) -> Millis {
+fn queue(limit: &Limit, waves: &[Wave]) -> Millis {
     let rate = u64::from(limit.bucket.refill_per_second.max(1));
     let full = u64::from(limit.bucket.capacity) * 1000;
     // Thousandths of tokens that are there at `at`, calls that wait.
     let (mut there, mut waiting, mut at) = (full, 0_u64, Millis(0));
     let mut done = Millis(0);
-    for (comes, nodes) in started {
+    for Wave { at: comes, nodes, .. } in waves {
         there += (comes.0 - at.0) * rate;
         let served = there.min(waiting);
         (there, waiting) = ((there - served).min(full), waiting - served);
@@ -356,6 +388,7 @@ fn topology(fleet: &Fleet) -> WorldSpec {
     spec
 }
 
-fn setup(fleet: &Fleet) -> lab_cloud::Setup {
-    scene(fleet.seed, &[]).1
+/// As AWS is, but for the quota of ENIs, which an account of that size has had raised.
+fn setup(fleet: &Fleet) -> Setup {
+    Setup { max_enis: 10 * Fleet::MOST, ..scene(fleet.seed, &[]).1 }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use lab_cloud::{CloudFault, ErrorWhen};
-use vpc_model::Ipv4Net;
+use vpc_model::{Ipv4Net, instance_limits};
 
 use super::settings::Ec2;
 use super::{Act, Blind, Buckets, Feature, History, Kill, NodePlan, Outsider, Pace, Settings, Timed, Warm};
@@ -132,6 +132,15 @@ fn subnet(dice: &mut Dice, tight: bool) -> Ipv4Net {
     Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 20, 128, 0), length)
 }
 
+/// How many pods a node has, about: at times half as many again as it can serve. More would only ask again and again.
+fn level(dice: &mut Dice, plan: &NodePlan) -> u64 {
+    let own = instance_limits(&plan.instance_type);
+    let (enis, slots) = own.map_or((1, 1), |own| (own.max_enis, own.slots_per_eni()));
+    let unit = if plan.settings.prefixes { 16 } else { 1 };
+    let room = enis.min(plan.settings.max_enis.unwrap_or(enis)) * slots * unit;
+    u64::from(dice.small(80).min(room + room / 2)) + 1
+}
+
 /// A history that is being drawn.
 struct Drawing<'a> {
     dice: &'a mut Dice,
@@ -168,7 +177,7 @@ impl<'a> Drawing<'a> {
         Self {
             troubles,
             pods: vec![Vec::new(); count],
-            most: (0..count).map(|_| u64::from(dice.small(80)) + 1).collect(),
+            most: history.nodes.iter().map(|plan| level(dice, plan)).collect(),
             made: 0,
             at_ms: 0,
             gap_ms: *dice.pick(&[20, 60, 200, 200, 700, 3_000]),
@@ -238,15 +247,25 @@ impl<'a> Drawing<'a> {
 
     /// Most pods go; after a while, in which the node may give back what they had, others come, up to another level.
     fn tide(&mut self, node: NodeAt) {
+        self.trouble_now();
         let stay = self.dice.small(u32::try_from(self.pods[node.0].len()).unwrap_or(u32::MAX)) as usize;
         while self.pods[node.0].len() > stay {
             let pod = self.leave(node);
             self.push(Act::Delete { node, pod });
         }
-        self.most[node.0] = 1 + u64::from(self.dice.small(80));
+        self.most[node.0] = level(self.dice, &self.history.nodes[node.0]);
         self.at_ms += *self.dice.pick(&[0, 3_000, 40_000, 150_000]);
+        self.trouble_now();
         if self.dice.chance(50) {
             (0..self.dice.roll(self.most[node.0])).for_each(|_| self.add(node));
+        }
+    }
+
+    /// Something goes wrong just when there is most to do, often.
+    fn trouble_now(&mut self) {
+        if !self.troubles.is_empty() && self.dice.chance(50) {
+            let feature = *self.dice.pick(&self.troubles);
+            self.trouble(feature);
         }
     }
 
@@ -315,7 +334,9 @@ impl<'a> Drawing<'a> {
             Feature::LostAnswers => self.failing(ErrorWhen::Lost),
             Feature::Denials => {
                 let action = (*self.dice.pick(&ACTIONS)).to_owned();
-                self.fault(CloudFault::Deny { action, node: None });
+                // Somebody has to find out.
+                let for_ms = 5_000 + self.dice.roll(150_000);
+                self.push(Act::Fault { fault: CloudFault::Deny { action, node: None }, for_ms });
             }
             Feature::StaleMetadata if self.has(Feature::Kills) && self.dice.chance(50) => self.start_in_the_past(node),
             Feature::StaleMetadata => {
@@ -374,6 +395,7 @@ impl<'a> Drawing<'a> {
                     Outsider::TakeEni,
                     Outsider::TakeTags,
                     Outsider::GiveAddress,
+                    Outsider::ChangeGroups,
                     Outsider::ChangeGroups,
                 ]);
                 let pick = self.dice.small(100);

@@ -28,7 +28,7 @@ impl Told {
             ClusterNews::Node(view) => self.node = Some(view.clone()),
             ClusterNews::EniConfigs(configs) => self.eni_configs = Some(configs.clone()),
             ClusterNews::Pods(pods) => self.bound.clone_from(pods),
-            ClusterNews::Reachable(_) => {}
+            ClusterNews::Reachable(_) | ClusterNews::Nodes(_) => {}
         }
     }
 }

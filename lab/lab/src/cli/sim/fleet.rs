@@ -1,10 +1,12 @@
-//! `vpc-lab sim fleet`: a fleet's figures beside what they are held to.
+//! `vpc-lab sim fleet`: a fleet's figures beside what they are held to, and a picture of them.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use lab_sim::fleet::{Case, Fleet, FleetReport};
+use lab_sim::fleet::{Case, Fleet, FleetReport, svg, text};
 
 use crate::cli::print;
 
@@ -23,6 +25,12 @@ pub(in crate::cli) struct Wanted {
     /// Decides all chance.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Write a plot of calls and ready nodes over time; with more than one case its name is put before the ending.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// The nodes are not told how many they are, as if Kubernetes could not be asked.
+    #[arg(long)]
+    uncounted: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -50,9 +58,14 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for case in &cases {
         let begun = Instant::now();
-        let fleet = Fleet { nodes: wanted.nodes, case: *case, seed: wanted.seed };
+        let fleet = Fleet { nodes: wanted.nodes, case: *case, seed: wanted.seed, counted: !wanted.uncounted };
         let report = fleet.run()?;
         print(&told(&report, begun.elapsed().as_secs_f64()))?;
+        if let Some(path) = &wanted.plot {
+            let path = if cases.len() > 1 { named(path, *case) } else { path.clone() };
+            std::fs::write(&path, svg(&report)).with_context(|| path.display().to_string())?;
+            print(&format!("plot: {}\n", path.display()))?;
+        }
         if !report.holds() {
             code = ExitCode::FAILURE;
         }
@@ -60,7 +73,13 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// `fleet.svg` of a case: `fleet-start.svg`.
+fn named(path: &std::path::Path, case: Case) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{}.svg", case.name()))
+}
+
 fn told(report: &FleetReport, seconds: f64) -> String {
     let real = format!("{:<34}{seconds:>10.1} s  of {REAL_TIME:.0} s (told, not held to)\n", "real time");
-    format!("{report}{real}\n")
+    format!("{report}{real}\n{}\n", text(report))
 }
