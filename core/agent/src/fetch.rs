@@ -311,6 +311,7 @@ impl Agent {
         };
         match self.pool.adopt(eni) {
             Ok(()) => {
+                self.takes_its_place(now, &id);
                 self.follow_places();
                 self.touch_disk();
                 self.host.is_dirty();

@@ -257,7 +257,7 @@ impl Agent {
         self.say(Notice::HostFailed { error });
     }
 
-    /// What the host should serve. A leaving ENI belongs to it until EC2 has agreed; a doubtful one always does.
+    /// What the host should serve. A leaving ENI belongs to it until EC2 has agreed; a doubtful one as long as no other is in its place.
     fn view(&self, without: &BTreeSet<EniId>, podless: &BTreeSet<Ipv4Addr>) -> Option<HostView> {
         let eni = |eni: &vpc_ipam::PoolEni| EniOnHost {
             mac: eni.facts.mac,
@@ -276,7 +276,11 @@ impl Agent {
         let named = |held: &&Held| !held.pod.name.is_empty();
         // The rule of a leaving ENI's own address goes before the ENI does.
         let leaving = without.iter().filter_map(|id| self.pool.eni(id)).map(|eni| eni.facts.primary);
-        let here = || self.pool.enis().filter(|eni| !without.contains(&eni.facts.id));
+        let displaced = |eni: &vpc_ipam::PoolEni| {
+            eni.usage == EniUse::Doubtful && self.in_place_of(&eni.facts).any(|other| other.usage != EniUse::Doubtful)
+        };
+        let leaving = leaving.chain(self.pool.enis().filter(|eni| displaced(eni)).map(|eni| eni.facts.primary));
+        let here = || self.pool.enis().filter(|eni| !without.contains(&eni.facts.id) && !displaced(eni));
         Some(HostView {
             primary: here().find(|eni| eni.facts.is_primary()).map(eni)?,
             secondary: here().filter(|eni| !eni.facts.is_primary()).map(eni).collect(),

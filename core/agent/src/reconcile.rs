@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vpc_ipam::{EniRole, EniUse, PoolEni, Position, Retired, SlotState, bug};
+use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, Position, Retired, SlotState, bug};
 use vpc_model::{EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::{Agent, Other};
@@ -390,7 +390,7 @@ impl Agent {
         let subnet = subnet.map(|eni| eni.facts.subnet);
         let seen = known.and_then(|other| other.seen.clone()).filter(|seen| seen.usable);
         let facts = seen.map(|seen| seen.facts).or_else(|| {
-            Some(vpc_ipam::EniFacts {
+            Some(EniFacts {
                 id: truth.id.clone(),
                 mac: truth.mac,
                 card,
@@ -696,6 +696,25 @@ impl Agent {
         }
     }
 
+    /// An ENI has come: whatever the books have in its place can not be there any more. Its pods stay, nobody new gets it.
+    pub(crate) fn takes_its_place(&mut self, now: Time, id: &EniId) {
+        let Some(facts) = self.pool.eni(id).map(|eni| eni.facts.clone()) else { return };
+        let settled = |usage| matches!(usage, EniUse::SettingUp | EniUse::Ready);
+        let others: Vec<EniId> =
+            self.in_place_of(&facts).filter(|eni| settled(eni.usage)).map(|eni| eni.facts.id.clone()).collect();
+        for other in others {
+            self.recon.absent.entry(other.clone()).or_insert(now);
+            self.set_use(&other, EniUse::Doubtful);
+            self.say(Notice::Disagreement { what: format!("{id} is attached in the place of {other}; EC2 is asked") });
+        }
+    }
+
+    /// Other ENIs of the pool that the books have in the same place.
+    pub(crate) fn in_place_of(&self, facts: &EniFacts) -> impl Iterator<Item = &PoolEni> {
+        let (id, place) = (facts.id.clone(), (facts.card, facts.device));
+        self.pool.enis().filter(move |eni| eni.facts.id != id && (eni.facts.card, eni.facts.device) == place)
+    }
+
     fn adopt_seen(&mut self, now: Time, eni: SeenEni, slots: BTreeMap<Slot, SlotState>) {
         let id = eni.facts.id.clone();
         let adopted = PoolEni {
@@ -709,6 +728,7 @@ impl Agent {
         };
         match self.pool.adopt(adopted) {
             Ok(()) => {
+                self.takes_its_place(now, &id);
                 let role = self.role_of(&id);
                 self.set_role(&id, role, false);
                 self.touch_disk();

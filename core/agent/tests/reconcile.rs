@@ -266,6 +266,25 @@ fn an_eni_that_is_being_detached_at_the_start_gets_no_pods_and_is_deleted_in_the
     assert!(!world.enis.contains_key(&second), "{:#?}", world.notices);
 }
 
+/// A pod lives on an ENI that somebody took away, and another ENI is where that was: the host is set up for it all the same.
+#[test]
+fn an_eni_in_the_place_of_one_that_was_taken_carries_pods() {
+    let mut world = World::settled(config(1, 3));
+    (0..10).for_each(|pod| drop(world.start_pod(&format!("p{pod}"))));
+    world.run_for(Millis::seconds(120));
+    let second = world.agent.pool().enis().find(|eni| eni.facts.device.0 == 1).unwrap().facts.id.clone();
+    world.enis.remove(&second);
+    world.host.detach(&"eth1".parse().unwrap());
+    world.enis.insert(id(1), attached(1, &[YES]));
+    world.plug(1);
+    world.tell(vpc_agent::Input::HostChanged);
+    world.run_for(Millis::seconds(20));
+    let usage = |world: &World, id: &EniId| world.agent.pool().eni(id).map(|eni| eni.usage);
+    assert_eq!(usage(&world, &id(1)), Some(vpc_ipam::EniUse::Ready), "{:#?}", world.notices);
+    assert_eq!(usage(&world, &second), Some(vpc_ipam::EniUse::Doubtful), "its pod lives");
+    assert!(!world.notices.iter().any(|notice| matches!(notice, Notice::HostFailed { .. })));
+}
+
 #[test]
 fn one_odd_reading_of_the_metadata_costs_one_question_and_changes_nothing() {
     let mut world = World::settled(config(1, 1));

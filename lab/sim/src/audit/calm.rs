@@ -7,24 +7,31 @@ use vpc_model::Time;
 use crate::audit::Fault;
 use crate::kubelet::{Pod, PodState};
 use crate::node::Node;
+use crate::settled::expected;
 use crate::world::{NodeAt, World};
 
 impl World {
     /// Pods that are not served although all has been well for long, and no lasting cause stands in the way.
     #[must_use]
-    pub fn unserved(&self) -> Vec<Fault> {
+    pub fn unserved(&mut self) -> Vec<Fault> {
+        let survey = self.survey();
         let mut found = Vec::new();
         for (index, own) in self.nodes.iter().enumerate() {
             let node = NodeAt(index);
             if own.agent().is_none() {
                 found.push(Fault::Unserved { node, pod: "of all".to_owned(), why: "no daemon runs".to_owned() });
             }
+            // By what EC2 has, nobody who waits can be served: what the last of many refusals named may have been the next attempt.
+            let nothing = self.rules_and_load(&survey, node);
+            let nothing = nothing.is_some_and(|(rules, load)| *expected(&rules, &load).waiting.end() > 0);
             for (name, pod) in own.pods.iter().filter(|(_, pod)| !matches!(pod.state, PodState::Running { .. })) {
                 // With custom networking a node that has no ENI for pods, and may not or can not make one, is not ready for any.
                 if !own.conflist && pod.wanted && own.config.placing.custom.is_some() && can_not_grow(own) {
                     continue;
                 }
-                if let Err(why) = stands(pod) {
+                if let Err(why) = stands(pod)
+                    && !(nothing && pod.wanted && !pod.refusals.is_empty())
+                {
                     found.push(Fault::Unserved { node, pod: name.clone(), why });
                 }
             }
@@ -47,7 +54,9 @@ impl World {
             "UnassignPrivateIpAddresses" => place,
             _ => false,
         };
-        let excused = thirsty && asked.len() <= 2 * minutes && asked.iter().all(|action| again(action));
+        // Prefixes are tried first, and then single addresses.
+        let most = if place { 3 * minutes } else { 2 * minutes };
+        let excused = thirsty && asked.len() <= most && asked.iter().all(|action| again(action));
         let action = asked.first().filter(|_| !excused)?;
         Some(Fault::NotSteady { node, action })
     }

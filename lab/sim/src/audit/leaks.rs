@@ -70,7 +70,8 @@ impl World {
     }
 }
 
-fn made_for(eni: &EniSnapshot, node: &Node) -> bool {
+/// Whether a node's daemon made an ENI.
+pub(crate) fn made_for(eni: &EniSnapshot, node: &Node) -> bool {
     eni.description == format!("aws-K8S-{}", node.instance)
 }
 

@@ -22,6 +22,7 @@ mod waits;
 mod whole;
 
 pub use fault::Fault;
+pub(crate) use leaks::made_for;
 pub use leaks::own_enis;
 pub(crate) use promise::{Changed, Ended, Owner};
 pub(crate) use reach::Touched;

@@ -9,7 +9,7 @@ use vpc_ipam::{Allocation, Unit, WarmTarget};
 use vpc_model::{DeviceIndex, InstanceId, PodRef, SubnetId};
 
 use super::{EniLoad, Load, Room, Rules, Standing, unsettled};
-use crate::audit::Fault;
+use crate::audit::{Fault, made_for};
 use crate::kubelet::{PodState, pod_ref};
 use crate::node::Node;
 use crate::world::{NodeAt, World};
@@ -65,17 +65,28 @@ impl World {
     #[must_use]
     pub fn settled_faults_in(&self, survey: &Survey, node: NodeAt) -> Vec<Fault> {
         let Some((rules, load)) = self.rules_and_load(survey, node) else { return Vec::new() };
-        unsettled(&rules, &load).into_iter().map(|what| Fault::Unsettled { node, what }).collect()
+        let found = unsettled(&rules, &load);
+        // Who takes the tags off an ENI tells nobody: the daemon reads them when it next asks EC2, and may have no reason to.
+        let unread =
+            || self.judged(survey, node, Tags::AsMade).is_some_and(|(rules, load)| unsettled(&rules, &load).is_empty());
+        if found.is_empty() || unread() {
+            return Vec::new();
+        }
+        found.into_iter().map(|what| Fault::Unsettled { node, what }).collect()
     }
 
     /// What a node was told and what it has; `None` where that is not known or just changing.
     #[must_use]
     pub fn rules_and_load(&self, survey: &Survey, node: NodeAt) -> Option<(Rules, Load)> {
+        self.judged(survey, node, Tags::AsTheyAre)
+    }
+
+    fn judged(&self, survey: &Survey, node: NodeAt, tags: Tags) -> Option<(Rules, Load)> {
         let own = self.nodes.get(node.0).filter(|own| own.agent.is_some())?;
         let instance = survey.snapshot.instances.iter().find(|known| known.id == own.instance)?;
         let place = Place::of(own, self.cloud.spec(), instance)?;
         let (given, waiting) = pods_of(own)?;
-        Some((rules(own, instance, &place, survey), load(own, survey, &place, &given, waiting)))
+        Some((rules(own, instance, &place, survey), load(own, survey, &place, &given, waiting, tags)))
     }
 }
 
@@ -116,7 +127,7 @@ fn rules(own: &Node, instance: &InstanceSnapshot, place: &Place<'_>, survey: &Su
     }
 }
 
-fn load(own: &Node, survey: &Survey, place: &Place<'_>, given: &[Allocation], waiting: u32) -> Load {
+fn load(own: &Node, survey: &Survey, place: &Place<'_>, given: &[Allocation], waiting: u32, tags: Tags) -> Load {
     let mut load = Load { waiting, ..Load::default() };
     let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
     let backed = |given: &Allocation| survey.enis_of(&own.instance).any(|(eni, _)| eni.addresses.holds(given.address));
@@ -132,7 +143,7 @@ fn load(own: &Node, survey: &Survey, place: &Place<'_>, given: &[Allocation], wa
             (Unit::Prefix, count(pods(first, Ipv4Addr::from_bits(first.to_bits() | 15))))
         });
         let positions: Vec<(Unit, u32)> = singles.chain(blocks).collect();
-        let standing = if is_ours(eni, primary, own) { place.standing(eni, primary) } else { Standing::Foreign };
+        let standing = if is_ours(eni, primary, own, tags) { place.standing(eni, primary) } else { Standing::Foreign };
         let stays = primary || eni.interface_type != "interface";
         let device = eni.attachment.as_ref().map(|tie| tie.device);
         let robbed = count(elsewhere.iter().filter(|given| Some(given.device) == device).count());
@@ -150,8 +161,20 @@ fn load(own: &Node, survey: &Survey, place: &Place<'_>, given: &[Allocation], wa
     load
 }
 
+/// Which tags of the ENIs count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tags {
+    /// Those they have.
+    AsTheyAre,
+    /// Those the node's daemon made them with, where somebody has taken all of them.
+    AsMade,
+}
+
 /// The rules of the tags.
-fn is_ours(eni: &EniSnapshot, primary: bool, own: &Node) -> bool {
+fn is_ours(eni: &EniSnapshot, primary: bool, own: &Node, tags: Tags) -> bool {
+    if tags == Tags::AsMade && eni.tags.is_empty() && made_for(eni, own) {
+        return true;
+    }
     let tag = |key: &str| eni.tags.get(&format!("node.k8s.amazonaws.com/{key}")).map(String::as_str);
     let carries_pods = matches!(eni.interface_type.as_str(), "interface" | "efa");
     primary
