@@ -324,7 +324,7 @@ impl Agent {
 
     /// An ENI of ours is attached, and the network of its subnet is not known: it waits beside the pool until the metadata show it.
     fn attached_unseen(&mut self, now: Time, device: DeviceIndex, eni: EniId, attachment: AttachmentId) {
-        let other = Other { device, seen: None, foreign: false, shown: false, since: now };
+        let other = Other { device, seen: None, foreign: false, shown: false, told: None, since: now };
         self.others.insert(eni.clone(), other);
         self.start_job(Job::DeleteOnTermination { eni, attachment }, 0);
         self.read_metadata_soon(now);

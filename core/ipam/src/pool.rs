@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use vpc_model::{AttachmentId, EniId, Millis, PodRef, Prefix28, SandboxKey, Slot, Time};
+use vpc_model::{AttachmentId, DeviceIndex, EniId, Millis, PodRef, Prefix28, RouteTable, SandboxKey, Slot, Time};
 
 use crate::count::{Book, Tally, bit};
 use crate::stats::number;
@@ -268,8 +268,8 @@ impl Pool {
     }
 
     /// EC2 says that these positions are on an ENI now, or that it has the address of one as its own: what other positions in the books
-    /// have of the same addresses has left. Takes those out that no pod is on, all of them if that is `sure`, else those that are missing
-    /// already. Says what it took out, and which of the positions can not be entered because others stay.
+    /// have of the same addresses has left. Takes those out, all of them if that is `sure`, else those that are missing already; pods
+    /// keep their addresses. Says what it took out, and which of the positions can not be entered because others stay.
     pub fn make_way(&mut self, to: &EniId, slots: &[Slot], sure: bool) -> (Vec<(EniId, Slot)>, Vec<Slot>) {
         let (mut gone, mut blocked) = (Vec::new(), Vec::new());
         for slot in slots {
@@ -277,7 +277,7 @@ impl Pool {
             others.retain(|other| self.books.get(other).is_some_and(|book| *other != *slot || book.eni != *to));
             for other in &others {
                 let Some(book) = self.books.get(other) else { continue };
-                if book.held != 0 || !(sure || book.state == SlotState::Missing) {
+                if !(sure || book.state == SlotState::Missing) {
                     continue;
                 }
                 let from = book.eni.clone();
@@ -570,10 +570,29 @@ impl Pool {
         if let Some(tally) = self.tallies.get_mut(id) {
             tally.add(slot, &book);
         }
-        if let Some(eni) = self.enis.get_mut(id) {
+        let place = self.enis.get_mut(id).map(|eni| {
             eni.slots.insert(slot, state);
-        }
+            (eni.facts.device, eni.facts.table())
+        });
         self.books.insert(slot, book);
+        if held != 0
+            && let Some(place) = place
+        {
+            self.follow(slot, place);
+        }
+    }
+
+    /// Pods whose address has come to another ENI use that one's route table from now on.
+    fn follow(&mut self, slot: Slot, (device, table): (DeviceIndex, RouteTable)) {
+        let net = slot.net();
+        for (address, usage) in self.uses.range_mut(net.network()..=net.broadcast()) {
+            if let Use::Held(held) = usage
+                && (held.allocation.device, held.allocation.table) != (device, table)
+            {
+                (held.allocation.device, held.allocation.table) = (device, table);
+                self.changes.addresses.insert(*address);
+            }
+        }
     }
 
     fn strike(&mut self, slot: Slot) {
