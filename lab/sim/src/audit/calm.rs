@@ -54,7 +54,9 @@ impl World {
             "UnassignPrivateIpAddresses" => place,
             _ => false,
         };
-        let excused = thirsty && asked.len() <= 2 * minutes && asked.iter().all(|action| again(action));
+        // Prefixes are tried first, and then single addresses.
+        let most = if place { 3 * minutes } else { 2 * minutes };
+        let excused = thirsty && asked.len() <= most && asked.iter().all(|action| again(action));
         let action = asked.first().filter(|_| !excused)?;
         Some(Fault::NotSteady { node, action })
     }
