@@ -132,7 +132,7 @@ impl From<VethPrefix> for String {
 /// The part of a pod's names that depends on the pod alone: the first 11 hexadecimal digits of SHA-1 over `<namespace>.<name>`.
 #[must_use]
 pub fn veth_suffix(pod: &PodRef) -> String {
-    let digest = Sha1::digest(format!("{}.{}", pod.namespace, pod.name).as_bytes());
+    let digest = Sha1::new().chain_update(&pod.namespace).chain_update(".").chain_update(&pod.name).finalize();
     // Half bytes, the higher one first.
     let halves = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(11);
     halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()

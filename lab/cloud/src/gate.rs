@@ -156,7 +156,7 @@ fn spoil(verdict: &mut Verdict, fault: &CloudFault) {
 /// Status and text that EC2 has for a code.
 fn usual(code: &str) -> (u16, &'static str) {
     match code {
-        "InternalError" | "InternalFailure" => (500, "An internal error has occurred"),
+        "InternalError" | "InternalFailure" | "ServerInternal" => (500, "An internal error has occurred"),
         "Unavailable" | "ServiceUnavailable" => (503, "The service is unavailable. Please try again shortly."),
         "RequestLimitExceeded" => (503, "Request limit exceeded."),
         "InsufficientInstanceCapacity" => (500, "There is not enough capacity to fulfill your request."),

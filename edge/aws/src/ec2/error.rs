@@ -281,6 +281,7 @@ fn classify(status: u16, code: &str, message: &str) -> ErrorClass {
         "InternalError"
         | "InternalFailure"
         | "Internal"
+        | "ServerInternal"
         | "ServiceUnavailable"
         | "Unavailable"
         | "RequestTimeout"
@@ -358,6 +359,11 @@ mod tests {
             (400, "OperationNotPermitted", "", C::NotPermitted, GiveUp),
             (412, "DryRunOperation", "", C::DryRun, GiveUp),
             (500, "InternalError", "", C::ServerSide, LookFirst),
+            (500, "ServerInternal", "", C::ServerSide, LookFirst),
+            // The codes of EC2's list of server errors say it, whatever the status.
+            (400, "ServerInternal", "", C::ServerSide, LookFirst),
+            (503, "Unavailable", "", C::ServerSide, LookFirst),
+            (503, "ServiceUnavailable", "", C::ServerSide, LookFirst),
             (502, "SomethingNew", "", C::ServerSide, LookFirst),
             (429, "SomethingNew", "", C::Throttled, Again),
             (400, "SomethingNew", "", C::Other, GiveUp),

@@ -65,6 +65,9 @@ fn errors_are_weighed_by_their_class() {
         (400, "InvalidParameterValue", FailureClass::Other),
         // A server that failed may have failed after the deed.
         (500, "InternalError", FailureClass::Lost),
+        (500, "ServerInternal", FailureClass::Lost),
+        (503, "Unavailable", FailureClass::Lost),
+        (503, "ServiceUnavailable", FailureClass::Lost),
     ];
     for (status, code, class) in cases {
         let answer = ErrorAnswer { code: code.into(), message: "m".into(), request_id: "r".into() };
