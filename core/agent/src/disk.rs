@@ -116,7 +116,8 @@ impl Agent {
             Ok(()) => {
                 self.disk.written = generation;
                 self.disk.unrecorded.retain(|_, since| *since > generation);
-                for (_, ticket, outcome) in held {
+                for (_, ticket, mut outcome) in held {
+                    self.bring_up_to_date(&mut outcome);
                     self.was_told(now, &outcome);
                     self.reply(ticket, outcome);
                 }
@@ -130,6 +131,15 @@ impl Agent {
                 self.disk.whole = !bug!(FailedWriteForgotten);
                 self.touch_disk();
             }
+        }
+    }
+
+    /// While an answer waited for the disk, its address may have come to another ENI.
+    fn bring_up_to_date(&self, outcome: &mut Outcome) {
+        if let Outcome::Added(reply) = outcome
+            && let Some(Use::Held(held)) = self.pool.use_of(reply.allocation.address)
+        {
+            reply.allocation = held.allocation;
         }
     }
 

@@ -95,6 +95,8 @@ pub(crate) struct GiveBack {
     releases: BTreeMap<(EniId, Unit), Release>,
     /// Positions given back lately: metadata and even EC2 may still show them.
     pub(crate) gone: BTreeMap<(EniId, Slot), Time>,
+    /// Those of them that the metadata have never failed to show since: where nobody else may be asked, they are believed only after that.
+    ghosts: BTreeSet<(EniId, Slot)>,
     /// When positions were last given back.
     pub(crate) last: Option<Time>,
     /// EC2 has refused: nothing is given back before.
@@ -118,10 +120,25 @@ impl GiveBack {
         self.paused_until.is_some_and(|until| until > now)
     }
 
+    /// The metadata were read.
+    pub(crate) fn ghosts_are_among(&mut self, shown: &BTreeSet<(EniId, Slot)>) {
+        self.ghosts.retain(|ghost| shown.contains(ghost));
+    }
+
+    pub(crate) fn has_ghosts(&self) -> bool {
+        !self.ghosts.is_empty()
+    }
+
+    /// Whether a position was given back, and the metadata have shown it ever since.
+    pub(crate) fn is_ghost(&self, eni: &EniId, slot: Slot) -> bool {
+        self.ghosts.contains(&(eni.clone(), slot))
+    }
+
     /// Positions EC2 has given (again).
     pub(crate) fn given_again(&mut self, eni: &EniId, slots: &[Slot]) {
         for slot in slots {
             self.gone.remove(&(eni.clone(), *slot));
+            self.ghosts.remove(&(eni.clone(), *slot));
         }
     }
 
@@ -278,6 +295,7 @@ impl Agent {
             }
         }
         self.cloud.back.gone.extend(gone.iter().map(|slot| ((eni.clone(), *slot), now)));
+        self.cloud.back.ghosts.extend(gone.iter().map(|slot| (eni.clone(), *slot)));
         self.touch_disk();
         self.say(Notice::SlotsReleased { eni: eni.clone(), slots: gone });
         for release in self.cloud.back.of(eni) {

@@ -289,6 +289,11 @@ impl Agent {
             self.places.groups(metadata.groups.clone());
             self.follow_groups();
         }
+        if self.cloud.back.has_ghosts() {
+            let positions =
+                |seen: &SeenEni| seen.slots.iter().map(|slot| (seen.facts.id.clone(), *slot)).collect::<Vec<_>>();
+            self.cloud.back.ghosts_are_among(&metadata.enis.iter().flat_map(positions).collect());
+        }
         if !self.config.cloud.may_ask() {
             return self.believe(now, metadata);
         }
@@ -377,8 +382,10 @@ impl Agent {
                         self.set_use(&id, EniUse::SettingUp);
                         self.host.is_dirty();
                     }
-                    self.admit(now, &id, &seen.slots);
-                    self.weigh(now, &id, &positions, &seen.slots);
+                    let is_there = |slot: &Slot| !self.cloud.back.is_ghost(&id, *slot);
+                    let shown: Vec<Slot> = seen.slots.iter().copied().filter(is_there).collect();
+                    self.admit(now, &id, &shown);
+                    self.weigh(now, &id, &positions, &shown);
                 }
                 None if seen.usable => {
                     let slots = seen.slots.iter().map(|slot| (*slot, SlotState::Held)).collect();

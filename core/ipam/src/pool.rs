@@ -236,10 +236,11 @@ impl Pool {
         }
         self.changes.enis = true;
         self.tallies.insert(id.clone(), Tally::default());
-        for (slot, state) in &eni.slots {
-            self.enter(&id, *slot, *state);
+        let slots = std::mem::take(&mut eni.slots);
+        self.enis.insert(id.clone(), eni);
+        for (slot, state) in slots {
+            self.enter(&id, slot, state);
         }
-        self.enis.insert(id, eni);
         Ok(())
     }
 

@@ -157,6 +157,9 @@ impl Driver {
     }
 
     fn end(&mut self, end: End) {
+        if matches!(end, End::Fault(_)) {
+            self.world.may_notice_now();
+        }
         let (node, words) = match end {
             End::Fault(_) => (None, "what was wrong with EC2 or IMDS is over"),
             End::Disk(node) => (Some(node), "the disk takes things again"),

@@ -85,6 +85,12 @@ impl World {
         self.hear_cloud();
     }
 
+    /// EC2 or IMDS tell the truth again: what others have taken can be noticed from now on.
+    pub(crate) fn may_notice_now(&mut self) {
+        let now = self.now;
+        self.stolen.values_mut().for_each(|at| *at = now);
+    }
+
     /// These addresses are no longer what somebody was promised, and nobody here is to blame.
     fn steal(&mut self, from: NodeAt, addresses: impl IntoIterator<Item = Ipv4Addr>) {
         for address in addresses {

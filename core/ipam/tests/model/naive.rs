@@ -110,10 +110,27 @@ impl Naive {
             no.push(No::DuplicateEni);
         }
         if no.is_empty() {
-            self.places.extend(slots.into_iter().map(|(slot, state)| Place { eni: id.clone(), slot, state }));
             self.enis.push(eni);
+            for (slot, state) in slots {
+                self.enter(Place { eni: id.clone(), slot, state });
+            }
         }
         no
+    }
+
+    /// Pods that have an address of it use its ENI's route table from now on.
+    fn enter(&mut self, place: Place) {
+        let facts = self.eni(&place.eni).map(|eni| (eni.facts.device, eni.facts.table()));
+        let inside = addresses_of(place.slot);
+        for line in self.lines.iter_mut().filter(|line| inside.contains(&line.address)) {
+            if let (Use::Held(held), Some((device, table))) = (&mut line.usage, facts)
+                && (held.allocation.device, held.allocation.table) != (device, table)
+            {
+                (held.allocation.device, held.allocation.table) = (device, table);
+                self.touched.insert(line.address);
+            }
+        }
+        self.places.push(place);
     }
 
     pub(crate) fn admit(&mut self, id: &EniId, slots: &[Slot]) -> Vec<No> {
@@ -127,7 +144,7 @@ impl Naive {
                 match self.places.iter_mut().find(|place| place.slot == *slot) {
                     Some(place) if place.state == SlotState::Leaving => {}
                     Some(place) => place.state = SlotState::Held,
-                    None => self.places.push(Place { eni: id.clone(), slot: *slot, state: SlotState::Held }),
+                    None => self.enter(Place { eni: id.clone(), slot: *slot, state: SlotState::Held }),
                 }
             }
         }
