@@ -200,8 +200,13 @@ impl Agent {
         for truth in &truths {
             if self.pool.eni(&truth.id).is_some() {
                 self.refreshed(now, &truth.id, Some(truth.clone()));
-            } else if truth.attachment.is_some() && !self.is_building(&truth.id) {
-                self.judge_stranger(now, truth, first);
+            } else if truth.attachment.is_some() {
+                match self.idle_build(&truth.id) {
+                    // Its attach was carried out, and whatever would have told waits.
+                    Some(number) => self.attachment_found(now, number, Some(truth.clone())),
+                    None if self.is_building(&truth.id) => {}
+                    None => self.judge_stranger(now, truth, first),
+                }
             }
         }
         let not_told = |id: &EniId| truths.iter().all(|truth| truth.id != *id);
@@ -284,11 +289,7 @@ impl Agent {
         }
         #[cfg(feature = "deliberate-bugs")]
         self.end_leases_not_shown(now, &metadata);
-        for seen in &metadata.enis {
-            if let Some(other) = self.others.get_mut(&seen.facts.id) {
-                other.seen = Some(seen.clone());
-            }
-        }
+        self.look_at_others(&metadata);
         self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
         let odd = self.differences(now, &metadata);
         if odd.is_empty() {
@@ -308,13 +309,28 @@ impl Agent {
         }
     }
 
+    /// ENIs beside the pool, as the metadata show them now. One that they show no more holds its place until EC2 says that it has gone.
+    fn look_at_others(&mut self, metadata: &Metadata) {
+        let mut vanished = false;
+        for (id, other) in &mut self.others {
+            match metadata.enis.iter().find(|seen| seen.facts.id == *id) {
+                Some(seen) => other.seen = Some(seen.clone()),
+                None => vanished |= std::mem::take(&mut other.shown),
+            }
+        }
+        if vanished {
+            self.ask_about_node();
+        }
+    }
+
     fn differences(&self, now: Time, metadata: &Metadata) -> BTreeSet<Odd> {
         let mut odd = BTreeSet::new();
         for seen in &metadata.enis {
             let id = &seen.facts.id;
             let Some(known) = self.pool.eni(id) else {
                 let undecided = self.others.get(id).is_none_or(|other| !other.foreign);
-                if seen.usable && undecided && !self.is_building(id) {
+                let underway = self.is_building(id) && self.idle_build(id).is_none();
+                if seen.usable && undecided && !underway {
                     odd.insert(Odd::UnknownEni(id.clone()));
                 }
                 continue;
