@@ -78,10 +78,23 @@ pub(crate) struct Other {
     pub(crate) seen: Option<SeenEni>,
     /// EC2 has said that it is not ours.
     pub(crate) foreign: bool,
-    /// The metadata showed it at the start.
+    /// The metadata show it.
     pub(crate) shown: bool,
+    /// EC2's last word on the node's ENIs had it among them; `None` before there was any.
+    pub(crate) told: Option<bool>,
     /// Since when it is known.
     pub(crate) since: Time,
+}
+
+impl Other {
+    /// Whether it has gone: EC2, which could have shown it by now, does not; where EC2 may not be asked, the metadata do not.
+    pub(crate) fn has_gone(&self, now: Time, may_ask: bool) -> bool {
+        let settled = now.since(self.since) >= Agent::FRESH;
+        match self.told {
+            Some(told) => !told && settled,
+            None => !may_ask && !self.shown && settled,
+        }
+    }
 }
 
 impl Agent {

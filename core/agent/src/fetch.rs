@@ -299,6 +299,10 @@ impl Agent {
         self.made(now, &truth);
         let (id, count) = (truth.id.clone(), truth.slots.len());
         let Some(net) = net else { return self.attached_unseen(now, device, id, attachment) };
+        let mut slots = self.make_way(now, &id, &truth.slots, true);
+        // Its own address is none of its positions, and nobody else's either.
+        self.make_way(now, &id, &[Slot::Address(truth.primary)], true);
+        slots.retain(|slot| *slot != Slot::Address(truth.primary));
         let facts = EniFacts {
             id: truth.id,
             mac: truth.mac,
@@ -315,7 +319,7 @@ impl Agent {
             usage: EniUse::SettingUp,
             role: EniRole::Pods,
             keep: false,
-            slots: truth.slots.into_iter().map(|slot| (slot, SlotState::Held)).collect(),
+            slots: slots.into_iter().map(|slot| (slot, SlotState::Held)).collect(),
         };
         match self.pool.adopt(eni) {
             Ok(()) => {
@@ -337,7 +341,7 @@ impl Agent {
     /// An ENI of ours is attached and can not be in the pool yet, because the network of its subnet is not known or the books have to be
     /// put right first: it waits beside the pool until EC2 or the metadata show it again.
     fn attached_unseen(&mut self, now: Time, device: DeviceIndex, eni: EniId, attachment: AttachmentId) {
-        let other = Other { device, seen: None, foreign: false, shown: false, since: now };
+        let other = Other { device, seen: None, foreign: false, shown: false, told: None, since: now };
         self.others.insert(eni.clone(), other);
         self.start_job(Job::DeleteOnTermination { eni, attachment }, 0);
         self.read_metadata_soon(now);
@@ -362,7 +366,8 @@ impl Agent {
         self.cloud.fetch.assign_pause = None;
         self.cloud.fetch.something_came();
         self.cloud.back.given_again(eni, slots);
-        self.admit(now, eni, slots);
+        let slots = self.make_way(now, eni, slots, true);
+        self.admit(now, eni, &slots);
     }
 
     pub(crate) fn assign_failed(&mut self, now: Time, eni: EniId, unit: Unit, count: u32, failure: CloudFailure) {

@@ -94,7 +94,7 @@ pub(crate) struct GiveBack {
     pub(crate) leaving: BTreeMap<EniId, Exit>,
     releases: BTreeMap<(EniId, Unit), Release>,
     /// Positions given back lately: metadata and even EC2 may still show them.
-    gone: BTreeMap<(EniId, Slot), Time>,
+    pub(crate) gone: BTreeMap<(EniId, Slot), Time>,
     /// When positions were last given back.
     pub(crate) last: Option<Time>,
     /// EC2 has refused: nothing is given back before.

@@ -104,9 +104,15 @@ impl Agent {
         if bound.is_empty() && self.turned_away.is_empty() {
             return Demand { waiting, expected: 0 };
         }
-        let here: BTreeSet<&PodRef> = self.waiters.iter().map(|waiter| &waiter.request.pod).collect();
-        let again = self.turned_away.keys().filter(|pod| !bound.contains(pod));
-        let expected = bound.iter().chain(again).filter(|pod| !here.contains(pod)).take(LOOK_AHEAD_MOST).count();
+        // At every settle: the pods that wait are few beside those that are bound or were turned away.
+        let wanted = |pod: &PodRef| bound.contains(pod) || self.turned_away.contains_key(pod);
+        let here = self.waiters.iter().map(|waiter| &waiter.request.pod);
+        let here = here.filter(|pod| wanted(pod)).collect::<BTreeSet<_>>().len();
+        let again = match bound.is_empty() {
+            true => self.turned_away.len(),
+            false => self.turned_away.keys().filter(|pod| !bound.contains(*pod)).count(),
+        };
+        let expected = (bound.len() + again - here).min(LOOK_AHEAD_MOST);
         Demand { waiting, expected: u32::try_from(expected).unwrap_or(u32::MAX) }
     }
 

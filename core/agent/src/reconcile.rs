@@ -131,7 +131,8 @@ impl Agent {
                 self.adopt_seen(now, eni, slots);
             } else {
                 let device = eni.facts.device;
-                let other = Other { device, foreign: false, shown: true, since: now, seen: Some(eni.clone()) };
+                let other =
+                    Other { device, foreign: false, shown: true, told: None, since: now, seen: Some(eni.clone()) };
                 self.others.insert(eni.facts.id, other);
             }
         }
@@ -214,10 +215,19 @@ impl Agent {
         for id in absent {
             self.refreshed(now, &id, None);
         }
-        self.others.retain(|id, other| other.shown || !not_told(id));
+        for (id, other) in &mut self.others {
+            other.told = Some(!not_told(id));
+        }
+        self.forget_others(now);
         self.put_tags(&truths);
         self.follow_groups();
         self.host.is_dirty();
+    }
+
+    /// ENIs that are not in the pool and have left the node take no position any more.
+    fn forget_others(&mut self, now: Time) {
+        let may_ask = self.config.cloud.may_ask();
+        self.others.retain(|_, other| !other.has_gone(now, may_ask));
     }
 
     /// EC2 has said what an ENI of the pool is; `None` = it knows no such ENI, or does not list it here.
@@ -289,7 +299,13 @@ impl Agent {
         }
         #[cfg(feature = "deliberate-bugs")]
         self.end_leases_not_shown(now, &metadata);
-        self.look_at_others(&metadata);
+        self.others.values_mut().for_each(|other| other.shown = false);
+        for seen in &metadata.enis {
+            if let Some(other) = self.others.get_mut(&seen.facts.id) {
+                (other.seen, other.shown) = (Some(seen.clone()), true);
+            }
+        }
+        self.forget_others(now);
         self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
         let odd = self.differences(now, &metadata);
         if odd.is_empty() {
@@ -305,20 +321,6 @@ impl Agent {
                 self.say(Notice::Disagreement { what: in_words(&odd) });
             }
             self.recon.doubts = Some(Doubts { odd, ask_again: now + Millis(pause), times: times + 1 });
-            self.ask_about_node();
-        }
-    }
-
-    /// ENIs beside the pool, as the metadata show them now. One that they show no more holds its place until EC2 says that it has gone.
-    fn look_at_others(&mut self, metadata: &Metadata) {
-        let mut vanished = false;
-        for (id, other) in &mut self.others {
-            match metadata.enis.iter().find(|seen| seen.facts.id == *id) {
-                Some(seen) => other.seen = Some(seen.clone()),
-                None => vanished |= std::mem::take(&mut other.shown),
-            }
-        }
-        if vanished {
             self.ask_about_node();
         }
     }
@@ -362,6 +364,10 @@ impl Agent {
     /// The metadata are all there is (EC2 may not be asked): what they show is there. What they do not show gets no new pods, and
     /// leaves the books when they have not shown it for a while and no pod uses it.
     fn believe(&mut self, now: Time, metadata: Metadata) {
+        for (id, other) in &mut self.others {
+            other.shown = metadata.enis.iter().any(|seen| seen.facts.id == *id);
+        }
+        self.forget_others(now);
         let shown = |id: &EniId| metadata.enis.iter().any(|seen| seen.facts.id == *id);
         let absent: Vec<EniId> = self.pool.enis().map(|eni| eni.facts.id.clone()).filter(|id| !shown(id)).collect();
         for id in absent {
@@ -429,7 +435,7 @@ impl Agent {
             }
             None => {
                 let seen = self.others.remove(&truth.id).and_then(|other| other.seen);
-                let other = Other { device, seen, foreign: !ours, shown, since };
+                let other = Other { device, seen, foreign: !ours, shown, told: Some(true), since };
                 self.others.insert(truth.id.clone(), other);
                 if ours {
                     self.read_metadata_soon(now);
@@ -493,7 +499,7 @@ impl Agent {
         {
             self.recon.forget(id);
             self.touch_disk();
-            let other = Other { device, seen: None, foreign: true, shown: true, since: eni.since };
+            let other = Other { device, seen: None, foreign: true, shown: true, told: Some(true), since: eni.since };
             self.others.insert(id.clone(), other);
         }
     }
@@ -596,6 +602,25 @@ impl Agent {
                 .any(|id| self.pool.eni(id).is_some_and(|eni| eni.usage == EniUse::Doubtful) && !self.busy(id))
     }
 
+    /// Positions that EC2 says are on an ENI now leave where the books had them before; `sure`: it has just put them there, and does not
+    /// merely list them. Gives back those that can be entered: one that a pod has elsewhere by the books can not.
+    pub(crate) fn make_way(&mut self, now: Time, eni: &EniId, slots: &[Slot], sure: bool) -> Vec<Slot> {
+        let (gone, blocked) = self.pool.make_way(eni, slots, sure);
+        for (from, slot) in gone {
+            self.recon.lacking.remove(&(from.clone(), slot));
+            self.cloud.back.gone.insert((from.clone(), slot), now);
+            self.touch_disk();
+            self.host.is_dirty();
+            let what = format!("{slot} has left {from}: EC2 has given an address of it to {eni}");
+            self.say(Notice::Disagreement { what });
+        }
+        for slot in &blocked {
+            let what = format!("EC2 says that {slot} is on {eni}; the books have an address of it elsewhere");
+            self.say(Notice::Disagreement { what });
+        }
+        slots.iter().copied().filter(|slot| !blocked.contains(slot)).collect()
+    }
+
     /// New positions of an ENI. Those that are known stay what they are.
     pub(crate) fn admit(&mut self, now: Time, eni: &EniId, slots: &[Slot]) {
         let Some(known) = self.pool.eni(eni) else { return };
@@ -605,6 +630,7 @@ impl Agent {
             .filter(|slot| !known.slots.contains_key(slot) && *slot != Slot::Address(known.facts.primary))
             .filter(|slot| !self.was_released(eni, *slot))
             .collect();
+        let new = self.make_way(now, eni, &new, false);
         if new.is_empty() {
             return;
         }
@@ -747,7 +773,7 @@ impl Agent {
     }
 
     /// How long EC2's own answers may lack what it has just given (its reads lag behind its writes).
-    const FRESH: Millis = Millis::seconds(60);
+    pub(crate) const FRESH: Millis = Millis::seconds(60);
     /// Two answers of EC2 that lack something count as two only with so much time between.
     const SETTLED: Millis = Millis::seconds(30);
     /// How long an ENI that somebody attached to the running node stays undecided while it has no tag of ours.

@@ -47,14 +47,37 @@ impl LinkAlias {
     #[must_use]
     pub fn new(network: &str, container: &str, pod: &PodRef) -> Self {
         let whole = Self { network: network.into(), container: container.into(), pod: pod.clone(), digest: None };
-        let text = whole.to_string();
-        if text.len() <= MAX { whole } else { whole.shortened(&text) }
+        let fields: usize = [network, container, &pod.namespace, &pod.name].into_iter().map(written).sum();
+        // Two spaces and a slash between the fields, one space before them.
+        let length = SIGN.len() + VERSION.len() + 4 + fields;
+        if length <= MAX { whole } else { whole.shortened(&whole.to_string()) }
     }
 
     /// The alias of a sandbox known by its key.
     #[must_use]
     pub fn of(sandbox: &SandboxKey, pod: &PodRef) -> Self {
         Self::new(&sandbox.network, &sandbox.container, pod)
+    }
+
+    /// What is written for a sandbox known by its key.
+    #[must_use]
+    pub fn text_of(sandbox: &SandboxKey, pod: &PodRef) -> String {
+        let fields = [&sandbox.network, &sandbox.container, &pod.namespace, &pod.name];
+        let [network, container, namespace, name] = fields.map(|field| escape(field));
+        let text = [SIGN, VERSION, " ", &network, " ", &container, " ", &namespace, "/", &name].concat();
+        if text.len() <= MAX { text } else { Self::of(sandbox, pod).to_string() }
+    }
+
+    /// Whether a link with this alias is the owner's: whether the text says nothing else.
+    #[must_use]
+    pub fn is_written(&self, text: &str) -> bool {
+        let digest = self.digest.as_deref();
+        let fields = [&self.network, &self.container, &self.pod.namespace, &self.pod.name];
+        let [network, container, namespace, name] = fields.map(|field| escape(field));
+        let begin = [SIGN, VERSION, if digest.is_some() { "~" } else { "" }, digest.unwrap_or_default()];
+        let owner = [" ", &network, " ", &container, " ", &namespace, "/", &name];
+        let rest = begin.into_iter().chain(owner).try_fold(text, |rest, part| rest.strip_prefix(part));
+        rest.is_some_and(str::is_empty)
     }
 
     /// Name of the CNI configuration list.
@@ -136,8 +159,9 @@ impl FromStr for LinkAlias {
             return Err(ParseAliasError::Version(text.into()));
         }
         let alias = fields(owner, digest).ok_or_else(damaged)?;
-        // One owner, one text: what we would not write that way, we did not write.
-        if text.len() <= MAX && alias.to_string() == text { Ok(alias) } else { Err(damaged()) }
+        // One owner, one text: what we would not write that way, we did not write. Without `%XX` there is but one way.
+        let ours = text.len() <= MAX && (!text.contains('%') || alias.to_string() == text);
+        if ours { Ok(alias) } else { Err(damaged()) }
     }
 }
 
@@ -160,6 +184,11 @@ fn is_digit(byte: u8) -> bool {
 
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+/// How many bytes a text takes as it is written.
+fn written(text: &str) -> usize {
+    text.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum()
 }
 
 /// As it is written. Almost every text is written as it is.

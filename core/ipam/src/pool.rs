@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use vpc_model::{AttachmentId, EniId, Millis, PodRef, Prefix28, SandboxKey, Slot, Time};
+use vpc_model::{AttachmentId, DeviceIndex, EniId, Millis, PodRef, Prefix28, RouteTable, SandboxKey, Slot, Time};
 
 use crate::count::{Book, Tally, bit};
 use crate::stats::number;
@@ -265,6 +265,33 @@ impl Pool {
             }
         }
         Ok(())
+    }
+
+    /// EC2 says that these positions are on an ENI now, or that it has the address of one as its own: what other positions in the books
+    /// have of the same addresses has left. Takes those out, all of them if that is `sure`, else those that are missing already; pods
+    /// keep their addresses. Says what it took out, and which of the positions can not be entered because others stay.
+    pub fn make_way(&mut self, to: &EniId, slots: &[Slot], sure: bool) -> (Vec<(EniId, Slot)>, Vec<Slot>) {
+        let (mut gone, mut blocked) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let mut others = overlapping(*slot);
+            others.retain(|other| self.books.get(other).is_some_and(|book| *other != *slot || book.eni != *to));
+            for other in &others {
+                let Some(book) = self.books.get(other) else { continue };
+                if !(sure || book.state == SlotState::Missing) {
+                    continue;
+                }
+                let from = book.eni.clone();
+                if let Some(eni) = self.enis.get_mut(&from) {
+                    eni.slots.remove(other);
+                }
+                self.strike(*other);
+                gone.push((from, *other));
+            }
+            if others.iter().any(|other| self.books.contains_key(other)) {
+                blocked.push(*slot);
+            }
+        }
+        (gone, blocked)
     }
 
     /// Says whether pods may be put on an ENI.
@@ -543,10 +570,29 @@ impl Pool {
         if let Some(tally) = self.tallies.get_mut(id) {
             tally.add(slot, &book);
         }
-        if let Some(eni) = self.enis.get_mut(id) {
+        let place = self.enis.get_mut(id).map(|eni| {
             eni.slots.insert(slot, state);
-        }
+            (eni.facts.device, eni.facts.table())
+        });
         self.books.insert(slot, book);
+        if held != 0
+            && let Some(place) = place
+        {
+            self.follow(slot, place);
+        }
+    }
+
+    /// Pods whose address has come to another ENI use that one's route table from now on.
+    fn follow(&mut self, slot: Slot, (device, table): (DeviceIndex, RouteTable)) {
+        let net = slot.net();
+        for (address, usage) in self.uses.range_mut(net.network()..=net.broadcast()) {
+            if let Use::Held(held) = usage
+                && (held.allocation.device, held.allocation.table) != (device, table)
+            {
+                (held.allocation.device, held.allocation.table) = (device, table);
+                self.changes.addresses.insert(*address);
+            }
+        }
     }
 
     fn strike(&mut self, slot: Slot) {
@@ -626,6 +672,14 @@ impl Pool {
 }
 
 /// The positions an address can be on: itself, and the prefix it lies in.
+/// Positions that have an address of this one.
+fn overlapping(slot: Slot) -> Vec<Slot> {
+    match slot {
+        Slot::Address(address) => slots_of(address).to_vec(),
+        Slot::Prefix(prefix) => std::iter::once(slot).chain(prefix.addresses().map(Slot::Address)).collect(),
+    }
+}
+
 fn slots_of(address: Ipv4Addr) -> [Slot; 2] {
     [Slot::Address(address), Slot::Prefix(Prefix28::containing(address))]
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use vpc_aws::ec2::shapes::catalogue;
+use vpc_aws::ec2::shapes::ACTION_NAMES;
 use vpc_model::{AttachmentId, InstanceId, Millis, SubnetId, Time};
 
 use crate::cloud::{Caller, Cloud, Task};
@@ -304,9 +304,8 @@ impl CloudFault {
 /// Checks what can be wrong whatever the world is.
 fn check_values(fault: &CloudFault) -> Result<(), FaultError> {
     if let Some(pattern) = fault.action() {
-        let actions = catalogue();
-        if !actions.iter().any(|action| matches(pattern, action.name)) {
-            let known = one_of(actions.iter().map(|action| action.name));
+        if !ACTION_NAMES.iter().any(|name| matches(pattern, name)) {
+            let known = one_of(ACTION_NAMES);
             return Err(value("action", pattern, &format!("a pattern (`*`, `?`) that fits {known}")));
         }
     }

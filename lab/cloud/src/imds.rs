@@ -193,22 +193,34 @@ impl Cloud {
             let user_data = own.birth.user_data.as_ref().map(|_| "user-data");
             return Some(lines(["dynamic", "meta-data"].into_iter().chain(user_data)));
         }
+        if path == MACS {
+            // Whatever lies below them: there is always something.
+            let folders: Vec<String> = picture.lists.keys().map(|mac| format!("{mac}/")).collect();
+            return (!folders.is_empty()).then(|| picture.in_order(folders).join("\n"));
+        }
         let leaves = self.leaves(now, own, picture, path).values;
         if let Some(value) = leaves.get(path) {
             return Some(value.clone());
         }
-        let names = names_below(&leaves, path)?;
-        let names = if path == MACS { picture.in_order(names) } else { names };
-        Some(names.join("\n"))
+        Some(names_below(&leaves, path)?.join("\n"))
     }
 
     fn leaves<'a>(&self, now: Time, instance: &Instance, picture: &Picture<'_>, path: &'a str) -> Leaves<'a> {
         let mut leaves = Leaves::of(path);
+        if let Some(below) = path.strip_prefix(MACS).and_then(|rest| rest.strip_prefix('/')) {
+            // Most requests are for a value of an ENI: nothing else lies there.
+            let (folder, field) = below.split_once('/').unwrap_or((below, ""));
+            let found = folder.parse().ok().and_then(|mac: Mac| Some((mac, picture.lists.get(&mac)?)));
+            if let Some((mac, eni)) = found.filter(|(mac, _)| mac.to_string() == folder) {
+                self.add_eni(&mut leaves, instance, mac, eni, picture, field);
+            }
+            return leaves;
+        }
         self.add_instance(&mut leaves, instance, picture);
         self.add_role(&mut leaves, now, instance);
         if leaves.wants("meta-data", "network") {
             for (mac, eni) in picture.lists.iter() {
-                self.add_eni(&mut leaves, instance, *mac, eni, picture);
+                self.add_eni(&mut leaves, instance, *mac, eni, picture, "");
             }
         }
         leaves.put("dynamic", "instance-identity/document", || self.identity(instance));
@@ -294,50 +306,55 @@ impl Cloud {
         leaves.put(AT, &format!("security-credentials/{role}"), || pretty(&key()));
     }
 
-    fn add_eni(&self, leaves: &mut Leaves<'_>, instance: &Instance, mac: Mac, eni: &Listed, picture: &Picture<'_>) {
+    /// What lies below an ENI's MAC: all of it, or what is at or below one field of it. Only the value that is asked for is made, of
+    /// others there is the name.
+    fn add_eni(
+        &self,
+        leaves: &mut Leaves<'_>,
+        instance: &Instance,
+        mac: Mac,
+        eni: &Listed,
+        picture: &Picture<'_>,
+        field: &str,
+    ) {
         let world = &self.world;
-        let (parent, folder) = (MACS, mac.to_string());
-        if !leaves.wants(parent, &folder) {
-            return;
-        }
-        let at = format!("{parent}/{folder}");
+        let at = format!("{MACS}/{mac}");
         if eni.hollow {
             // A folder with nothing in it.
             leaves.values.insert(format!("{at}/"), String::new());
             return;
         }
-        let mut put = |name: &str, value: &dyn Fn() -> String| {
-            // What would be empty is not there.
-            if let Some(value) = leaves.wants(&at, name).then(value).filter(|value| !value.is_empty()) {
+        // What would be empty is not there.
+        let mut put = |name: &str, is_there: bool, value: &dyn Fn() -> String| {
+            if is_there && (field.is_empty() || name == field || is_below(name, field)) {
+                let value = if name == field { value() } else { String::new() };
                 leaves.values.insert(format!("{at}/{name}"), value);
             }
         };
-        put("device-number", &|| eni.device.to_string());
-        put("interface-id", &|| eni.id.to_string());
-        put("local-hostname", &|| world.private_dns_name(eni.primary));
-        put("local-ipv4s", &|| lines([eni.primary].into_iter().chain(picture.in_order(eni.secondary.clone()))));
-        put("ipv4-prefix", &|| lines(picture.in_order(eni.prefixes.clone())));
-        put("mac", &|| mac.to_string());
-        put("owner-id", &|| world.spec.account_id.clone());
-        put("security-group-ids", &|| lines(&eni.groups));
-        put("security-groups", &|| self.group_names(eni));
-        put("subnet-id", &|| eni.subnet.to_string());
-        put("vpc-id", &|| world.spec.vpc.id.to_string());
-        put("vpc-ipv4-cidr-block", &|| eni.cidrs.first().map(ToString::to_string).unwrap_or_default());
-        put("vpc-ipv4-cidr-blocks", &|| lines(&eni.cidrs));
-        if let Some(subnet) = world.subnets.get(&eni.subnet) {
-            put("subnet-ipv4-cidr-block", &|| subnet.spec.cidr.to_string());
-        }
+        put("device-number", true, &|| eni.device.to_string());
+        put("interface-id", true, &|| eni.id.to_string());
+        put("local-hostname", true, &|| world.private_dns_name(eni.primary));
+        put("local-ipv4s", true, &|| lines([eni.primary].into_iter().chain(picture.in_order(eni.secondary.clone()))));
+        put("ipv4-prefix", !eni.prefixes.is_empty(), &|| lines(picture.in_order(eni.prefixes.clone())));
+        put("mac", true, &|| mac.to_string());
+        put("owner-id", true, &|| world.spec.account_id.clone());
+        put("security-group-ids", !eni.groups.is_empty(), &|| lines(&eni.groups));
+        let names = if field.is_empty() || field == "security-groups" { self.group_names(eni) } else { String::new() };
+        put("security-groups", !names.is_empty(), &|| names.clone());
+        put("subnet-id", true, &|| eni.subnet.to_string());
+        put("vpc-id", true, &|| world.spec.vpc.id.to_string());
+        let cidr = eni.cidrs.first();
+        put("vpc-ipv4-cidr-block", cidr.is_some(), &|| cidr.map(ToString::to_string).unwrap_or_default());
+        put("vpc-ipv4-cidr-blocks", cidr.is_some(), &|| lines(&eni.cidrs));
+        let subnet = world.subnets.get(&eni.subnet).map(|subnet| subnet.spec.cidr);
+        put("subnet-ipv4-cidr-block", subnet.is_some(), &|| subnet.map(|cidr| cidr.to_string()).unwrap_or_default());
         // Types with one card do not have the field.
-        if instance.limits.cards.len() > 1 {
-            put("network-card", &|| eni.card.to_string());
-        }
-        if let Some(address) = eni.public.get(&eni.primary) {
-            put("public-hostname", &|| world.public_dns_name(*address));
-        }
-        put("public-ipv4s", &|| lines(eni.public.values()));
+        put("network-card", instance.limits.cards.len() > 1, &|| eni.card.to_string());
+        let address = eni.public.get(&eni.primary);
+        put("public-hostname", address.is_some(), &|| address.map(|a| world.public_dns_name(*a)).unwrap_or_default());
+        put("public-ipv4s", !eni.public.is_empty(), &|| lines(eni.public.values()));
         for (private, public) in &eni.public {
-            put(&format!("ipv4-associations/{public}"), &|| private.to_string());
+            put(&format!("ipv4-associations/{public}"), true, &|| private.to_string());
         }
     }
 

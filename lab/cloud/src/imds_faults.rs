@@ -106,12 +106,12 @@ impl Cloud {
     }
 
     /// Changes the picture as a fault does; false if the fault is not about it.
-    fn spoil_picture(&self, picture: &mut Picture<'_>, own: &Instance, id: FaultId, active: &Active) -> bool {
+    fn spoil_picture<'a>(&'a self, picture: &mut Picture<'a>, own: &Instance, id: FaultId, active: &'a Active) -> bool {
         match (&active.fault, &active.memory) {
             (CloudFault::ImdsStale { .. }, Memory::Frozen(then)) => {
                 // An instance that came later is not known there.
                 if let Some(lists) = then.known(&own.spec.id) {
-                    picture.lists = Cow::Owned(lists.clone());
+                    picture.lists = Cow::Borrowed(lists);
                 }
             }
             (CloudFault::ImdsPartial { .. }, _) => picture.lists.to_mut().values_mut().for_each(|eni| {

@@ -188,16 +188,15 @@ impl Values<'_> {
     }
 
     fn eni(&self, mac: Mac, primary: bool) -> Part<EniMetadata> {
-        let folder = eni_path(mac, "");
-        let path = |field: &str| eni_path(mac, field);
+        let paths = Paths::of(mac);
         // What is there is asked at the same time as what is always there.
         let always = (
-            self.value::<EniId>(&path("interface-id")),
-            self.value(&path("subnet-id")),
-            self.value::<DeviceIndex>(&path("device-number")),
-            self.get(&folder).and_then(|listed| listed.ok_or_else(|| absent(&folder))),
+            paths.with("interface-id", |path| self.value::<EniId>(path)),
+            paths.with("subnet-id", |path| self.value(path)),
+            paths.with("device-number", |path| self.value::<DeviceIndex>(path)),
+            paths.with("", |folder| self.get(folder).and_then(|listed| listed.ok_or_else(|| absent(folder)))),
         );
-        let fields = Fields { values: self, mac, listed: always.3? };
+        let fields = Fields { values: self, paths: &paths, listed: always.3? };
         let rest = (
             fields.optional::<CardIndex>("network-card"),
             fields.list::<Ipv4Addr>("local-ipv4s"),
@@ -224,24 +223,44 @@ impl Values<'_> {
     }
 }
 
+/// The paths of an ENI's values, one after the other in one text.
+struct Paths {
+    path: RefCell<String>,
+    folder: usize,
+}
+
+impl Paths {
+    fn of(mac: Mac) -> Self {
+        let path = eni_path(mac, "");
+        Self { folder: path.len(), path: RefCell::new(path) }
+    }
+
+    fn with<T>(&self, field: &str, look: impl FnOnce(&str) -> T) -> T {
+        let mut path = self.path.borrow_mut();
+        path.truncate(self.folder);
+        path.push_str(field);
+        look(&path)
+    }
+}
+
 /// The values an ENI has, so that those it lacks are not asked for.
 struct Fields<'a> {
     values: &'a Values<'a>,
-    mac: Mac,
+    paths: &'a Paths,
     listed: &'a str,
 }
 
 impl Fields<'_> {
     fn has(&self, field: &str) -> bool {
-        self.listed.split_whitespace().any(|entry| entry.trim_end_matches('/') == field)
+        self.listed.split_ascii_whitespace().any(|entry| entry.trim_end_matches('/') == field)
     }
 
     fn optional<T: Scalar>(&self, field: &str) -> Part<Option<T>> {
-        if self.has(field) { self.values.optional(&eni_path(self.mac, field)) } else { Ok(None) }
+        if self.has(field) { self.paths.with(field, |path| self.values.optional(path)) } else { Ok(None) }
     }
 
     fn list<T: Scalar>(&self, field: &str) -> Part<Vec<T>> {
-        if self.has(field) { self.values.list(&eni_path(self.mac, field)) } else { Ok(Vec::new()) }
+        if self.has(field) { self.paths.with(field, |path| self.values.list(path)) } else { Ok(Vec::new()) }
     }
 }
 

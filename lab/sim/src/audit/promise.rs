@@ -76,7 +76,7 @@ impl World {
             let rested = self.now.since(ended.at);
             // After a start of the machine nobody can tell a calendar that was set ahead from time that has passed.
             let jumped = self.jumped.is_some() && own.audit.rebooted.is_some_and(|at| at >= ended.at);
-            if !jumped && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
+            if !taken && !jumped && !own.audit.forgot_rests(ended.at) && rested.0 + SLACK.0 < ended.rest.0 {
                 self.faults.push(Fault::NotRested { address, key: key.clone(), rested });
             }
         }

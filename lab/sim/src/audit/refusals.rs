@@ -212,7 +212,9 @@ impl Judge<'_> {
             .filter(|ended| record.begun.is_none_or(|begun| ended.at >= begun))
             .filter(|ended| self.now < ended.at + Millis(ended.rest.0 + FLUSH.0))
             .collect();
-        must(unseen || !resting.is_empty(), || "no address of the node rests".to_owned())?;
+        // What rests on an ENI that others have just taken is not on the node any more.
+        let robbed = self.recently(record.stirred, NOTICED);
+        must(unseen || robbed || !resting.is_empty(), || "no address of the node rests".to_owned())?;
         // One that has rested may be promised already, to somebody who is not told before it is on disk; the rest of one whose sandbox
         // ended without a DEL begins when that is noticed.
         let sure = resting.iter().filter(|ended| !ended.unseen).map(|ended| ended.at + ended.rest);

@@ -305,7 +305,9 @@ impl<'a> Drawing<'a> {
     fn failing(&mut self, when: ErrorWhen) {
         // Carried out or not: that differs only for calls that change something.
         let actions = if when == ErrorWhen::After { &CHANGING[..] } else { &ACTIONS[..] };
-        let code = *self.dice.pick(&["InternalError", "RequestLimitExceeded", "ServerInternal", "Unavailable"]);
+        // Who is throttled is not served.
+        let codes = ["InternalError", "ServerInternal", "Unavailable", "RequestLimitExceeded"];
+        let code = *self.dice.pick(if when == ErrorWhen::After { &codes[..3] } else { &codes[..] });
         let fault = CloudFault::Error {
             action: (*self.dice.pick(actions)).to_owned(),
             node: None,

@@ -260,6 +260,9 @@ macro_rules! actions {
             ),)*]
         }
 
+        /// The names of all actions.
+        pub const ACTION_NAMES: &[&str] = &[$($name::NAME,)*];
+
         /// Every action with its parameters and elements.
         #[must_use]
         pub fn catalogue() -> Vec<ActionShape> {
