@@ -268,8 +268,19 @@ impl Agent {
         self.cloud.fetch.builds().any(|build| build.truth.as_ref().is_some_and(|truth| truth.id == *id))
     }
 
-    pub(crate) fn created(&mut self, number: u64, truth: EniTruth) {
-        self.cloud.fetch.create_pause = None;
+    /// The number of an ENI on its way of which nothing is being asked: it waits, or the settings forbid the call.
+    pub(crate) fn idle_build(&self, id: &EniId) -> Option<u64> {
+        let is = |build: &Build| build.truth.as_ref().is_some_and(|truth| truth.id == *id);
+        let (number, _) = self.cloud.fetch.builds.iter().find(|(_, build)| is(build))?;
+        let asking = |job: &Job| matches!(job, Job::Attach(other) | Job::FindAttachment(other) if other == number);
+        Some(*number).filter(|_| !self.cloud.is_asking(asking))
+    }
+
+    pub(crate) fn created(&mut self, now: Time, number: u64, truth: EniTruth) {
+        // Refusals in a row are counted until one is attached: what is made and can not be attached is deleted again.
+        if let Some(pause) = &mut self.cloud.fetch.create_pause {
+            pause.until = pause.until.min(now);
+        }
         // What was refused before does not explain why this one is not here yet.
         self.cloud.fetch.refusal = None;
         if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
@@ -284,6 +295,7 @@ impl Agent {
             return;
         };
         self.cloud.fetch.something_came();
+        self.cloud.fetch.create_pause = None;
         self.made(now, &truth);
         let (id, count) = (truth.id.clone(), truth.slots.len());
         let Some(net) = net else { return self.attached_unseen(now, device, id, attachment) };
@@ -318,11 +330,16 @@ impl Agent {
                 self.say(Notice::Grown { eni: id.clone(), count });
                 self.start_job(Job::DeleteOnTermination { eni: id, attachment }, 0);
             }
-            Err(error) => self.say(Notice::Disagreement { what: format!("attached {id}: {error}") }),
+            Err(error) => {
+                self.say(Notice::Disagreement { what: format!("attached {id}: {error}") });
+                // The books have something else in its place. It goes with the instance all the same.
+                self.attached_unseen(now, device, id, attachment);
+            }
         }
     }
 
-    /// An ENI of ours is attached, and the network of its subnet is not known: it waits beside the pool until the metadata show it.
+    /// An ENI of ours is attached and can not be in the pool yet, because the network of its subnet is not known or the books have to be
+    /// put right first: it waits beside the pool until EC2 or the metadata show it again.
     fn attached_unseen(&mut self, now: Time, device: DeviceIndex, eni: EniId, attachment: AttachmentId) {
         let other = Other { device, seen: None, foreign: false, shown: false, told: None, since: now };
         self.others.insert(eni.clone(), other);

@@ -495,6 +495,7 @@ impl Agent {
 
     /// Detaches ENIs whose routes and rules are off the host.
     fn exit_steps(&mut self, now: Time) {
+        self.end_forbidden_exits(now);
         let written = self.disk.written();
         let ready = |exit: &Exit| exit.step == ExitStep::Clearing && exit.recorded <= written;
         let clear: Vec<EniId> =
@@ -518,6 +519,27 @@ impl Agent {
                 exit.step = ExitStep::Going;
             }
             self.start_job(Job::Detach { eni: id, attachment }, 0);
+        }
+    }
+
+    /// The settings do not allow giving back any more: an ENI whose detach waits stays. One that is detached is of no use here; it is
+    /// deleted like one that could not be attached.
+    fn end_forbidden_exits(&mut self, now: Time) {
+        if self.config.cloud.may_release() {
+            return;
+        }
+        let exits: Vec<EniId> = self.cloud.back.leaving.keys().cloned().collect();
+        for eni in exits {
+            let detach = |job: &Job| matches!(job, Job::Detach { eni: id, .. } if *id == eni);
+            let delete = |job: &Job| matches!(job, Job::Delete(id) if *id == eni);
+            if self.cloud.is_queued(detach) {
+                self.drop_queued(detach);
+                self.keep(now, &eni, "the settings do not allow to give anything back");
+            } else if self.cloud.is_queued(delete) {
+                self.drop_queued(delete);
+                self.gone(&eni);
+                self.start_job(Job::Discard(eni), 0);
+            }
         }
     }
 

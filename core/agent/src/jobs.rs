@@ -185,6 +185,11 @@ impl Cloud {
         self.calls.values().any(|call| of_kind(&call.job))
     }
 
+    /// Whether a job of this kind waits for its time, its turn or other settings.
+    pub(crate) fn is_queued(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
+        self.queue.iter().any(|queued| of_kind(&queued.job))
+    }
+
     /// Whether a job of this kind has failed and is to be repeated, or is being repeated.
     pub(crate) fn is_repeating(&self, of_kind: impl Fn(&Job) -> bool) -> bool {
         self.calls.values().any(|call| call.tries > 0 && of_kind(&call.job))
@@ -292,7 +297,7 @@ impl Agent {
             | Job::Assign { .. }
             | Job::SetGroups { .. }
             | Job::Tag { .. }
-            // One of ours that was never used: it would cost its addresses for nothing.
+            // One of ours that is attached to nothing: it would cost its addresses for nothing.
             | Job::Discard(_) => allowed.may_change(),
             Job::Unassign { .. } | Job::Detach { .. } | Job::Delete(_) | Job::DeleteLeaked(_) | Job::DateLeaked { .. } => {
                 allowed.may_release()
@@ -425,7 +430,7 @@ impl Agent {
 
     fn answered(&mut self, now: Time, job: Job, answer: CloudAnswer) {
         match (job, answer) {
-            (Job::Create(number), CloudAnswer::Created(truth)) => self.created(number, truth),
+            (Job::Create(number), CloudAnswer::Created(truth)) => self.created(now, number, truth),
             (Job::Attach(number), CloudAnswer::Attached(attachment)) => self.attached(now, number, attachment),
             (Job::FindAttachment(number), CloudAnswer::Described(truth)) => self.attachment_found(now, number, truth),
             (Job::Assign { eni, unit, .. }, CloudAnswer::Assigned(slots)) => self.assigned(now, &eni, unit, &slots),

@@ -11,6 +11,7 @@
 //! The proof that a sandbox is gone is its link's absence: the pair of links goes with the sandbox's network namespace, and with nothing
 //! else of ours. So a link is never removed, and what is routed to one is never taken away: a pod keeps its network until its DEL.
 
+use std::cell::{LazyCell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -81,33 +82,42 @@ impl Orphans {
 struct Look<'a> {
     state: &'a HostState,
     ties: BTreeMap<Ipv4Addr, PodTies>,
-    by_suffix: BTreeMap<&'a str, Vec<&'a Link>>,
-    by_alias: BTreeMap<&'a str, &'a Link>,
+    /// Made when a link is looked for that its alias does not tell.
+    by_suffix: OnceCell<BTreeMap<&'a str, Vec<&'a Link>>>,
+    aliases: BTreeSet<&'a str>,
     by_name: BTreeMap<&'a LinkName, &'a Link>,
-    routed: BTreeMap<LinkName, BTreeSet<Ipv4Addr>>,
 }
 
 impl<'a> Look<'a> {
     fn new(state: &'a HostState, ties: BTreeMap<Ipv4Addr, PodTies>) -> Self {
-        let mut by_suffix: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
-        for link in &state.links {
-            by_suffix.entry(suffix_of(link)).or_default().push(link);
-        }
-        let aliases = state.links.iter().filter_map(|link| Some((link.alias.as_deref()?, link)));
-        let mut routed: BTreeMap<LinkName, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-        for (address, link) in
-            ties.iter().flat_map(|(address, ties)| ties.links.iter().map(move |link| (address, link)))
-        {
-            routed.entry(link.clone()).or_default().insert(*address);
-        }
         Self {
-            routed,
             ties,
-            by_suffix,
-            by_alias: aliases.collect(),
+            by_suffix: OnceCell::new(),
+            aliases: state.links.iter().filter_map(|link| link.alias.as_deref()).collect(),
             by_name: state.links.iter().map(|link| (&link.name, link)).collect(),
             state,
         }
+    }
+
+    /// Links whose name ends so.
+    fn ending(&self, suffix: &str) -> Option<&Vec<&'a Link>> {
+        let by_suffix = self.by_suffix.get_or_init(|| {
+            let mut by_suffix: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
+            for link in &self.state.links {
+                by_suffix.entry(suffix_of(link)).or_default().push(link);
+            }
+            by_suffix
+        });
+        by_suffix.get(suffix)
+    }
+
+    /// The addresses that are routed to each link.
+    fn routed(&self) -> BTreeMap<&LinkName, BTreeSet<Ipv4Addr>> {
+        let mut routed: BTreeMap<&LinkName, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        for (address, ties) in &self.ties {
+            ties.links.iter().for_each(|link| _ = routed.entry(link).or_default().insert(*address));
+        }
+        routed
     }
 
     /// A link of another sandbox that the lease's address is routed to.
@@ -120,12 +130,14 @@ impl<'a> Look<'a> {
     /// names the same container (a successor of the same pod has the same link name); or the alias alone says so; or the address is
     /// routed to a link that is not another's.
     fn backs(&self, held: &Held) -> bool {
+        if self.aliases.contains(LinkAlias::text_of(&held.key, &held.pod).as_str()) {
+            return true;
+        }
         let same = |alias: &LinkAlias| alias.container() == held.key.container;
         let may_be = |link: &Link| alias_of(link).is_none_or(|alias| same(&alias) || alias.is_shortened());
-        let named = self.by_suffix.get(veth_suffix(&held.pod).as_str());
+        let named = self.ending(&veth_suffix(&held.pod));
         let routed = self.ties.get(&held.allocation.address).into_iter().flat_map(|ties| &ties.links);
         named.is_some_and(|links| links.iter().any(|link| may_be(link)))
-            || self.by_alias.contains_key(LinkAlias::of(&held.key, &held.pod).to_string().as_str())
             || routed.filter_map(|name| self.by_name.get(name)).any(|link| may_be(link))
     }
 
@@ -140,22 +152,18 @@ fn suffix_of(link: &Link) -> &str {
     name.len().checked_sub(SUFFIX).and_then(|at| name.get(at..)).unwrap_or(name)
 }
 
-/// The leases as links tell of them.
+/// The leases as links without an alias of ours tell of them.
 #[derive(Default)]
 struct Leased {
     suffixes: BTreeSet<String>,
-    aliases: BTreeSet<LinkAlias>,
     addresses: BTreeSet<Ipv4Addr>,
 }
 
 impl Leased {
-    /// Whether a lease stands behind the link: that of the sandbox its alias names, or of the pod its name ends with, or of an address
-    /// that is routed to it.
+    /// Whether a lease stands behind a link that is not told by its alias: that of the pod its name ends with, or of an address that is
+    /// routed to it.
     fn has(&self, link: &Link, routed: &BTreeSet<Ipv4Addr>) -> bool {
-        match alias_of(link) {
-            Some(alias) => self.aliases.contains(&alias),
-            None => self.suffixes.contains(suffix_of(link)) || !self.addresses.is_disjoint(routed),
-        }
+        self.suffixes.contains(suffix_of(link)) || !self.addresses.is_disjoint(routed)
     }
 }
 
@@ -178,7 +186,8 @@ impl Agent {
     fn judge_leases(&mut self, now: Time, look: &Look<'_>) {
         let mut lonely: BTreeMap<SandboxKey, (Held, Time)> = BTreeMap::new();
         let mut seen: Vec<SandboxKey> = Vec::new();
-        let newest = self.newest_sandboxes();
+        // Asked only of leases without a link.
+        let newest = LazyCell::new(|| self.newest_sandboxes());
         for held in self.pool.held() {
             let backed = match self.by_link.get(&held.key) {
                 Some(link) => look.by_name.contains_key(link),
@@ -188,13 +197,17 @@ impl Agent {
                 None if self.disk.unrecorded.contains_key(&held.key) => continue,
                 None => look.backs(held),
             };
+            if backed {
+                if self.suspects.contains(&held.key) {
+                    seen.push(held.key.clone());
+                }
+                continue;
+            }
             let since = self.last_asked(held);
             // A runtime makes one sandbox of a pod after the other: nobody is at work on one that has a successor.
             let newest = newest.get(&(&held.pod, held.key.interface.as_str()));
             let succeeded = newest.is_some_and(|(_, container)| *container != held.key.container);
-            if backed {
-                seen.push(held.key.clone());
-            } else if self.by_link.contains_key(&held.key)
+            if self.by_link.contains_key(&held.key)
                 || succeeded
                 || now.since(since) >= self.config.orphan_age
                 || bug!(LeaseEndedAtFirstLook)
@@ -321,18 +334,27 @@ impl Agent {
     fn judge_links(&mut self, now: Time, look: &Look<'_>) {
         let before = std::mem::take(&mut self.orphans.links);
         self.orphans.routed.clear();
+        let by_link: BTreeSet<&LinkName> = self.by_link.values().collect();
+        let prefix = &self.config.host.veth_prefix;
+        let pods_links =
+            look.state.links.iter().filter(|link| is_pod_link(link, prefix) && !by_link.contains(&link.name));
+        // Almost every link is that of a lease, by its alias.
+        let leases: BTreeSet<String> = self.pool.held().map(|held| LinkAlias::text_of(&held.key, &held.pod)).collect();
+        let told = |link: &Link| link.alias.as_ref().is_some_and(|text| leases.contains(text));
+        let others: Vec<&Link> = pods_links.filter(|link| !told(link)).collect();
+        if others.is_empty() {
+            return;
+        }
         let mut leased = Leased::default();
         for held in self.pool.held() {
             leased.suffixes.insert(veth_suffix(&held.pod));
-            leased.aliases.insert(LinkAlias::of(&held.key, &held.pod));
             leased.addresses.insert(held.allocation.address);
         }
-        let by_link: BTreeSet<LinkName> = self.by_link.values().cloned().collect();
-        let prefix = self.config.host.veth_prefix.clone();
-        let nothing = BTreeSet::new();
-        for link in look.state.links.iter().filter(|link| is_pod_link(link, &prefix) && !by_link.contains(&link.name)) {
-            let routed = look.routed.get(&link.name).unwrap_or(&nothing);
-            if !leased.has(link, routed) {
+        let (nothing, routed) = (BTreeSet::new(), look.routed());
+        for link in others {
+            let routed = routed.get(&link.name).unwrap_or(&nothing);
+            // Its alias names a sandbox without a lease, or it has none of ours.
+            if alias_of(link).is_some() || !leased.has(link, routed) {
                 let id = (link.index, link.name.clone());
                 let seen = before.get(&id).copied().unwrap_or(Lonely { since: now, said: false });
                 if let Some(seen) = self.judge_link(now, link, routed.first().copied(), seen) {

@@ -106,8 +106,8 @@ impl Agent {
         }
         // At every settle: the pods that wait are few beside those that are bound or were turned away.
         let wanted = |pod: &PodRef| bound.contains(pod) || self.turned_away.contains_key(pod);
-        let here: BTreeSet<&PodRef> = self.waiters.iter().map(|waiter| &waiter.request.pod).collect();
-        let here = here.into_iter().filter(|pod| wanted(pod)).count();
+        let here = self.waiters.iter().map(|waiter| &waiter.request.pod);
+        let here = here.filter(|pod| wanted(pod)).collect::<BTreeSet<_>>().len();
         let again = match bound.is_empty() {
             true => self.turned_away.len(),
             false => self.turned_away.keys().filter(|pod| !bound.contains(*pod)).count(),

@@ -201,8 +201,13 @@ impl Agent {
         for truth in &truths {
             if self.pool.eni(&truth.id).is_some() {
                 self.refreshed(now, &truth.id, Some(truth.clone()));
-            } else if truth.attachment.is_some() && !self.is_building(&truth.id) {
-                self.judge_stranger(now, truth, first);
+            } else if truth.attachment.is_some() {
+                match self.idle_build(&truth.id) {
+                    // Its attach was carried out, and whatever would have told waits.
+                    Some(number) => self.attachment_found(now, number, Some(truth.clone())),
+                    None if self.is_building(&truth.id) => {}
+                    None => self.judge_stranger(now, truth, first),
+                }
             }
         }
         let not_told = |id: &EniId| truths.iter().all(|truth| truth.id != *id);
@@ -331,7 +336,8 @@ impl Agent {
             let id = &seen.facts.id;
             let Some(known) = self.pool.eni(id) else {
                 let undecided = self.others.get(id).is_none_or(|other| !other.foreign);
-                if seen.usable && undecided && !self.is_building(id) {
+                let underway = self.is_building(id) && self.idle_build(id).is_none();
+                if seen.usable && undecided && !underway {
                     odd.insert(Odd::UnknownEni(id.clone()));
                 }
                 continue;

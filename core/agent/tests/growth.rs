@@ -9,8 +9,8 @@ use vpc_agent::{
     CloudCall, CloudUse, ClusterNews, EniConfig, EniConfigKeys, FailureClass, Input, NoPlace, NodeView, Outcome,
     Refusal, Ticket,
 };
-use vpc_ipam::{Unit, WarmTarget};
-use vpc_model::{EniId, Millis, Slot};
+use vpc_ipam::{EniUse, Unit, WarmTarget};
+use vpc_model::{CardIndex, DeviceIndex, EniId, Millis, Slot};
 use world::{Fault, PaperSubnet, World, config, pod};
 
 const SECOND: Millis = Millis::seconds(1);
@@ -470,4 +470,41 @@ fn what_a_pod_lacks_that_may_not_wait_is_fetched_for_its_next_sandbox() {
     world.run_for(SECOND);
     world.added(again);
     rests(&mut world);
+}
+
+/// Each is deleted again, so that only the pause between them bounds how many are made.
+#[test]
+fn an_eni_that_can_not_be_attached_is_made_again_ever_more_rarely() {
+    let mut world = World::settled(config(0, 2));
+    let refused = || Fault::Refuse(FailureClass::Other, "InvalidParameterValue");
+    world.faults.extend((0..2000).map(|_| ("Attach", refused())));
+    world.tell(Input::Settings(Box::new(config(12, 2))));
+    world.run_for(Millis::seconds(600));
+    let made = world.calls_of("Create");
+    // Pauses of 1, 2, 4 … 64 s, and of two minutes from then on.
+    assert!((8..=13).contains(&made), "{made} ENIs were made");
+    world.faults.clear();
+    world.run_for(Millis::seconds(130));
+    assert_eq!((world.calls_of("Create"), world.enis.len()), (made + 1, 2));
+    assert!(world.enis.values().all(|eni| eni.truth.attachment.is_some()));
+}
+
+#[test]
+fn what_was_attached_is_taken_in_though_the_settings_forbid_changes_meanwhile() {
+    let mut world = World::settled(config(0, 2));
+    let unheard = || Fault::Refuse(FailureClass::Unreachable, "ConnectionReset");
+    world.faults.extend((0..2000).map(|_| ("Attach", unheard())));
+    world.tell(Input::Settings(Box::new(config(12, 2))));
+    world.run_for(Millis::seconds(20));
+    let made = world.enis.values_mut().find(|eni| eni.truth.attachment.is_none()).unwrap();
+    made.truth.attachment = Some(("eni-attach-1".parse().unwrap(), CardIndex(0), DeviceIndex(1)));
+    made.truth.available = false;
+    let id = made.truth.id.clone();
+    world.plug(1);
+    let mut forbidding = config(12, 2);
+    forbidding.cloud = CloudUse::ReadOnly;
+    world.tell(Input::Settings(Box::new(forbidding)));
+    world.run_for(Millis::seconds(600));
+    let known = world.agent.pool().eni(&id).expect("it is in the books");
+    assert_eq!((known.usage, known.facts.device), (EniUse::Ready, DeviceIndex(1)));
 }

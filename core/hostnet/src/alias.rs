@@ -59,6 +59,27 @@ impl LinkAlias {
         Self::new(&sandbox.network, &sandbox.container, pod)
     }
 
+    /// What is written for a sandbox known by its key.
+    #[must_use]
+    pub fn text_of(sandbox: &SandboxKey, pod: &PodRef) -> String {
+        let fields = [&sandbox.network, &sandbox.container, &pod.namespace, &pod.name];
+        let [network, container, namespace, name] = fields.map(|field| escape(field));
+        let text = [SIGN, VERSION, " ", &network, " ", &container, " ", &namespace, "/", &name].concat();
+        if text.len() <= MAX { text } else { Self::of(sandbox, pod).to_string() }
+    }
+
+    /// Whether a link with this alias is the owner's: whether the text says nothing else.
+    #[must_use]
+    pub fn is_written(&self, text: &str) -> bool {
+        let digest = self.digest.as_deref();
+        let fields = [&self.network, &self.container, &self.pod.namespace, &self.pod.name];
+        let [network, container, namespace, name] = fields.map(|field| escape(field));
+        let begin = [SIGN, VERSION, if digest.is_some() { "~" } else { "" }, digest.unwrap_or_default()];
+        let owner = [" ", &network, " ", &container, " ", &namespace, "/", &name];
+        let rest = begin.into_iter().chain(owner).try_fold(text, |rest, part| rest.strip_prefix(part));
+        rest.is_some_and(str::is_empty)
+    }
+
     /// Name of the CNI configuration list.
     #[must_use]
     pub fn network(&self) -> &str {

@@ -189,8 +189,14 @@ pub fn desired(view: &HostView, state: &HostState) -> Result<Desired, DesiredErr
             None => desired.missing.push(eni.mac),
         }
     }
+    let links = state.links_by_name();
+    let mut named: BTreeSet<LinkName> = desired.links.iter().map(|link| link.name.clone()).collect();
     for pod in &view.pods {
-        if !desired.claims.routed.contains(&pod.address) && has_link(pod, state) {
+        if !desired.claims.routed.contains(&pod.address) && has_link(pod, &links) {
+            if named.insert(pod.host_link.clone()) {
+                let link = DesiredLink { name: pod.host_link.clone(), mtu: None, address: None, rp_filter: None };
+                desired.links.push(link);
+            }
             desired.add_pod(pod);
         }
     }
@@ -260,10 +266,13 @@ fn filter(view: &HostView, primary_link: &LinkName) -> Filter {
 }
 
 /// Whether the pod's host veth is there and the pod's.
-fn has_link(pod: &PodOnHost, state: &HostState) -> bool {
-    let Some(link) = state.link(&pod.host_link) else { return false };
-    let written: Option<LinkAlias> = link.alias.as_ref().and_then(|text| text.parse().ok());
-    let of_another = matches!((&pod.owner, written), (Some(owner), Some(written)) if *owner != written);
+fn has_link(pod: &PodOnHost, links: &BTreeMap<&LinkName, &Link>) -> bool {
+    let Some(link) = links.get(&pod.host_link) else { return false };
+    let of_another = match (&pod.owner, &link.alias) {
+        // What is no alias of ours names nobody.
+        (Some(owner), Some(text)) => !owner.is_written(text) && text.parse::<LinkAlias>().is_ok(),
+        _ => false,
+    };
     link.kind == LinkKind::Veth && !of_another
 }
 
@@ -283,9 +292,6 @@ impl Desired {
     fn add_pod(&mut self, pod: &PodOnHost) {
         let layout = layout(self.settings.layout);
         let name = pod.host_link.clone();
-        if !self.links.iter().any(|link| link.name == name) {
-            self.links.push(DesiredLink { name: name.clone(), mtu: None, address: None, rp_filter: None });
-        }
         if let Some(mac) = pod.pod_mac {
             self.neighbours.push(Neighbour { link: name.clone(), address: pod.address, mac });
         }

@@ -26,6 +26,7 @@
 //!
 //! A rule stays all the same where the kernel would take a rule of another's with it ([`Rule::removes`]).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -39,7 +40,11 @@ use crate::{
 /// The operations that make the observed host the desired one, in the order in which they are to be applied; none if it is.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &HostState) -> Vec<HostOp> {
-    let planner = Planner { desired, observed };
+    let links = observed.links_by_name();
+    let pairs = desired.links.iter().filter_map(|want| Some((want, *links.get(&want.name)?))).collect();
+    let (rules, routes) = (desired.rules.iter().collect(), desired.routes.iter().collect());
+    let mut planner = Planner { desired, observed, links, pairs, rules, routes, stale: Vec::new() };
+    planner.stale = observed.rules.iter().filter(|rule| planner.is_stale(rule)).collect();
     let mut ops = Vec::new();
     planner.loosen(&mut ops);
     planner.add_rules(|rule| rule.table == RouteTable::MAIN, &mut ops);
@@ -58,11 +63,20 @@ pub fn plan(desired: &Desired, observed: &HostState) -> Vec<HostOp> {
 struct Planner<'a> {
     desired: &'a Desired,
     observed: &'a HostState,
+    /// The observed links.
+    links: BTreeMap<&'a LinkName, &'a Link>,
+    /// The desired links that exist, with what was seen of them.
+    pairs: Vec<(&'a DesiredLink, &'a Link)>,
+    /// The desired rules and routes, to be asked for one.
+    rules: BTreeSet<&'a Rule>,
+    routes: BTreeSet<&'a Route>,
+    /// Observed rules that are ours and wrong.
+    stale: Vec<&'a Rule>,
 }
 
 impl Planner<'_> {
     fn loosen(&self, ops: &mut Vec<HostOp>) {
-        for (want, seen) in self.pairs() {
+        for &(want, seen) in &self.pairs {
             if let Some(mode) = want.rp_filter.filter(|mode| seen.rp_filter != Some(*mode)) {
                 ops.push(HostOp::SetRpFilter { link: want.name.clone(), mode });
             }
@@ -70,7 +84,7 @@ impl Planner<'_> {
     }
 
     fn links(&self, ops: &mut Vec<HostOp>) {
-        for (want, seen) in self.pairs() {
+        for &(want, seen) in &self.pairs {
             if !seen.up {
                 // Down it has no routes to lose, and once up its connected routes would draw traffic.
                 strip_addresses(want, seen, ops);
@@ -109,8 +123,8 @@ impl Planner<'_> {
     }
 
     fn remove_rules(&self, which: impl Fn(&Rule) -> bool, ops: &mut Vec<HostOp>) {
-        let gone = |rule: &&Rule| self.is_stale(rule) && which(rule) && !self.drags(rule);
-        ops.extend(self.observed.rules.iter().filter(gone).cloned().map(HostOp::RemoveRule));
+        let gone = self.stale.iter().copied().filter(|rule| which(rule) && !self.drags(rule));
+        ops.extend(gone.cloned().map(HostOp::RemoveRule));
     }
 
     /// Whether a rule that stays would go with this one. Then this one stays too: too much is better than another's too little.
@@ -125,7 +139,7 @@ impl Planner<'_> {
     }
 
     fn is_stale(&self, rule: &Rule) -> bool {
-        !self.desired.rules.contains(rule) && self.has_had_its_day(rule)
+        !self.rules.contains(rule) && self.has_had_its_day(rule)
     }
 
     fn has_had_its_day(&self, rule: &Rule) -> bool {
@@ -163,9 +177,9 @@ impl Planner<'_> {
     fn remove_routes(&self, ops: &mut Vec<HostOp>) {
         let layout = layout(self.desired.settings.layout);
         let stale = self.observed.routes.iter().filter(|route| {
-            let settled = layout.pod_of_route(route).is_some_and(|pod| self.is_settled(pod));
-            let wrong = !self.desired.routes.contains(route) && !self.is_replaced(route);
-            settled && wrong && self.is_pod_link(&route.link)
+            let settled = || layout.pod_of_route(route).is_some_and(|pod| self.is_settled(pod));
+            let wrong = !self.routes.contains(route) && settled() && !self.is_replaced(route);
+            wrong && self.is_pod_link(&route.link)
         });
         ops.extend(stale.cloned().map(HostOp::RemoveRoute));
     }
@@ -178,10 +192,13 @@ impl Planner<'_> {
     }
 
     fn remove_neighbours(&self, ops: &mut Vec<HostOp>) {
+        let layout = layout(self.desired.settings.layout);
         let stale = self.observed.neighbours.iter().filter(|seen| {
             let same = |want: &Neighbour| want.link == seen.link && want.address == seen.address;
             // A routed pod of unknown hardware address keeps what is pinned on its own link.
-            let own = self.desired.routes.iter().any(|r| r.link == seen.link && single(r.to) == Some(seen.address));
+            let to_it = |r: &Route| r.link == seen.link && single(r.to) == Some(seen.address);
+            let own = self.routes.contains(&layout.pod_route(seen.address, &seen.link))
+                || self.desired.routes.iter().any(to_it);
             let wrong = !own && !self.desired.neighbours.iter().any(same);
             self.is_settled(seen.address) && wrong && self.is_pod_link(&seen.link)
         });
@@ -190,7 +207,7 @@ impl Planner<'_> {
 
     /// On links that are in use, after everything the links will carry stands.
     fn remove_addresses(&self, ops: &mut Vec<HostOp>) {
-        for (want, seen) in self.pairs().filter(|(_, seen)| seen.up) {
+        for (want, seen) in self.pairs.iter().filter(|(_, seen)| seen.up) {
             strip_addresses(want, seen, ops);
             self.disconnect(want, seen, ops);
         }
@@ -212,11 +229,6 @@ impl Planner<'_> {
         link.addresses.iter().any(|net| net.addr() == address && !own.is_some_and(|own| is_strange(*net, own)))
     }
 
-    /// The desired links that exist, with what was seen of them.
-    fn pairs(&self) -> impl Iterator<Item = (&DesiredLink, &Link)> {
-        self.desired.links.iter().filter_map(|want| Some((want, self.observed.link(&want.name)?)))
-    }
-
     /// Whether all there is to know about routes and rules of this address is known.
     fn is_settled(&self, address: Ipv4Addr) -> bool {
         let claims = &self.desired.claims;
@@ -227,7 +239,7 @@ impl Planner<'_> {
     fn is_pod_link(&self, name: &LinkName) -> bool {
         let prefixed = name.as_str().starts_with(self.desired.settings.veth_prefix.as_str());
         let signed = |link: &Link| link.alias.as_ref().is_some_and(|text| text.parse::<LinkAlias>().is_ok());
-        self.observed.link(name).is_some_and(|link| link.kind == LinkKind::Veth && (prefixed || signed(link)))
+        self.links.get(name).is_some_and(|link| link.kind == LinkKind::Veth && (prefixed || signed(link)))
     }
 }
 

@@ -290,6 +290,11 @@ impl HostState {
         self.links.iter().find(|link| link.name == *name)
     }
 
+    /// All links by their names.
+    pub(crate) fn links_by_name(&self) -> BTreeMap<&LinkName, &Link> {
+        self.links.iter().rev().map(|link| (&link.name, link)).collect()
+    }
+
     /// The link with that hardware address. Pods' veths are not considered: an ENI is never one of ours.
     #[must_use]
     pub fn eni_link(&self, mac: Mac, prefix: &VethPrefix) -> Option<&Link> {

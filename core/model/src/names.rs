@@ -135,13 +135,15 @@ pub fn veth_suffix(pod: &PodRef) -> String {
     let digest = Sha1::new().chain_update(&pod.namespace).chain_update(".").chain_update(&pod.name).finalize();
     // Half bytes, the higher one first.
     let halves = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(11);
-    halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
+    let mut suffix = String::with_capacity(11);
+    suffix.extend(halves.filter_map(|half| char::from_digit(half.into(), 16)));
+    suffix
 }
 
 /// The host end of a pod's veth pair.
 #[must_use]
 pub fn host_veth(prefix: &VethPrefix, pod: &PodRef) -> LinkName {
-    LinkName::of(&format!("{}{}", prefix.as_str(), veth_suffix(pod)))
+    LinkName::of(&[prefix.as_str(), &veth_suffix(pod)].concat())
 }
 
 /// The name of the extra interface entry in a CNI result that carries state from ADD to DEL. Never a real link (it is 16 bytes long).

@@ -303,11 +303,11 @@ impl CloudFault {
 
 /// Checks what can be wrong whatever the world is.
 fn check_values(fault: &CloudFault) -> Result<(), FaultError> {
-    if let Some(pattern) = fault.action() {
-        if !ACTION_NAMES.iter().any(|name| matches(pattern, name)) {
-            let known = one_of(ACTION_NAMES);
-            return Err(value("action", pattern, &format!("a pattern (`*`, `?`) that fits {known}")));
-        }
+    if let Some(pattern) = fault.action()
+        && !ACTION_NAMES.iter().any(|name| matches(pattern, name))
+    {
+        let known = one_of(ACTION_NAMES);
+        return Err(value("action", pattern, &format!("a pattern (`*`, `?`) that fits {known}")));
     }
     let status = match fault {
         CloudFault::Error { status, .. } => *status,

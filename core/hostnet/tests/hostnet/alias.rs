@@ -97,3 +97,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_text_of_an_owner_is_the_same_by_every_way_to_it() {
+    let long = "n".repeat(250);
+    for (network, container, namespace, name) in [
+        ("aws-cni", "3f0c", "default", "web-0"),
+        ("aws cni", "a/b", "ns%", "\u{fc}"),
+        ("", "", "", ""),
+        ("aws-cni", "3f0c", "default", long.as_str()),
+    ] {
+        let sandbox = SandboxKey { network: network.into(), container: container.into(), interface: "eth0".into() };
+        let pod = PodRef { namespace: namespace.into(), name: name.into() };
+        let alias = LinkAlias::of(&sandbox, &pod);
+        let text = LinkAlias::text_of(&sandbox, &pod);
+        assert_eq!(text, alias.to_string());
+        assert_eq!(text.parse(), Ok(alias.clone()));
+        assert!(alias.is_written(&text));
+        assert!(!alias.is_written(&format!("{text}x")) && !alias.is_written("") && !alias.is_written("vpc-cni/1"));
+        assert!(text.get(..text.len() - 1).is_none_or(|shorter| !alias.is_written(shorter)));
+    }
+}

@@ -31,6 +31,8 @@ impl World {
                     // Somebody took its tags, and the settings say that one without is not ours.
                     Some(_) if !known && eni.tags.is_empty() && !own.config.manage_untagged => {}
                     Some(_) if !known => leak(format!("{} is attached and in nobody's books", eni.id)),
+                    // The settings forbid to tie it.
+                    Some(tie) if !tie.delete_on_termination && !own.config.cloud.may_change() => {}
                     Some(tie) if !tie.delete_on_termination => leak(format!("{} outlives its instance", eni.id)),
                     Some(_) => {}
                 }
