@@ -16,7 +16,7 @@ use vpc_model::{AttachmentId, CardIndex, DeviceIndex, EniId, Millis, Slot, Subne
 
 use crate::agent::{Agent, Other};
 use crate::cloud::{CloudCall, CloudFailure, EniTruth, FailureClass, Place};
-use crate::jobs::{Cloud, Job};
+use crate::jobs::{CALL_LIMIT, Cloud, Job};
 use crate::message::Notice;
 use crate::places::pause_after;
 
@@ -30,6 +30,8 @@ pub(crate) struct Build {
     place: Place,
     /// Network of the place's subnet; where nobody could list it, the metadata show it once the ENI is attached.
     net: Option<Subnet>,
+    /// An answer to its creation was lost: EC2 may have made it.
+    may_exist: bool,
     /// Set once it exists.
     truth: Option<EniTruth>,
 }
@@ -247,7 +249,7 @@ impl Agent {
         self.cloud.fetch.next_build += 1;
         let number = self.cloud.fetch.next_build;
         let token = format!("{}-{:016x}-{number}", self.instance.as_str(), self.config.nonce);
-        let build = Build { token, unit, count, device, place, net, truth: None };
+        let build = Build { token, unit, count, device, place, net, may_exist: false, truth: None };
         let what = format!("{} for position {device}", build.create_call());
         self.say(Notice::Growing { what, waiting: self.waiters.len() });
         self.cloud.fetch.builds.insert(number, build);
@@ -423,6 +425,9 @@ impl Agent {
         let class = failure.class;
         self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(class, tries)));
         if matches!(class, FailureClass::Lost | FailureClass::Unreachable | FailureClass::Throttled) {
+            if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
+                build.may_exist |= class == FailureClass::Lost;
+            }
             if bug!(RetryWithoutToken)
                 && let Some(build) = self.cloud.fetch.builds.get_mut(&number)
             {
@@ -433,6 +438,11 @@ impl Agent {
             return self.queue_job(Self::again_at(now, class, tries), Job::Create(number), tries);
         }
         let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
+        if build.may_exist {
+            // Its token is not used again: what an earlier call with it made is nobody's.
+            self.drop_queued(|job| *job == Job::FindStrays);
+            self.queue_job(now + CALL_LIMIT, Job::FindStrays, 0);
+        }
         self.cloud.fetch.tried.insert(build.place.subnet.clone());
         self.cloud.fetch.at_most = None;
         match lacks(build.unit, class) {

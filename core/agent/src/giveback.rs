@@ -437,6 +437,8 @@ impl Agent {
     const DETACH_POLL: Millis = Millis::seconds(1);
     /// After so many looks at an ENI that is still attached it is asked to detach again.
     const POLLS: u32 = 30;
+    /// When ENIs that nobody knows are looked for again, if one is just being made.
+    const MAKING: Millis = Millis::seconds(30);
     /// Pause before a call that may have been carried out is made again.
     const AGAIN: Millis = Millis::seconds(5);
 
@@ -649,11 +651,13 @@ impl Agent {
         }
     }
 
-    pub(crate) fn discard_strays(&mut self, enis: Vec<EniId>) {
-        let making = self.cloud.fetch.builds().any(|build| build.eni().is_none());
-        // One that is just being created may be in the list without being known yet: it is looked for again at the next start.
-        let strays: Vec<EniId> =
-            enis.into_iter().filter(|id| !making && !self.is_building(id) && self.pool.eni(id).is_none()).collect();
+    pub(crate) fn discard_strays(&mut self, now: Time, enis: Vec<EniId>) {
+        let unknown = |id: &EniId| !self.is_building(id) && self.pool.eni(id).is_none();
+        let strays: Vec<EniId> = enis.into_iter().filter(unknown).collect();
+        // One that is just being created may be in the list without being known yet.
+        if !strays.is_empty() && self.cloud.fetch.builds().any(|build| build.eni().is_none()) {
+            return self.queue_job(now + Self::MAKING, Job::FindStrays, 0);
+        }
         for eni in strays {
             self.say(Notice::StrayFound { eni: eni.clone() });
             self.start_job(Job::Discard(eni), 0);

@@ -446,7 +446,7 @@ impl Agent {
             (Job::AwaitDetached(eni), CloudAnswer::Described(truth)) => self.detach_seen(now, eni, truth),
             (Job::Detach { eni, .. }, CloudAnswer::Done) => self.start_job(Job::AwaitDetached(eni), 0),
             (Job::Delete(eni), CloudAnswer::Done) => self.gone(&eni),
-            (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(enis),
+            (Job::FindStrays, CloudAnswer::Strays(enis)) => self.discard_strays(now, enis),
             (Job::Subnets { .. }, CloudAnswer::Subnets(subnets)) => {
                 self.places.listed(now, subnets);
                 self.follow_places();

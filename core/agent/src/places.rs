@@ -106,6 +106,8 @@ impl Places {
     pub const LIST_AGE: Millis = Millis::seconds(300);
     /// The same while no subnet that is known has room.
     pub const THIRSTY_AGE: Millis = Millis::seconds(10);
+    /// After a refusal for want of permission the list is asked for so much later, where nothing new is to be made.
+    const DENIED: Millis = Millis::seconds(600);
 
     /// Begins with nothing known but home.
     #[must_use]
@@ -172,9 +174,11 @@ impl Places {
         let named = self.named_subnet();
         let lacking = named.as_ref().is_some_and(|id| self.subnet(id).is_none() && !self.memory.is_unknown(now, id));
         let needed = match &self.list {
-            // After a refusal that does not pass by itself it is asked for again only when it is needed.
+            // After a refusal that does not pass by itself it is asked for again only when it is needed: seldom, where it is only to tell
+            // what may be given back.
             None if self.list_failed.as_ref().is_some_and(|failed| failed.class == FailureClass::Unauthorized) => {
-                growing
+                let long_ago = self.list_failed.as_ref().is_some_and(|failed| failed.until + Self::DENIED <= now);
+                growing || (long_ago && !self.is_settled())
             }
             None => growing || self.placing.custom.is_some() || (self.placing.discovery && now >= self.first_look),
             Some(list) => {

@@ -45,6 +45,20 @@ fn prefixes(warm: u32) -> vpc_agent::Config {
     config
 }
 
+/// The answer to a create is lost, and the next one with its token denied: what the first one made is looked for, and deleted.
+#[test]
+fn an_eni_whose_creation_was_lost_and_then_denied_is_no_orphan() {
+    let mut world = World::settled(config(0, 3));
+    world.faults.push_back(("Create", Fault::LoseAnswer));
+    world.faults.push_back(("Create", Fault::Refuse(FailureClass::Unauthorized, "UnauthorizedOperation")));
+    add_many(&mut world, 12);
+    world.run_for(Millis::seconds(20));
+    let loose = |world: &World| world.enis.values().filter(|eni| eni.truth.attachment.is_none()).count();
+    assert_eq!(loose(&world), 1, "{:?}", world.calls);
+    world.run_for(Millis::seconds(600));
+    assert_eq!(loose(&world), 0, "{:?}", world.calls);
+}
+
 #[test]
 fn a_burst_makes_enis_side_by_side_each_with_all_it_carries() {
     let mut world = World::settled(config(0, 4));

@@ -97,6 +97,12 @@ impl World {
         let mine = self.owners.iter().filter(|(_, owner)| owner.is(node, key));
         let gone: Vec<(Ipv4Addr, Owner)> = mine.map(|(address, owner)| (*address, owner.clone())).collect();
         let now = Ended { node, at: self.now, rest: self.rest_of(node), unseen: true };
+        if gone.iter().any(|(_, owner)| owner.taken)
+            && let Some(own) = self.nodes.get_mut(node.0)
+        {
+            // What others took stays in the books as long as its pod lives: the daemon clears it from now on.
+            own.audit.stirred = Some(self.now);
+        }
         for (address, owner) in gone {
             self.owners.remove(&address);
             // One that somebody else took off its node rests nowhere: EC2 gives it to whoever asks next.
