@@ -142,6 +142,13 @@ impl Agent {
     pub(crate) fn recall_enis(&mut self, now: Time, enis: &[CheckpointEni]) {
         for eni in enis {
             let id = &eni.facts.id;
+            // Metadata that lag show positions where they were. Nothing recorded is on two ENIs, so it is only they that give way.
+            for (from, slot) in self.pool.make_way(id, &eni.slots, true).0 {
+                let what = format!(
+                    "the metadata show {slot} on {from}, the checkpoint an address of it on {id}; EC2 is asked"
+                );
+                self.say(Notice::Disagreement { what });
+            }
             match self.pool.eni(id) {
                 Some(known) => {
                     let lacking = |slot: &Slot| !known.slots.contains_key(slot);
