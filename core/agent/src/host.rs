@@ -26,6 +26,8 @@ pub(crate) struct Host {
     failures: u32,
     /// ENIs that are attached but have no link yet.
     missing: BTreeSet<Mac>,
+    /// ENIs of the pool when the host was last looked at.
+    viewed: BTreeSet<EniId>,
     /// ENIs whose routes are taken off: whether a pass without them is done.
     clearing: BTreeMap<EniId, bool>,
     /// Addresses that rules or routes of pods were seen for.
@@ -51,6 +53,7 @@ impl Host {
             error: None,
             failures: 0,
             missing: BTreeSet::new(),
+            viewed: BTreeSet::new(),
             clearing: BTreeMap::new(),
             pods_seen: BTreeSet::new(),
             looked_at: Time(0),
@@ -162,6 +165,7 @@ impl Agent {
             Err(error) => return self.host_failed(now, error),
         };
         self.host.looked_at = now;
+        self.host.viewed = self.pool.enis().map(|eni| eni.facts.id.clone()).collect();
         self.judge_orphans(now, &state);
         self.note_pods(&state);
         // A DEL or ADD since the look changes who is podless; what is held now is never removed.
@@ -245,7 +249,7 @@ impl Agent {
 
     /// Whether the pass that has just ended knew the ENI: one that came while it ran makes the host dirty again.
     fn in_last_view(&self, eni: &EniId) -> bool {
-        self.pool.eni(eni).is_some_and(|eni| eni.since <= self.host.looked_at)
+        self.host.viewed.contains(eni)
     }
 
     fn host_failed(&mut self, now: Time, error: String) {
