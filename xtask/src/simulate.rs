@@ -1,7 +1,7 @@
 //! The simulator's part of the tests: a campaign of a fixed seed.
 //!
 //! It is of those kinds of trouble in which campaigns have become silent so far; `vpc-lab sim` without `--kinds` still finds something
-//! in about one history of ten (docs/simulation.md, "Where it stands").
+//! in about one history of a hundred (docs/simulation.md, "Where it stands").
 
 use std::process::Command;
 
