@@ -142,8 +142,12 @@ impl Agent {
     pub(crate) fn recall_enis(&mut self, now: Time, enis: &[CheckpointEni]) {
         for eni in enis {
             let id = &eni.facts.id;
-            // Metadata that lag show positions where they were. Nothing recorded is on two ENIs, so it is only they that give way.
-            for (from, slot) in self.pool.make_way(id, &eni.slots, true).0 {
+            let displaced = || self.others.values().any(|other| other.device == eni.facts.device);
+            let stays = self.pool.eni(id).is_some() || !displaced();
+            // Metadata that lag show positions where they were. Nothing recorded is on two ENIs, so it is only they that give way, and
+            // not where they are all there is to go by.
+            let recorded: &[Slot] = if stays && self.config.cloud.may_ask() { &eni.slots } else { &[] };
+            for (from, slot) in self.pool.make_way(id, recorded, true).0 {
                 let what = format!(
                     "the metadata show {slot} on {from}, the checkpoint an address of it on {id}; EC2 is asked"
                 );
@@ -617,7 +621,7 @@ impl Agent {
     }
 
     /// Positions that EC2 says are on an ENI now leave where the books had them before; `sure`: it has just put them there, and does not
-    /// merely list them. Gives back those that can be entered: one that a pod has elsewhere by the books can not.
+    /// merely list them. Gives back those that can be entered: what is merely listed can not, while the books have it elsewhere as held.
     pub(crate) fn make_way(&mut self, now: Time, eni: &EniId, slots: &[Slot], sure: bool) -> Vec<Slot> {
         let (gone, blocked) = self.pool.make_way(eni, slots, sure);
         for (from, slot) in gone {
