@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -264,23 +265,46 @@ func writesPlay() {
 	check("no containers", errors.IsInvalid(err), err)
 }
 
-// leaderPlay gets a lease and gives it back.
+// renewedLock tells when its first renewal is answered.
+type renewedLock struct {
+	resourcelock.Interface
+	renewed chan struct{}
+	once    sync.Once
+}
+
+func (lock *renewedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	err := lock.Interface.Update(ctx, record)
+	lock.once.Do(func() { close(lock.renewed) })
+	return err
+}
+
+// leaderPlay gets a lease, renews it and gives it back.
+//
+// The elector renews at once when it leads, and then every RetryPeriod. Cancelled in the middle of a renewal that the server
+// carried out, it would give back a version that is old by then, and fail: against any server. So this waits for the first
+// renewal's answer, and cancels in the long pause after it.
 func leaderPlay() {
 	client := client()
 	ctx, cancel := context.WithCancel(background)
 	led := false
-	leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
+	lock := &renewedLock{
+		Interface: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Name: "leader", Namespace: "kube-system"},
 			Client:     client.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: "me"},
 		},
-		ReleaseOnCancel: true, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: time.Second,
+		renewed: make(chan struct{}),
+	}
+	leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
+		Lock:            lock,
+		ReleaseOnCancel: true, LeaseDuration: 60 * time.Second, RenewDeadline: 50 * time.Second, RetryPeriod: 30 * time.Second,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) {
+				<-lock.renewed
+				time.Sleep(500 * time.Millisecond)
 				lease, err := client.CoordinationV1().Leases("kube-system").Get(background, "leader", metav1.GetOptions{})
 				must("get the lease", err)
-				led = *lease.Spec.HolderIdentity == "me" && *lease.Spec.LeaseDurationSeconds == 15
+				led = *lease.Spec.HolderIdentity == "me" && *lease.Spec.LeaseDurationSeconds == 60 && lease.Spec.RenewTime.After(lease.Spec.AcquireTime.Time)
 				cancel()
 			},
 			OnStoppedLeading: func() {},
