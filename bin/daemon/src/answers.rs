@@ -181,7 +181,14 @@ mod tests {
 
     #[test]
     fn every_cause_travels_as_its_own() {
-        let failure = |class| CloudFailure { class, action: "A".into(), code: "C".into(), message: "m".into() };
+        let (action, code, message) = ("A".to_owned(), "C".to_owned(), "m".to_owned());
+        let failure = |class| CloudFailure {
+            class,
+            action: action.clone(),
+            code: code.clone(),
+            message: message.clone(),
+            lost_before: false,
+        };
         let (retry_in, waited) = (Millis::seconds(5), Millis::seconds(15));
         let subnets = vec!["subnet-1".parse().unwrap()];
         let cloud = |class| Refusal::Cloud { failure: failure(class), retry_in, waited };

@@ -168,6 +168,7 @@ async fn carry_out<C: Cloud>(cloud: Arc<C>, call: CloudCall) -> Result<CloudAnsw
         action: what.clone(),
         code: code.to_owned(),
         message,
+        lost_before: false,
     };
     let result = match timeout(CALL_LIMIT, carried_out).await {
         Ok(Ok(result)) => result,

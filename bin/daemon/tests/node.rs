@@ -65,7 +65,7 @@ impl Cloud for PaperCloud {
 }
 
 fn refused(class: FailureClass) -> CloudFailure {
-    CloudFailure { class, action: "Assign".into(), code: "Code".into(), message: "on paper".into() }
+    CloudFailure { class, action: "Assign".into(), code: "Code".into(), message: "on paper".into(), lost_before: false }
 }
 
 #[derive(Clone)]

@@ -288,6 +288,16 @@ pub struct CloudFailure {
     pub code: String,
     /// EC2's message.
     pub message: String,
+    /// The call had been sent before, and that answer was lost: EC2 may have carried it out then, whatever it says now.
+    pub lost_before: bool,
+}
+
+impl CloudFailure {
+    /// Whether EC2 may have done what was asked, or do it yet.
+    #[must_use]
+    pub fn may_be_done(&self) -> bool {
+        self.class == FailureClass::Lost || self.lost_before
+    }
 }
 
 impl FailureClass {

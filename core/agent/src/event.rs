@@ -68,6 +68,7 @@ mod tests {
             action: "CreateNetworkInterface".into(),
             code: code.into(),
             message: "You are not authorized".into(),
+            lost_before: false,
         };
         Notice::CloudFailed { what: "an ENI".into(), failure, retry_in: Some(1000) }
     }

@@ -424,10 +424,12 @@ impl Agent {
     pub(crate) fn create_failed(&mut self, now: Time, number: u64, tries: u32, failure: CloudFailure) {
         let class = failure.class;
         self.cloud.fetch.refusal = Some((failure.clone(), now + pause_after(class, tries)));
+        if failure.may_be_done()
+            && let Some(build) = self.cloud.fetch.builds.get_mut(&number)
+        {
+            build.may_exist = true;
+        }
         if matches!(class, FailureClass::Lost | FailureClass::Unreachable | FailureClass::Throttled) {
-            if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
-                build.may_exist |= class == FailureClass::Lost;
-            }
             if bug!(RetryWithoutToken)
                 && let Some(build) = self.cloud.fetch.builds.get_mut(&number)
             {

@@ -15,7 +15,7 @@ use vpc_ipam::{EniRole, EniUse, SlotState, Unit, bug};
 use vpc_model::{AttachmentId, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
-use crate::cloud::{EniTruth, FailureClass};
+use crate::cloud::{CloudFailure, EniTruth, FailureClass};
 use crate::jobs::{CALL_LIMIT, Job};
 use crate::message::{Generation, Notice};
 use crate::pacer::Ec2Action;
@@ -551,16 +551,18 @@ impl Agent {
         eni: EniId,
         attachment: AttachmentId,
         tries: u32,
-        class: FailureClass,
+        failure: &CloudFailure,
     ) {
+        let class = failure.class;
         let again = now + pause_after(class, tries);
-        if class == FailureClass::Lost
+        if failure.may_be_done()
             && let Some(exit) = self.cloud.back.leaving.get_mut(&eni)
         {
             exit.in_flight = Some(now + CALL_LIMIT);
         }
         match class {
-            FailureClass::NotFound | FailureClass::WrongState | FailureClass::Lost => {
+            _ if failure.may_be_done() => self.queue_job(again, Job::AwaitDetached(eni), 0),
+            FailureClass::NotFound | FailureClass::WrongState => {
                 self.queue_job(again, Job::AwaitDetached(eni), 0);
             }
             FailureClass::Unauthorized | FailureClass::Other if tries == 1 => {

@@ -349,6 +349,7 @@ impl Agent {
                 action: "EC2".to_owned(),
                 code: "NoAnswer".to_owned(),
                 message: format!("no answer within {CALL_LIMIT}"),
+                lost_before: false,
             };
             self.cloud_done(now, op, Err(failure));
         }
@@ -504,7 +505,7 @@ impl Agent {
                 self.disagreed(now);
                 self.keep(now, &eni, "EC2 could not be asked about it");
             }
-            (Job::Detach { eni, attachment }, class) => self.detach_failed(now, eni, attachment, tries, class),
+            (Job::Detach { eni, attachment }, _) => self.detach_failed(now, eni, attachment, tries, &failure),
             (Job::Delete(eni), FailureClass::NotFound) => self.gone(&eni),
             (Job::Delete(eni), FailureClass::WrongState) => self.queue_job(again, Job::AwaitDetached(eni), tries),
             // In use: an attach that was answered as a failure was carried out. What is attached here is taken in.

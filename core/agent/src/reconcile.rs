@@ -115,9 +115,17 @@ impl Agent {
     /// One that carries pods of the checkpoint was ours, also where the checkpoint lists no ENIs (the reference's).
     pub(crate) fn take_in_metadata(&mut self, now: Time, seen: Vec<SeenEni>, checkpoint: &Checkpoint) {
         let known = &checkpoint.enis;
+        // An address that the checkpoint has on another ENI shows nothing: metadata that lag show it where it was.
+        let elsewhere = |address, eni: &EniId| {
+            let others = known.iter().filter(|other| other.facts.id != *eni);
+            others.flat_map(|other| &other.slots).any(|slot| slot.contains(address))
+        };
         let has_pods = |eni: &SeenEni| {
-            let held = |slot: &Slot| checkpoint.leases.iter().any(|lease| slot.contains(lease.address));
-            eni.slots.iter().any(held)
+            let of_a_pod = |slot: &Slot| {
+                let mut leases = checkpoint.leases.iter().filter(|lease| slot.contains(lease.address));
+                leases.any(|lease| !elsewhere(lease.address, &eni.facts.id))
+            };
+            eni.slots.iter().any(of_a_pod)
         };
         let believed = !self.config.cloud.may_ask() || bug!(MetadataBelievedAtStart);
         for eni in seen {
@@ -310,6 +318,7 @@ impl Agent {
                 |seen: &SeenEni| seen.slots.iter().map(|slot| (seen.facts.id.clone(), *slot)).collect::<Vec<_>>();
             self.cloud.back.ghosts_are_among(&metadata.enis.iter().flat_map(positions).collect());
         }
+        self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
         if !self.config.cloud.may_ask() {
             return self.believe(now, metadata);
         }
@@ -322,7 +331,6 @@ impl Agent {
             }
         }
         self.forget_others(now);
-        self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
         let odd = self.differences(now, &metadata);
         if odd.is_empty() {
             self.recon.doubts = None;
@@ -621,7 +629,8 @@ impl Agent {
     }
 
     /// Positions that EC2 says are on an ENI now leave where the books had them before; `sure`: it has just put them there, and does not
-    /// merely list them. Gives back those that can be entered: what is merely listed can not, while the books have it elsewhere as held.
+    /// merely list them. Gives back those that can be entered: what is merely listed can not, while the books have it elsewhere as held,
+    /// on an ENI that is not in doubt itself.
     pub(crate) fn make_way(&mut self, now: Time, eni: &EniId, slots: &[Slot], sure: bool) -> Vec<Slot> {
         let (gone, blocked) = self.pool.make_way(eni, slots, sure);
         for (from, slot) in gone {

@@ -51,7 +51,13 @@ fn subnet(name: &str, free: u32, tags: &[(&str, &str)]) -> SubnetTruth {
 }
 
 fn failure(class: FailureClass) -> CloudFailure {
-    CloudFailure { class, action: "DescribeSubnets".into(), code: "Code".into(), message: "no".into() }
+    CloudFailure {
+        class,
+        action: "DescribeSubnets".into(),
+        code: "Code".into(),
+        message: "no".into(),
+        lost_before: false,
+    }
 }
 
 fn discovery(cluster: Option<&str>) -> Placing {

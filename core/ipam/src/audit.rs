@@ -28,7 +28,8 @@ pub enum Violation {
         /// The other.
         second: EniId,
     },
-    /// A primary address is given out.
+    /// A primary address was given out. (What somebody took from a pod that lives, EC2 may make the own address of an ENI that comes
+    /// later; nobody here has given that.)
     #[error("{address} is the primary address of {eni} and in use by a pod")]
     PrimaryGiven {
         /// Address.
@@ -52,7 +53,9 @@ impl Pool {
         let mut seen: BTreeMap<Slot, &EniId> = BTreeMap::new();
         for eni in self.enis() {
             let id = &eni.facts.id;
-            if let Some(Use::Held(_)) = self.use_of(eni.facts.primary) {
+            if let Some(Use::Held(held)) = self.use_of(eni.facts.primary)
+                && held.since > eni.since
+            {
                 found.push(Violation::PrimaryGiven { address: eni.facts.primary, eni: id.clone() });
             }
             for slot in eni.positions() {

@@ -269,8 +269,9 @@ impl Pool {
     }
 
     /// EC2 says that these positions are on an ENI now, or that it has the address of one as its own: what other positions in the books
-    /// have of the same addresses has left. Takes those out, all of them if that is `sure`, else those that are missing already; pods
-    /// keep their addresses. Says what it took out, and which of the positions can not be entered because others stay.
+    /// have of the same addresses has left. Takes those out, all of them if that is `sure`, else those that are missing already, or are
+    /// on an ENI that is; pods keep their addresses. Says what it took out, and which of the positions can not be entered because others
+    /// stay.
     pub fn make_way(&mut self, to: &EniId, slots: &[Slot], sure: bool) -> (Vec<(EniId, Slot)>, Vec<Slot>) {
         let (mut gone, mut blocked) = (Vec::new(), Vec::new());
         for slot in slots {
@@ -278,7 +279,8 @@ impl Pool {
             others.retain(|other| self.books.get(other).is_some_and(|book| *other != *slot || book.eni != *to));
             for other in &others {
                 let Some(book) = self.books.get(other) else { continue };
-                if !(sure || book.state == SlotState::Missing) {
+                let doubtful = self.enis.get(&book.eni).is_some_and(|eni| eni.usage == EniUse::Doubtful);
+                if !(sure || doubtful || book.state == SlotState::Missing) {
                     continue;
                 }
                 let from = book.eni.clone();
@@ -353,24 +355,6 @@ impl Pool {
         eni.slots.remove(&slot);
         self.strike(slot);
         Ok(())
-    }
-
-    /// Forgets every position that EC2 does not list any more and nothing is on any more; says which they were.
-    pub fn forget_missing(&mut self) -> Vec<(EniId, Slot)> {
-        let any =
-            |tally: &Tally| [Unit::Address, Unit::Prefix].iter().any(|u| tally.count(*u, SlotState::Missing).empty > 0);
-        let enis: Vec<EniId> = self.tallies.iter().filter(|(_, tally)| any(tally)).map(|(id, _)| id.clone()).collect();
-        let mut gone = Vec::new();
-        for id in enis {
-            let missing = |at: &Position| at.state == SlotState::Missing && at.is_empty();
-            let slots: Vec<Slot> = self.positions(&id).filter(missing).map(|at| at.slot).collect();
-            for slot in slots {
-                if self.forget_slot(&id, slot).is_ok() {
-                    gone.push((id.clone(), slot));
-                }
-            }
-        }
-        gone
     }
 
     /// Counts an ENI's age from now.
@@ -672,7 +656,6 @@ impl Pool {
     }
 }
 
-/// The positions an address can be on: itself, and the prefix it lies in.
 /// Positions that have an address of this one.
 fn overlapping(slot: Slot) -> Vec<Slot> {
     match slot {
@@ -681,6 +664,7 @@ fn overlapping(slot: Slot) -> Vec<Slot> {
     }
 }
 
+/// The positions an address can be on: itself, and the prefix it lies in.
 fn slots_of(address: Ipv4Addr) -> [Slot; 2] {
     [Slot::Address(address), Slot::Prefix(Prefix28::containing(address))]
 }

@@ -4,8 +4,8 @@
 mod paper;
 
 use paper::{NONE, Paper, TICK, id, key};
-use vpc_ipam::{Action, EniUse, SlotState, Taken, Unit};
-use vpc_model::{DeviceIndex, Millis, PodRef, Time};
+use vpc_ipam::{Action, Allocation, EniUse, Held, PoolError, SlotState, Taken, Unit, Violation};
+use vpc_model::{DeviceIndex, Millis, PodRef, SandboxKey, Time};
 
 #[track_caller]
 fn check(rows: &[(&str, &str, &str)]) {
@@ -325,17 +325,40 @@ fn what_is_being_given_back_stays_so_when_ec2_still_lists_it() {
 }
 
 #[test]
-fn missing_positions_are_forgotten_when_nothing_is_on_them() {
+fn a_position_is_forgotten_when_nothing_is_on_it() {
     let mut paper = Paper::read("m5.large", "E0 3/1");
     let slots: Vec<_> = paper.pool.eni(&id(0)).unwrap().positions().collect();
-    paper.pool.set_slots(&id(0), slots.clone(), SlotState::Missing).unwrap();
-    assert_eq!(paper.pool.forget_missing(), [(id(0), slots[1]), (id(0), slots[2])]);
-    assert_eq!(paper.pool.forget_missing(), []);
+    let in_use = |held, cooling| Err(PoolError::InUse { eni: id(0), held, cooling });
+    assert_eq!(paper.pool.forget_slot(&id(0), slots[1]), Ok(()));
+    assert_eq!(paper.pool.forget_slot(&id(0), slots[1]), Ok(()), "it has gone");
+    assert_eq!(paper.pool.forget_slot(&id(0), slots[0]), in_use(1, 0));
     let pod = paper.pool.held().next().unwrap().key.clone();
     paper.pool.release(&pod, paper.now, Millis(1)).unwrap();
-    assert_eq!(paper.pool.forget_missing(), [], "it rests");
+    assert_eq!(paper.pool.forget_slot(&id(0), slots[0]), in_use(0, 1), "it rests");
     paper.pass(TICK);
-    assert_eq!(paper.pool.forget_missing(), [(id(0), slots[0])]);
+    assert_eq!(paper.pool.forget_slot(&id(0), slots[0]), Ok(()));
+    assert_eq!(paper.pool.eni(&id(0)).unwrap().positions().collect::<Vec<_>>(), [slots[2]]);
+}
+
+/// Somebody took a pod's address, and EC2 made it the own address of the next ENI: the books have nothing to reproach themselves with.
+/// A pod that is put on an ENI's own address they would have.
+#[test]
+fn an_own_address_that_a_pod_had_before_was_given_by_nobody() {
+    let mut paper = Paper::read("m5.large", "E0 2/1; E1 1/0");
+    let (pod, primary) = (paper.pool.held().next().unwrap().clone(), paper.pool.eni(&id(1)).unwrap().facts.primary);
+    let allocation = Allocation { address: primary, ..pod.allocation };
+    let key = |name: &str| SandboxKey { container: name.to_owned(), ..pod.key.clone() };
+    let came = paper.pool.eni(&id(1)).unwrap().since;
+    let put = |paper: &mut Paper, name: &str, since| {
+        paper.pool.restore(Held { key: key(name), pod: pod.pod.clone(), allocation, since }).unwrap();
+        let said = paper.pool.audit();
+        paper.pool.release(&key(name), since, Millis(0)).unwrap();
+        paper.pool.end_rests(since);
+        said
+    };
+    assert_eq!(put(&mut paper, "before", came), []);
+    let given = Violation::PrimaryGiven { address: primary, eni: id(1) };
+    assert_eq!(put(&mut paper, "after", came + Millis(1)), [given]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::net::Ipv4Addr;
 
 use paper::{NONE, Paper, id, key};
 use proptest::prelude::*;
-use vpc_ipam::{Action, EniRole, EniUse, Retired, SlotState, Stats, Taken, Unit, WarmTarget};
-use vpc_model::{Millis, PodRef, Slot, Time};
+use vpc_ipam::{Action, EniRole, EniUse, PoolEni, Retired, SlotState, Stats, Taken, Unit, WarmTarget};
+use vpc_model::{EniId, Millis, PodRef, Slot, Time};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -168,8 +168,13 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Fragmented(eni) => drop(paper.pending.single_only.insert(id(eni))),
             Step::Whole(eni) => drop(paper.pending.single_only.remove(&id(eni))),
             Step::Forget => {
-                for (_, slot) in paper.pool.forget_missing() {
-                    prop_assert_eq!(naive.on(slot), (0, 0));
+                let missing = |(slot, state): (&Slot, &SlotState)| (*state == SlotState::Missing).then_some(*slot);
+                let missing = |eni: &PoolEni| (eni.facts.id.clone(), eni.slots.iter().filter_map(missing).collect());
+                let all: Vec<(EniId, Vec<Slot>)> = paper.pool.enis().map(missing).collect();
+                for (eni, slot) in
+                    all.into_iter().flat_map(|(eni, slots)| slots.into_iter().map(move |s| (eni.clone(), s)))
+                {
+                    prop_assert_eq!(paper.pool.forget_slot(&eni, slot).is_ok(), naive.on(slot) == (0, 0));
                 }
             }
             Step::SetTarget(unit, warm) => {

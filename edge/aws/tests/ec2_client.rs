@@ -175,6 +175,30 @@ async fn a_lost_answer_is_never_followed_by_a_second_assignment() {
     }
 }
 
+/// A refusal says nothing of the attempt before it: whoever hears it is told that there was one.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_lost_attempt_says_that_one_was_lost() {
+    let exhausted = || refusal(400, "InsufficientFreeAddressesInSubnet", "The subnet has not enough free addresses.");
+    let throttled = || refusal(503, "RequestLimitExceeded", "Request limit exceeded.");
+    let rows = [
+        (vec![Step::Hang, exhausted()], true),
+        (vec![Step::Drop, throttled()], true),
+        (vec![Step::Hang, Step::Hang, exhausted()], true),
+        (vec![exhausted()], false),
+        (vec![throttled()], false),
+    ];
+    for (steps, lost) in rows {
+        let attempts = steps.len();
+        let stub = Stub::script(steps.clone());
+        let error = client(&stub).call(&create(Some("t-1"))).await.unwrap_err();
+        assert_eq!((error.outcome, error.lost_before), (Outcome::NotDone, lost), "{steps:?}: {error}");
+        assert_eq!(stub.arrived().len(), attempts);
+    }
+    let stub = Stub::script([Step::Hang]);
+    let error = client(&stub).call(&assign()).await.unwrap_err();
+    assert_eq!((error.outcome, error.lost_before), (Outcome::Unknown, false), "there was none before");
+}
+
 #[tokio::test]
 async fn real_connections_break_in_the_same_ways() {
     for (loss, class) in [(Step::Drop, ErrorClass::Transport), (Step::Cut, ErrorClass::Transport)] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lab_cloud::{ApiError, CallId};
 use vpc_agent::{CloudCall, Input, OpId};
 use vpc_aws::ec2::shapes::{AnyResponse, ErrorAnswer};
-use vpc_aws::ec2::{Ec2Error, ErrorClass, again_after};
+use vpc_aws::ec2::{Ec2Error, ErrorClass, Outcome, again_after};
 use vpc_aws::hand::{Answer, Request, Step, Work};
 use vpc_model::{Millis, Time};
 
@@ -62,6 +62,8 @@ pub(crate) struct Flight {
     request: Request,
     /// Attempts made.
     attempt: u32,
+    /// One of them was lost.
+    lost: bool,
     /// When the first attempt was made.
     since: Time,
 }
@@ -85,7 +87,7 @@ impl World {
     fn follow(&mut self, node: NodeAt, life: u32, op: OpId, step: Step) {
         match step {
             Step::Ask(work, request) => {
-                self.send(Flight { node, life, op, work, request, attempt: 0, since: self.now });
+                self.send(Flight { node, life, op, work, request, attempt: 0, lost: false, since: self.now });
             }
             // Told as an event of its own: an agent is never called in the middle of its wishes.
             Step::Done(result) => {
@@ -144,7 +146,11 @@ impl World {
         }
     }
 
-    fn land(&mut self, flight: Flight, result: Result<Answer, Ec2Error>) {
+    fn land(&mut self, mut flight: Flight, mut result: Result<Answer, Ec2Error>) {
+        if let Err(error) = &mut result {
+            error.lost_before = flight.lost;
+            flight.lost |= error.outcome == Outcome::Unknown;
+        }
         if let Some(own) = self.nodes.get_mut(flight.node.0).filter(|_| result.is_err()) {
             own.audit.spent.failures += 1;
         }

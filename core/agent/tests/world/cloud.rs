@@ -36,6 +36,8 @@ pub enum Fault {
     Refuse(FailureClass, &'static str),
     /// The call is carried out, its answer lost.
     LoseAnswer,
+    /// The call is carried out, its answer lost; sent once more by the client, it is refused.
+    LoseAndRefuse(FailureClass, &'static str),
 }
 
 impl PaperSubnet {
@@ -127,6 +129,10 @@ impl World {
             Some((kind, Fault::LoseAnswer)) => {
                 let _ = self.answer(call);
                 Err(failure(FailureClass::Lost, kind, "timeout"))
+            }
+            Some((kind, Fault::LoseAndRefuse(class, code))) => {
+                let _ = self.answer(call);
+                Err(CloudFailure { lost_before: true, ..failure(class, kind, code) })
             }
             None => self.answer(call),
         }
@@ -325,5 +331,6 @@ pub fn kind_of(call: &CloudCall) -> &'static str {
 }
 
 pub(super) fn failure(class: FailureClass, action: &str, code: &str) -> CloudFailure {
-    CloudFailure { class, action: action.to_owned(), code: code.to_owned(), message: "as the test has it".to_owned() }
+    let message = "as the test has it".to_owned();
+    CloudFailure { class, action: action.to_owned(), code: code.to_owned(), message, lost_before: false }
 }

@@ -173,13 +173,28 @@ impl Naive {
         vec![]
     }
 
-    pub(crate) fn forget_missing(&mut self) -> Vec<(EniId, Slot)> {
-        let gone = |place: &Place| place.state == SlotState::Missing && self.on_slot(place.slot) == (0, 0);
-        let (gone, kept): (Vec<Place>, Vec<Place>) = self.places.clone().into_iter().partition(gone);
-        self.places = kept;
-        let mut gone: Vec<(EniId, Slot)> = gone.into_iter().map(|place| (place.eni, place.slot)).collect();
-        gone.sort();
-        gone
+    /// What has an address of one of these positions anywhere else goes, if that is sure, or EC2 did not list it, or its ENI. Answers what
+    /// has gone, and which of the positions still have no place.
+    pub(crate) fn make_way(&mut self, to: &EniId, slots: &[Slot], sure: bool) -> (Vec<(EniId, Slot)>, Vec<Slot>) {
+        let (mut gone, mut blocked) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let wanted = addresses_of(*slot);
+            let stands_in_the_way = |place: &Place| {
+                let same = place.eni == *to && place.slot == *slot;
+                !same && addresses_of(place.slot).iter().any(|address| wanted.contains(address))
+            };
+            let doubtful: Vec<EniId> =
+                self.enis.iter().filter(|eni| eni.usage == EniUse::Doubtful).map(|eni| eni.facts.id.clone()).collect();
+            let goes = |place: &Place| {
+                stands_in_the_way(place) && (sure || place.state == SlotState::Missing || doubtful.contains(&place.eni))
+            };
+            gone.extend(self.places.iter().filter(|place| goes(place)).map(|place| (place.eni.clone(), place.slot)));
+            self.places.retain(|place| !goes(place));
+            if self.places.iter().any(stands_in_the_way) {
+                blocked.push(*slot);
+            }
+        }
+        (gone, blocked)
     }
 
     pub(crate) fn remove(&mut self, id: &EniId) -> Result<PoolEni, No> {

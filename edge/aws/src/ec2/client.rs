@@ -244,7 +244,7 @@ impl<'a> Call<'a> {
         read: impl Fn(&str) -> Result<Answer<T>, super::shapes::XmlError>,
     ) -> Result<Answer<T>, Ec2Error> {
         let mut attempt = 0;
-        let mut last_class = None;
+        let (mut last_class, mut lost) = (None, false);
         // Each remedy is tried once: with a bad key or clock, hammering does not help.
         let mut remedied = false;
         let result = loop {
@@ -264,6 +264,8 @@ impl<'a> Call<'a> {
                 Err(Attempt { error, .. }) => error,
             };
             error.attempts = attempt;
+            error.lost_before = lost;
+            lost |= error.outcome == Outcome::Unknown;
             error.resource.clone_from(&self.resource);
             match self.next_wait(&error, attempt) {
                 Some(pause) => {

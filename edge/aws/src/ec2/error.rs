@@ -25,6 +25,8 @@ pub struct Ec2Error {
     pub status: Option<u16>,
     /// Whether the request may have been carried out.
     pub outcome: Outcome,
+    /// An attempt before this one was lost: whatever EC2 says to this one, it may have carried that one out, or do so yet.
+    pub lost_before: bool,
     /// Attempts made.
     pub attempts: u32,
     /// How long EC2 asked to wait (`Retry-After`).
@@ -149,6 +151,7 @@ impl Ec2Error {
             request_id: Some(answer.request_id).filter(|id| !id.is_empty()),
             status: Some(status),
             outcome,
+            lost_before: false,
             attempts: 1,
             retry_after: None,
         }
@@ -182,6 +185,7 @@ impl Ec2Error {
             request_id: None,
             status: None,
             outcome,
+            lost_before: false,
             attempts: 1,
             retry_after: None,
         }
@@ -214,6 +218,8 @@ impl fmt::Display for Ec2Error {
         write!(f, " failed: {}: {}", self.code, self.message)?;
         if self.outcome == Outcome::Unknown {
             f.write_str(" (it may have been carried out: the answer was lost)")?;
+        } else if self.lost_before {
+            f.write_str(" (an attempt before may have been carried out: its answer was lost)")?;
         }
         if self.attempts > 1 {
             write!(f, " (attempts: {})", self.attempts)?;

@@ -204,6 +204,7 @@ fn nonsense(action: &'static str, resource: &str, message: &str) -> Ec2Error {
         request_id: None,
         status: None,
         outcome: Outcome::Unknown,
+        lost_before: false,
         attempts: 1,
         retry_after: None,
     }
@@ -215,7 +216,8 @@ fn failure(error: &Ec2Error) -> CloudFailure {
         Some(resource) => format!("{} ({resource})", error.message),
         None => error.message.clone(),
     };
-    CloudFailure { class: class_of(error), action: error.action.to_owned(), code: error.code.clone(), message }
+    let (action, code) = (error.action.to_owned(), error.code.clone());
+    CloudFailure { class: class_of(error), action, code, message, lost_before: error.lost_before }
 }
 
 fn class_of(error: &Ec2Error) -> FailureClass {

@@ -167,6 +167,16 @@ fn a_list_is_asked_for_until_its_last_page() {
 }
 
 #[test]
+fn that_an_attempt_was_lost_comes_through() {
+    let call = CloudCall::CreateEni { token: "t".into(), place: spot(), unit: Unit::Address, count: 1 };
+    for lost_before in [false, true] {
+        let code = "InsufficientFreeAddressesInSubnet";
+        let failed = play(call.clone(), |request| Err(Ec2Error { lost_before, ..refused(request, code) })).unwrap_err();
+        assert_eq!((failed.class, failed.may_be_done()), (FailureClass::SubnetExhausted, lost_before));
+    }
+}
+
+#[test]
 fn what_does_not_exist_is_described_as_nothing() {
     let describe = CloudCall::Describe { eni: "eni-1".parse().unwrap() };
     let result = play(describe, |request| Err(refused(request, "InvalidNetworkInterfaceID.NotFound")));
