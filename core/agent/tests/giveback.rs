@@ -348,9 +348,8 @@ fn after_a_kill_nobody_gets_what_was_being_given_back() {
     assert!(tried >= 3, "only {tried} kills while something was leaving");
 }
 
-/// The answer to a detach was lost, and the client's second attempt denied: the ENI is gone from the host, and nobody is put on it.
-#[test]
-fn an_eni_whose_detach_was_lost_and_then_denied_is_deleted() {
+/// A node whose second ENI is not needed any more: twelve pods came and went.
+fn an_eni_to_spare() -> World {
     let mut world = World::settled(config(0, 3));
     for i in 0..12 {
         world.start_pod(&format!("p{i}"));
@@ -358,6 +357,13 @@ fn an_eni_whose_detach_was_lost_and_then_denied_is_deleted() {
     for i in 0..12 {
         world.stop_pod(&format!("p{i}"));
     }
+    world
+}
+
+/// The answer to a detach was lost, and the client's second attempt denied: the ENI is gone from the host, and nobody is put on it.
+#[test]
+fn an_eni_whose_detach_was_lost_and_then_denied_is_deleted() {
+    let mut world = an_eni_to_spare();
     world.faults.push_back(("Detach", Fault::LoseAndRefuse(FailureClass::Unauthorized, "UnauthorizedOperation")));
     world.run_for(Millis::seconds(300));
     assert_eq!((world.calls_of("Detach"), world.enis.len()), (1, 1), "{:?}", world.calls);
@@ -369,13 +375,7 @@ fn an_eni_whose_detach_was_lost_and_then_denied_is_deleted() {
 /// The answer to a detach was lost, and the call too.
 #[test]
 fn an_eni_that_stays_attached_is_asked_to_detach_again() {
-    let mut world = World::settled(config(0, 3));
-    for i in 0..12 {
-        world.start_pod(&format!("p{i}"));
-    }
-    for i in 0..12 {
-        world.stop_pod(&format!("p{i}"));
-    }
+    let mut world = an_eni_to_spare();
     world.faults.push_back(("Detach", Fault::Refuse(FailureClass::Lost, "timeout")));
     world.run_for(Millis::seconds(1200));
     assert!(world.calls_of("Detach") >= 2, "{:?}", world.calls);
