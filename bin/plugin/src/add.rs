@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 use vpc_hostnet::{HostLayout, PodWiring, wiring};
 use vpc_model::Mac;
-use vpc_wire::cni::{CniError, ErrorCode, Wired};
+use vpc_wire::cni::{CniError, CniResult, ErrorCode, Version, Wired};
 
 use crate::call::Call;
 use crate::daemon::{self, Daemon, Given};
@@ -18,6 +18,7 @@ use crate::host::{Host, PodNetns};
 
 pub(crate) fn add(call: &Call) -> Result<(), CniError> {
     // First what needs no undoing: a namespace that is gone must not cost an address.
+    let earlier = earlier(call)?;
     let netns = PodNetns::open(call)?;
     let mut host = Host::open()?;
     Point::AddBeforeConnect.pass();
@@ -36,7 +37,7 @@ pub(crate) fn add(call: &Call) -> Result<(), CniError> {
             given.table,
             call.elapsed()
         ));
-        wire(call, &mut host, &netns, given, &reply.network_policy_mode)
+        wire(call, &mut host, &netns, given, &result(call, given, earlier)?, &reply.network_policy_mode)
     });
     if done.is_err() {
         Point::UndoBeforeRelease.pass();
@@ -46,8 +47,23 @@ pub(crate) fn add(call: &Call) -> Result<(), CniError> {
     done
 }
 
-fn wire(call: &Call, host: &mut Host, netns: &PodNetns, given: Given, policy_mode: &str) -> Result<(), CniError> {
-    let result = result(call, given)?;
+/// What plugins before this one did: the runtime is to hear of it. Before 0.3.0 nothing was passed from one plugin to the next.
+fn earlier(call: &Call) -> Result<Option<&CniResult>, CniError> {
+    match call.conf.prev_result.as_ref().filter(|_| call.conf.version >= Version::V0_3_0) {
+        None => Ok(None),
+        Some(Ok(earlier)) => Ok(Some(earlier)),
+        Some(Err(why)) => Err(CniError::new(ErrorCode::Decode, format!("{} can not be wired: {why}", call.whom()))),
+    }
+}
+
+fn wire(
+    call: &Call,
+    host: &mut Host,
+    netns: &PodNetns,
+    given: Given,
+    result: &str,
+    policy_mode: &str,
+) -> Result<(), CniError> {
     let [host_mac, pod_mac] = random_macs()?;
     let steps = wiring(&PodWiring {
         address: given.address,
@@ -62,7 +78,7 @@ fn wire(call: &Call, host: &mut Host, netns: &PodNetns, given: Given, policy_mod
     });
     host.wire(call, netns, &steps)?;
     Point::WireDone.pass();
-    let told = daemon::enforce_policies(call, policy_mode).and_then(|()| tell(&result));
+    let told = daemon::enforce_policies(call, policy_mode).and_then(|()| tell(result));
     if told.is_err() {
         Point::UndoBeforeUnwire.pass();
         host.take_back(call, given);
@@ -71,7 +87,7 @@ fn wire(call: &Call, host: &mut Host, netns: &PodNetns, given: Given, policy_mod
 }
 
 /// The result's text, made before anything is wired: a version that can not say it must not cost a rollback.
-fn result(call: &Call, given: Given) -> Result<String, CniError> {
+fn result(call: &Call, given: Given, earlier: Option<&CniResult>) -> Result<String, CniError> {
     let wired = Wired {
         pod: call.pod.clone(),
         netns: call.netns.clone().unwrap_or_default(),
@@ -81,7 +97,9 @@ fn result(call: &Call, given: Given) -> Result<String, CniError> {
         host_link: call.host_link.clone(),
         pod_link: call.pod_link.clone(),
     };
-    Ok(wired.to_result().to_json(call.conf.version)?)
+    let own = wired.to_result();
+    let whole = if let Some(earlier) = earlier { own.with_earlier(earlier) } else { own };
+    Ok(whole.to_json(call.conf.version)?)
 }
 
 /// A result nobody received is a pod nobody knows of.

@@ -32,6 +32,13 @@ impl PodNetns {
     }
 }
 
+impl PodNetns {
+    /// A conversation with the kernel about the pod's side.
+    pub(crate) fn open_rtnl(&self) -> Result<Rtnl, NetlinkError> {
+        Rtnl::open_in(&self.0)
+    }
+}
+
 /// DEL never enters the pod's namespace, which may be gone; but nobody may unwire the host itself.
 pub(crate) fn check_not_own(call: &Call) -> Result<(), CniError> {
     let Some(path) = call.netns.as_deref().filter(|_| !call.netns_override) else { return Ok(()) };

@@ -12,6 +12,7 @@
 
 mod add;
 mod call;
+mod check;
 mod daemon;
 mod del;
 mod failpoint;
@@ -63,22 +64,35 @@ fn serve(invocation: Invocation, conf: NetConf) -> Result<(), CniError> {
     let command = invocation.command;
     match command {
         Command::Add | Command::Del => {}
-        Command::Check | Command::Status | Command::Gc | Command::Version => return Err(not_offered(command)),
+        Command::Check if conf.version >= Version::V0_4_0 => {}
+        Command::Check => return Err(too_old(command, Version::V0_4_0, conf.version)),
+        Command::Status | Command::Gc | Command::Version => return Err(not_offered(command)),
     }
     let call = Call::new(invocation, conf)?;
     call.log.begin(&call);
     Point::Begin.pass();
-    let outcome = if command == Command::Add { add::add(&call) } else { del::del(&call) };
+    let outcome = match command {
+        Command::Add => add::add(&call),
+        Command::Check => check::check(&call),
+        _ => del::del(&call),
+    };
     call.log.end(&outcome);
     outcome
 }
 
-/// The verbs that are not answered yet. A runtime calls CHECK only where the configuration list does not set `disableCheck`, which ours
-/// does; STATUS and GC only for lists of version 1.1.0, which ours is not.
+/// A verb that the configuration's version does not have.
+fn too_old(command: Command, since: Version, version: Version) -> CniError {
+    CniError::new(
+        ErrorCode::IncompatibleVersion,
+        format!("{} exists since CNI {since}: `cniVersion` is {version}", command.as_str()),
+    )
+}
+
+/// The verbs that are not answered yet. A runtime calls STATUS and GC only for lists of version 1.1.0, which ours is not.
 fn not_offered(command: Command) -> CniError {
     CniError::new(
         ErrorCode::NotOffered,
-        format!("this plugin does not offer {}: it answers ADD, DEL and VERSION", command.as_str()),
+        format!("this plugin does not offer {}: it answers ADD, DEL, CHECK and VERSION", command.as_str()),
     )
 }
 

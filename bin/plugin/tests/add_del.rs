@@ -381,6 +381,61 @@ fn del_without_a_previous_result_goes_by_the_daemon() {
     });
 }
 
+/// A plugin placed before ours made a link of its own: the runtime hears of both, and a DEL by the whole result unwires ours.
+#[test]
+fn what_plugins_before_it_did_is_passed_on() {
+    on_a_node("what_plugins_before_it_did_is_passed_on", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let pod = node.pod("web-1");
+        let earlier = json!({
+            "cniVersion": "0.4.0",
+            "interfaces": [{"name": "net1", "mac": "02:00:00:00:00:01", "sandbox": "/var/run/netns/other"}],
+            "ips": [{"version": "4", "interface": 0, "address": "192.168.7.2/24", "gateway": "192.168.7.1"}],
+            "routes": [{"dst": "192.168.0.0/16", "gw": "192.168.7.1"}],
+            "dns": {"nameservers": ["192.168.7.53"]},
+        });
+        let add = pod.call_with("ADD", &config(Some(earlier)), &[]);
+        let result = add.assert_ok().json();
+        let names: Vec<&str> =
+            result["interfaces"].as_array().unwrap().iter().map(|i| i["name"].as_str().unwrap()).collect();
+        assert_eq!((names.len(), names[1], names[3]), (4, "eth0", "net1"));
+        assert_eq!(result["ips"][0]["interface"], 1);
+        assert_eq!(
+            result["ips"][1],
+            json!({"version": "4", "interface": 3, "address": "192.168.7.2/24", "gateway": "192.168.7.1"})
+        );
+        assert_eq!(result["routes"], json!([{"dst": "192.168.0.0/16", "gw": "192.168.7.1"}]));
+        assert_eq!(result["dns"], json!({"nameservers": ["192.168.7.53"]}));
+        // The daemon is down: the DEL goes by what ADD said.
+        fs::remove_file(vpc_wire::rpc::DAEMON_SOCKET).unwrap();
+        pod.del_after(&add).assert_ok();
+        assert!(!node.state().iter().any(|line| line.starts_with("rule")), "{:?}", node.state());
+    });
+}
+
+#[test]
+fn a_broken_previous_result_stops_an_add_before_an_address_is_asked_for() {
+    on_a_node("a_broken_previous_result_stops_an_add_before_an_address_is_asked_for", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let pod = node.pod("web-1");
+        for broken in [
+            json!({"ips": "x"}),
+            json!([]),
+            json!("x"),
+            json!({"ips": [{"version": "4", "interface": 9, "address": "10.0.0.1/32"}]}),
+        ] {
+            pod.call_with("ADD", &config(Some(broken)), &[]).assert_error(6, &["`prevResult` is not usable"]);
+        }
+        assert!(node.state().is_empty(), "{:?}", node.state());
+        assert!(node.script().added.is_empty(), "no address was asked for");
+        // A version that knows no previous results ignores it.
+        let old = config(Some(json!({"ips": "x"}))).replace("\"0.4.0\"", "\"0.2.0\"");
+        pod.call_with("ADD", &old, &[]).assert_ok();
+    });
+}
+
 #[test]
 fn r49_a_second_del_is_no_error_from_either_make_of_daemon() {
     on_a_node("r49_a_second_del_is_no_error_from_either_make_of_daemon", |node| {

@@ -33,7 +33,7 @@ pub struct NetConf {
     pub log_level: LogLevel,
     /// The pod's annotations ask for an interface on every network card.
     pub multi_nic: bool,
-    /// `prevResult`, or why it can not be read. Only DEL uses it.
+    /// `prevResult`, or why it can not be read. ADD passes it on, DEL goes by it.
     pub prev_result: Option<Result<CniResult, String>>,
 }
 

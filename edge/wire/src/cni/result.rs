@@ -200,6 +200,21 @@ impl CniResult {
         Ok(result)
     }
 
+    /// Adds what the plugins before this one did. Theirs follow ours: what our results are read for stands where it always stands, and
+    /// their addresses go on pointing at their links.
+    #[must_use]
+    pub fn with_earlier(mut self, earlier: &Self) -> Self {
+        let own = self.interfaces.len();
+        let moved = |ip: &IpConfig| IpConfig { interface: ip.interface.map(|at| at + own), ..ip.clone() };
+        self.interfaces.extend(earlier.interfaces.iter().cloned());
+        self.ips.extend(earlier.ips.iter().map(moved));
+        self.routes.extend(earlier.routes.iter().cloned());
+        if self.dns == Dns::default() {
+            self.dns = earlier.dns.clone();
+        }
+        self
+    }
+
     fn as_legacy(&self, version: Version) -> Result<Legacy, ResultError> {
         let of_family = |v4: bool| self.ips.iter().filter(move |ip| ip.address.addr().is_ipv4() == v4);
         let (v4, v6) = (of_family(true).count(), of_family(false).count());
