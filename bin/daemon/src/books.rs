@@ -107,6 +107,7 @@ fn pool_eni(eni: &CheckpointEni) -> file::PoolEni {
         addresses: eni.slots.iter().filter_map(address).collect(),
         prefixes: eni.slots.iter().filter_map(prefix).collect(),
         leaving: eni.leaving.clone(),
+        gone: eni.gone.clone(),
         going: eni.going,
     }
 }
@@ -154,6 +155,7 @@ fn checkpoint_eni(eni: file::PoolEni, subnet: Subnet) -> CheckpointEni {
     CheckpointEni {
         slots: addresses.chain(eni.prefixes.into_iter().map(Slot::Prefix)).collect(),
         leaving: eni.leaving,
+        gone: eni.gone,
         going: eni.going,
         facts: EniFacts {
             id: eni.id,
@@ -280,6 +282,7 @@ mod tests {
                 attachment: None,
                 slots: vec![Slot::Address(address), Slot::Address("10.20.0.12".parse().unwrap())],
                 leaving: vec![Slot::Address("10.20.0.13".parse().unwrap())],
+                gone: vec![Slot::Address("10.20.0.14".parse().unwrap())],
                 going: true,
             }],
         }

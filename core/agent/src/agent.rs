@@ -82,6 +82,8 @@ pub(crate) struct Other {
     pub(crate) shown: bool,
     /// EC2's last word on the node's ENIs had it among them; `None` before there was any.
     pub(crate) told: Option<bool>,
+    /// EC2 has said, when it could have been shown it, that it is not here: it takes no position, whatever the metadata still show.
+    pub(crate) left: bool,
     /// Since when it is known.
     pub(crate) since: Time,
 }
@@ -90,10 +92,7 @@ impl Other {
     /// Whether it has gone: EC2, which could have shown it by now, does not; where EC2 may not be asked, the metadata do not.
     pub(crate) fn has_gone(&self, now: Time, may_ask: bool) -> bool {
         let settled = now.since(self.since) >= Agent::FRESH;
-        match self.told {
-            Some(told) => !told && settled,
-            None => !may_ask && !self.shown && settled,
-        }
+        settled && if may_ask { self.told == Some(false) } else { !self.shown }
     }
 }
 
@@ -180,8 +179,9 @@ impl Agent {
             Input::Terminate => self.terminating = true,
             Input::Tick => {}
         }
-        // That the disk has what the books say changes nothing but for those who waited for it.
-        if written && !self.cloud.back.is_under_way() {
+        // That the disk has what the books say changes nothing but for those who waited for it; and whose time is over has an answer.
+        let over = self.waiters.iter().any(|waiter| waiter.deadline <= now);
+        if written && !over && !self.cloud.back.is_under_way() {
             self.write_checkpoint(now);
         } else {
             self.settle(now);
@@ -261,9 +261,10 @@ impl Agent {
     /// What a node asks once after its start and nobody waits for: spread over twice what EC2 needs for all nodes, so that half of
     /// what it gives is left for others.
     fn look_around_later(&mut self, now: Time) {
-        self.look_for_strays(now);
+        self.look_for_strays_later(now);
         let spread = self.cloud.pacer.lap(Ec2Action::DescribeSubnets);
         let spread = Millis(spread.0 * 2);
+        self.places.lap_is(spread);
         let look = now + self.cloud.pacer.jitter(spread.max(Self::FIRST_LOOK_SPREAD));
         self.places.first_look_at(look);
     }
@@ -271,9 +272,12 @@ impl Agent {
     /// New settings hold from now on; the pool and the host move there step by step. Rests under way keep the end they were given.
     fn take_settings(&mut self, config: Config) {
         let nonce = self.config.nonce;
-        let lacked = std::mem::replace(&mut self.config, Config { nonce, ..config }).without_prefixes;
-        if lacked != self.config.without_prefixes {
+        let before = std::mem::replace(&mut self.config, Config { nonce, ..config });
+        if before.without_prefixes != self.config.without_prefixes {
             self.say_what_is_lacking();
+        }
+        if self.config.manage_untagged && !before.manage_untagged {
+            self.take_untagged();
         }
         self.places.settings(self.config.placing.clone());
         self.follow_places();
@@ -307,6 +311,7 @@ impl Agent {
         self.expire_waiters(now);
         self.release_steps(now);
         self.host_pass(now);
+        self.look_for_strays(now);
         self.sweep_leaked(now);
         self.look_again(now);
         self.send_calls(now);
@@ -324,7 +329,9 @@ impl Agent {
         // nothing is fetched before a pod asks, no pod could ask before the node is ready.
         let custom = self.config.placing.custom.is_some() && self.takes_pods();
         let heard = self.recon.heard_ec2() || !self.config.cloud.may_ask() || self.cloud.describing_failed();
-        let nothing_to_wait_for = heard && !self.cloud.is_fetching() && !custom;
+        // What is half made stays so as long as the settings forbid the rest.
+        let fetching = self.cloud.is_fetching() && self.config.cloud.may_change();
+        let nothing_to_wait_for = heard && !fetching && !custom;
         if self.host.is_set() && (something_to_serve || nothing_to_wait_for) {
             self.said_ready = true;
             self.out.push(Effect::Ready);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vpc_ipam::{EniRole, SlotState};
+use vpc_ipam::{EniRole, PoolEni, SlotState};
 use vpc_model::{Millis, SubnetId, Time};
 
 use crate::agent::Agent;
@@ -18,9 +18,16 @@ impl Agent {
         }
         let stats = self.pool.stats();
         let unconfirmed = self.unconfirmed();
-        if unconfirmed > 0 && self.config.cloud.may_ask() && !self.recon.heard_ec2() {
+        let unheard = self.config.cloud.may_ask() && !self.recon.heard_ec2();
+        if (unheard && unconfirmed > 0) || self.must_hear_first() {
             let failure = self.cloud.last_refusal().cloned();
             return Refusal::Unconfirmed { addresses: unconfirmed, failure, waited };
+        }
+        // What is ready and was not given is just being taken off the host, where a former pod's routes still lead to it. What came
+        // before the settings forbade more is set up all the same.
+        let arriving = stats.setting_up + stats.ready;
+        if !self.config.cloud.may_change() && arriving > 0 {
+            return Refusal::Warming { coming: arriving, waiting, waited };
         }
         if !self.config.cloud.may_change() {
             let (total, held, cooling) = (stats.total, stats.held, stats.cooling);
@@ -38,8 +45,9 @@ impl Agent {
             return refusal;
         }
         let room = self.has_room_for_eni();
-        let coming = self.cloud.coming() + stats.setting_up;
-        let mut fetching = coming > 0 || !self.host.is_set();
+        let coming = self.cloud.coming() + arriving;
+        let preparing = !self.cloud.refreshing().is_empty() || self.cloud.back.makes_room();
+        let mut fetching = coming > 0 || preparing || !self.host.is_set();
         if room && coming == 0 {
             match self.places.choose(now, self.target().unit) {
                 // The first step of fetching.
@@ -63,7 +71,7 @@ impl Agent {
                 waited,
             },
             _ => Refusal::Full {
-                enis: stats.enis + u32::try_from(self.others.len()).unwrap_or(u32::MAX),
+                enis: self.enis_here(),
                 max_enis: self.target().max_enis,
                 total: stats.total,
                 held: stats.held,
@@ -117,17 +125,14 @@ impl Agent {
     /// Subnets of ENIs with room for more, or where a new ENI would be made, that are `closed`.
     fn closed_subnets(&self, closed: impl Fn(&SubnetId) -> bool) -> Vec<SubnetId> {
         let slots = self.target().slots_per_eni as usize;
-        let with_room = self.pool.enis().filter(|eni| eni.takes_pods() && eni.slots.len() < slots);
+        // A position that EC2 does not list any more takes none, though its pod lives.
+        let taken = |eni: &PoolEni| eni.slots.values().filter(|state| **state != SlotState::Missing).count();
+        let with_room = self.pool.enis().filter(|eni| eni.takes_pods() && taken(eni) < slots);
         let mut subnets: BTreeSet<SubnetId> = with_room.filter_map(|eni| eni.facts.subnet_id.clone()).collect();
         if self.has_room_for_eni() {
             subnets.extend(self.cloud.fetch.tried().cloned());
         }
         subnets.into_iter().filter(closed).collect()
-    }
-
-    fn has_room_for_eni(&self) -> bool {
-        let here = self.pool.enis().count() + self.others.len() + self.cloud.fetch.builds().count();
-        here < self.target().max_enis as usize
     }
 
     /// Addresses that only the metadata show.

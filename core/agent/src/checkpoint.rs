@@ -43,6 +43,8 @@ pub struct CheckpointEni {
     pub slots: Vec<Slot>,
     /// Positions that are being given back: a call may be under way that takes them.
     pub leaving: Vec<Slot>,
+    /// Positions that were given back lately: the metadata, and EC2's reads, may still show them.
+    pub gone: Vec<Slot>,
     /// The ENI itself is being given back.
     pub going: bool,
 }

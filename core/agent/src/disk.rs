@@ -59,6 +59,11 @@ impl Disk {
     pub(crate) fn written(&self) -> Generation {
         self.written
     }
+
+    /// The file says more of ENIs than is true by now. That does no harm until the next write, which is of all of it.
+    pub(crate) fn is_outdated(&mut self) {
+        self.whole = true;
+    }
 }
 
 impl Agent {
@@ -79,6 +84,7 @@ impl Agent {
             attachment: eni.attachment.clone(),
             slots: self.recorded(eni),
             leaving: self.going_back(eni),
+            gone: self.cloud.back.gone_from(&eni.facts.id),
             going: eni.usage == EniUse::Leaving,
         };
         let rest = |(address, since, _)| Rest { address, released: self.calendar(since) };

@@ -115,6 +115,10 @@ pub(crate) struct Fetch {
     pub(crate) at_most: Option<u32>,
     /// How many more positions EC2 refused to put on an ENI, until it has said what is on it.
     too_many: BTreeMap<EniId, u32>,
+    /// ENIs to which an answer may have added positions that was lost, and when.
+    may_have_more: BTreeMap<EniId, Time>,
+    /// ENIs that EC2 will not fill though the books have room on them: until when they are left alone, and what is on them is asked then.
+    full: BTreeMap<EniId, Time>,
     pub(crate) learned: Learned,
 }
 
@@ -156,6 +160,11 @@ impl Fetch {
         self.tried.iter()
     }
 
+    /// ENIs that are left alone because EC2 will not fill them, whatever the books have on them.
+    pub(crate) fn full(&self) -> impl Iterator<Item = &EniId> {
+        self.full.keys()
+    }
+
     fn something_came(&mut self) {
         (self.at_most, self.refusal) = (None, None);
         self.tried.clear();
@@ -163,7 +172,7 @@ impl Fetch {
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Time> + '_ {
         let pauses = [&self.create_pause, &self.assign_pause].into_iter().flatten().map(|pause| pause.until);
-        pauses.chain(self.learned.deadline())
+        pauses.chain(self.learned.deadline()).chain(self.full.values().copied())
     }
 }
 
@@ -286,7 +295,8 @@ impl Agent {
         // What was refused before does not explain why this one is not here yet.
         self.cloud.fetch.refusal = None;
         if let Some(build) = self.cloud.fetch.builds.get_mut(&number) {
-            self.places.worked(&build.place.subnet, build.unit);
+            let addresses = 1 + truth.slots.iter().map(|slot| Unit::of(*slot).size()).sum::<u32>();
+            self.places.worked(&build.place.subnet, build.unit, addresses);
             build.truth = Some(truth);
             self.start_job(Job::Attach(number), 0);
         }
@@ -343,7 +353,7 @@ impl Agent {
     /// An ENI of ours is attached and can not be in the pool yet, because the network of its subnet is not known or the books have to be
     /// put right first: it waits beside the pool until EC2 or the metadata show it again.
     fn attached_unseen(&mut self, now: Time, device: DeviceIndex, eni: EniId, attachment: AttachmentId) {
-        let other = Other { device, seen: None, foreign: false, shown: false, told: None, since: now };
+        let other = Other { device, seen: None, foreign: false, shown: false, told: None, left: false, since: now };
         self.others.insert(eni.clone(), other);
         self.start_job(Job::DeleteOnTermination { eni, attachment }, 0);
         self.read_metadata_soon(now);
@@ -363,7 +373,7 @@ impl Agent {
 
     pub(crate) fn assigned(&mut self, now: Time, eni: &EniId, unit: Unit, slots: &[Slot]) {
         if let Some(subnet) = self.subnet_of(eni) {
-            self.places.worked(&subnet, unit);
+            self.places.worked(&subnet, unit, slots.iter().map(|slot| Unit::of(*slot).size()).sum());
         }
         self.cloud.fetch.assign_pause = None;
         self.cloud.fetch.something_came();
@@ -389,6 +399,8 @@ impl Agent {
             FailureClass::AddressLimit | FailureClass::Lost => {
                 if failure.class == FailureClass::AddressLimit {
                     self.cloud.fetch.too_many.insert(eni.clone(), count);
+                } else {
+                    self.cloud.fetch.may_have_more.insert(eni.clone(), now);
                 }
                 self.start_job(Job::Refresh(eni), 0);
             }
@@ -403,14 +415,47 @@ impl Agent {
         self.cloud.fetch.assign_pause = Some(Pause { until, failure, streak });
     }
 
-    /// EC2 has said what is on an ENI that it would not fill: if what is on it left room, the limit is lower than was thought.
+    /// EC2 has said what is on an ENI that it would not fill, and the books have followed: if that left room, the limit is lower than was
+    /// thought. Not where its answer may be behind: what was given back, or what a lost answer gave, may be there and not be known. Then
+    /// this ENI alone is left, until EC2's word on it is sure.
     pub(crate) fn learn_room(&mut self, now: Time, eni: &EniId, truth: Option<&EniTruth>) {
         let (Some(refused), Some(truth)) = (self.cloud.fetch.too_many.remove(eni), truth) else { return };
-        let there = u32::try_from(truth.slots.len()).unwrap_or(u32::MAX);
-        let most = there.saturating_add(refused).saturating_sub(1);
-        if most < self.target().slots_per_eni {
+        let Some(known) = self.pool.eni(eni) else { return };
+        let listed = known.slots.iter().filter(|(_, state)| **state != SlotState::Missing).map(|(slot, _)| *slot);
+        let shown = truth.slots.iter().copied().filter(|slot| *slot != Slot::Address(known.facts.primary));
+        let stranger = shown.clone().any(|slot| !known.slots.contains_key(&slot));
+        let there: BTreeSet<Slot> = listed.chain(shown).collect();
+        let most = u32::try_from(there.len()).unwrap_or(u32::MAX).saturating_add(refused).saturating_sub(1);
+        let slots = self.target().slots_per_eni;
+        if most >= slots && !stranger {
+            return;
+        }
+        let sure_at = self.sure_of_eni_at(eni).filter(|at| *at > now);
+        if most < slots && sure_at.is_none() {
             self.learn_slots(now, most);
-            self.cloud.fetch.at_most = (refused > 1).then_some(refused / 2);
+        }
+        self.cloud.fetch.at_most = (refused > 1).then_some(refused / 2);
+        if refused == 1 && (sure_at.is_some() || stranger) {
+            self.cloud.fetch.full.insert(eni.clone(), sure_at.unwrap_or(now + FailureClass::LONGEST));
+        }
+    }
+
+    /// From when on EC2's answers say surely what is on an ENI, as far as that was ever unsure.
+    fn sure_of_eni_at(&self, eni: &EniId) -> Option<Time> {
+        let lost = self.cloud.fetch.may_have_more.get(eni).map(|at| *at + Self::FRESH);
+        lost.max(self.cloud.back.last_gone_from(eni).map(|at| at + Self::GONE))
+    }
+
+    /// What is on ENIs that EC2 would not fill is asked again when its answer is sure.
+    pub(crate) fn look_at_full_enis(&mut self, now: Time) {
+        self.cloud.fetch.may_have_more.retain(|_, since| now.since(*since) < Self::FRESH);
+        let due: Vec<EniId> =
+            self.cloud.fetch.full.iter().filter(|(_, at)| **at <= now).map(|(eni, _)| eni.clone()).collect();
+        for eni in due {
+            self.cloud.fetch.full.remove(&eni);
+            if self.config.cloud.may_ask() && self.pool.eni(&eni).is_some() {
+                self.start_job(Job::Refresh(eni), 0);
+            }
         }
     }
 
@@ -442,8 +487,7 @@ impl Agent {
         let Some(build) = self.cloud.fetch.builds.remove(&number) else { return };
         if build.may_exist {
             // Its token is not used again: what an earlier call with it made is nobody's.
-            self.drop_queued(|job| *job == Job::FindStrays);
-            self.queue_job(now + CALL_LIMIT, Job::FindStrays, 0);
+            self.look_for_strays_at(now + CALL_LIMIT);
         }
         self.cloud.fetch.tried.insert(build.place.subnet.clone());
         self.cloud.fetch.at_most = None;
@@ -492,8 +536,7 @@ impl Agent {
                 self.cloud.fetch.at_most = (build.count > 1).then_some(build.count / 2);
             }
             FailureClass::EniLimit if !self.config.limits_known => {
-                let here = self.pool.enis().count() + self.others.len();
-                self.cloud.fetch.learned.max_enis = Some(u32::try_from(here).unwrap_or(u32::MAX));
+                self.cloud.fetch.learned.max_enis = Some(self.enis_here());
             }
             _ => self.pause_create(now, failure, tries),
         }

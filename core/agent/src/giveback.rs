@@ -9,17 +9,20 @@
 //! is given back or given to a pod, never both. Any disagreement ends it: it stays, and people are told. So does a pod that waits
 //! meanwhile. Only a call that EC2 may be carrying out can not be taken back: until it surely has ended, what it takes is nobody's.
 
+mod exits;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use vpc_ipam::{EniRole, EniUse, SlotState, Unit, bug};
 use vpc_model::{AttachmentId, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
-use crate::cloud::{CloudFailure, EniTruth, FailureClass};
+use crate::cloud::{EniTruth, FailureClass};
 use crate::jobs::{CALL_LIMIT, Job};
 use crate::message::{Generation, Notice};
-use crate::pacer::Ec2Action;
 use crate::places::pause_after;
+
+pub(crate) use exits::Exit;
 
 /// Positions on their way out: of one ENI, of one kind.
 #[derive(Clone, Debug)]
@@ -57,37 +60,6 @@ enum Step {
     Taking,
 }
 
-/// An ENI on its way out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Exit {
-    step: ExitStep,
-    recorded: Generation,
-    /// As of [`Release::in_flight`].
-    in_flight: Option<Time>,
-    /// How often EC2 has shown it attached since it was asked to detach it.
-    polls: u32,
-}
-
-impl Exit {
-    fn new(step: ExitStep, recorded: Generation) -> Self {
-        Self { step, recorded, in_flight: None, polls: 0 }
-    }
-
-    fn may_be_taken(&self, now: Time) -> bool {
-        self.in_flight.is_some_and(|until| until > now)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ExitStep {
-    /// EC2 is asked whether it agrees.
-    Verifying,
-    /// Its routes and rules are being taken off the host.
-    Clearing,
-    /// EC2 takes it away.
-    Going,
-}
-
 /// What is being given back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GiveBack {
@@ -97,6 +69,8 @@ pub(crate) struct GiveBack {
     pub(crate) gone: BTreeMap<(EniId, Slot), Time>,
     /// Those of them that the metadata have never failed to show since: where nobody else may be asked, they are believed only after that.
     ghosts: BTreeSet<(EniId, Slot)>,
+    /// Positions EC2 did not list and the metadata have shown ever since: the same goes for them. Not recorded: EC2 is asked at every start.
+    denied: BTreeSet<(EniId, Slot)>,
     /// When positions were last given back.
     pub(crate) last: Option<Time>,
     /// EC2 has refused: nothing is given back before.
@@ -120,18 +94,54 @@ impl GiveBack {
         self.paused_until.is_some_and(|until| until > now)
     }
 
+    /// Whether something is on its way out, in whose place something else can come.
+    pub(crate) fn makes_room(&self) -> bool {
+        !self.releases.is_empty() || self.leaving.values().any(|exit| !exit.is_detached())
+    }
+
+    /// Whether an ENI is not on the instance any more and is still to be deleted.
+    pub(crate) fn is_detached(&self, eni: &EniId) -> bool {
+        self.leaving.get(eni).is_some_and(|exit| exit.is_detached())
+    }
+
     /// The metadata were read.
     pub(crate) fn ghosts_are_among(&mut self, shown: &BTreeSet<(EniId, Slot)>) {
         self.ghosts.retain(|ghost| shown.contains(ghost));
+        self.denied.retain(|ghost| shown.contains(ghost));
+    }
+
+    /// What was given back from an ENI, and may still be shown on it.
+    pub(crate) fn gone_from(&self, eni: &EniId) -> Vec<Slot> {
+        let gone: BTreeSet<Slot> =
+            self.gone.keys().chain(&self.ghosts).filter(|(id, _)| id == eni).map(|(_, slot)| *slot).collect();
+        gone.into_iter().collect()
+    }
+
+    /// When a position of an ENI was last given back that may still be shown.
+    pub(crate) fn last_gone_from(&self, eni: &EniId) -> Option<Time> {
+        self.gone.iter().filter(|((id, _), _)| id == eni).map(|(_, at)| *at).max()
+    }
+
+    /// An earlier life gave these back: nobody knows when, so it counts as now.
+    pub(crate) fn recall_gone(&mut self, now: Time, eni: &EniId, slots: &[Slot]) {
+        self.gone.extend(slots.iter().map(|slot| ((eni.clone(), *slot), now)));
+        self.ghosts.extend(slots.iter().map(|slot| (eni.clone(), *slot)));
     }
 
     pub(crate) fn has_ghosts(&self) -> bool {
-        !self.ghosts.is_empty()
+        !self.ghosts.is_empty() || !self.denied.is_empty()
     }
 
-    /// Whether a position was given back, and the metadata have shown it ever since.
+    /// EC2 does not list these positions of an ENI, and the metadata show them all the same.
+    pub(crate) fn ec2_denies(&mut self, eni: &EniId, denied: impl IntoIterator<Item = Slot>) {
+        self.denied.retain(|(of, _)| of != eni);
+        self.denied.extend(denied.into_iter().map(|slot| (eni.clone(), slot)));
+    }
+
+    /// Whether a position was given back, or EC2 did not list it, and the metadata have shown it ever since.
     pub(crate) fn is_ghost(&self, eni: &EniId, slot: Slot) -> bool {
-        self.ghosts.contains(&(eni.clone(), slot))
+        let entry = (eni.clone(), slot);
+        self.ghosts.contains(&entry) || self.denied.contains(&entry)
     }
 
     /// Positions EC2 has given (again).
@@ -139,6 +149,7 @@ impl GiveBack {
         for slot in slots {
             self.gone.remove(&(eni.clone(), *slot));
             self.ghosts.remove(&(eni.clone(), *slot));
+            self.denied.remove(&(eni.clone(), *slot));
         }
     }
 
@@ -158,8 +169,10 @@ impl GiveBack {
 impl Agent {
     /// A release that is not under way after so long is given up: the host or the disk can not be had.
     const RELEASE_LIMIT: Millis = Millis::seconds(60);
+    /// Pause before a call that may have been carried out is made again.
+    const AGAIN: Millis = Millis::seconds(5);
     /// How long metadata and EC2's reads may still show what was given back.
-    const GONE: Millis = Millis::seconds(60);
+    pub(crate) const GONE: Millis = Millis::seconds(60);
     /// How long nothing is given back after EC2 denied it.
     const DENIED: Millis = Millis::seconds(600);
 
@@ -215,7 +228,11 @@ impl Agent {
 
     /// Takes every release as far as it gets without an answer of EC2.
     pub(crate) fn release_steps(&mut self, now: Time) {
+        let known = self.cloud.back.gone.len();
         self.cloud.back.gone.retain(|_, since| now.since(*since) < Self::GONE);
+        if self.cloud.back.gone.len() < known {
+            self.disk.is_outdated();
+        }
         self.stop_for_pods(now);
         let entries: Vec<(EniId, Unit)> = self.cloud.back.releases.keys().cloned().collect();
         for entry in entries {
@@ -291,8 +308,16 @@ impl Agent {
         for slot in slots {
             match self.pool.forget_slot(eni, *slot) {
                 Ok(()) => gone.push(*slot),
-                Err(error) => self.say(Notice::Disagreement { what: error.to_string() }),
+                Err(error) => {
+                    // EC2 has it no more, whatever is on it: it leaves the books when that has gone.
+                    self.say(Notice::Disagreement { what: error.to_string() });
+                    self.mark(eni, &[*slot], SlotState::Missing);
+                    self.ask_about_node();
+                }
             }
+        }
+        if let Some(subnet) = self.subnet_of(eni) {
+            self.places.got_back(&subnet, gone.iter().map(|slot| Unit::of(*slot).size()).sum());
         }
         self.cloud.back.gone.extend(gone.iter().map(|slot| ((eni.clone(), *slot), now)));
         self.cloud.back.ghosts.extend(gone.iter().map(|slot| (eni.clone(), *slot)));
@@ -354,22 +379,21 @@ impl Agent {
         }
     }
 
-    /// EC2 does not agree, or can not say: asked again only after a growing while, however short the settings' times are.
+    /// EC2 does not agree, or can not say: asked again only after a growing while, however short the settings' times are. What it said
+    /// concerns more than what was to be given back: the ENI may be somebody else's by now.
     pub(crate) fn disagreed(&mut self, now: Time) {
         self.cloud.back.pause(now, FailureClass::WrongState);
+        self.ask_about_node();
     }
 
     /// Positions of an ENI that were to leave stay, for now. Those that EC2 may be taking away are none of them: it is asked on.
     pub(crate) fn keep_slots(&mut self, now: Time, eni: &EniId, why: &str) {
-        let unsent = |(id, _): &&(EniId, Unit), release: &Release| id == eni && !release.may_be_taken(now);
-        let entries: Vec<(EniId, Unit)> = self
-            .cloud
-            .back
-            .releases
-            .iter()
-            .filter(|(entry, r)| unsent(entry, r))
-            .map(|(entry, _)| entry.clone())
-            .collect();
+        let unsent = |(id, unit): &(EniId, Unit), release: &Release| {
+            let taken = release.may_be_taken(now) || (release.step == Step::Taking && self.is_being_taken(eni, *unit));
+            id == eni && !taken
+        };
+        let entries = self.cloud.back.releases.iter().filter(|(entry, release)| unsent(entry, release));
+        let entries: Vec<(EniId, Unit)> = entries.map(|(entry, _)| entry.clone()).collect();
         self.drop_queued(|job| matches!(job, Job::CheckSlots(id) if id == eni));
         for entry in entries {
             if let Some(release) = self.cloud.back.releases.remove(&entry) {
@@ -388,6 +412,16 @@ impl Agent {
         if self.cloud.back.of(eni).any(|release| release.step == Step::Asking) {
             self.queue_job(now + Self::AGAIN, Job::CheckSlots(eni.clone()), 1);
         }
+    }
+
+    /// Whether EC2 is about to take positions of this kind off an ENI, or is being asked whether it did. Of the other kind something else
+    /// may be true: what keeps that does not keep these.
+    fn is_being_taken(&self, eni: &EniId, unit: Unit) -> bool {
+        self.cloud.jobs().any(|job| match job {
+            Job::Unassign { eni: id, slots } => id == eni && slots.iter().any(|slot| Unit::of(*slot) == unit),
+            Job::SeeUnassigned(id) => id == eni,
+            _ => false,
+        })
     }
 
     /// Whether a position was given back lately: what still shows it is behind the times.
@@ -419,7 +453,7 @@ impl Agent {
             .back
             .leaving
             .iter()
-            .filter(|(id, exit)| exit.step != ExitStep::Going && !exit.may_be_taken(now) && useful(id))
+            .filter(|(id, exit)| exit.may_stay() && !exit.may_be_taken(now) && useful(id))
             .map(|(id, _)| id.clone())
             .collect();
         for eni in &going {
@@ -431,238 +465,11 @@ impl Agent {
     }
 }
 
-/// ENIs.
+/// What else is said of an ENI: in the books, to EC2.
 impl Agent {
-    /// How often a detach is looked at until it is done (the reference waits 2 s blindly).
-    const DETACH_POLL: Millis = Millis::seconds(1);
-    /// After so many looks at an ENI that is still attached it is asked to detach again.
-    const POLLS: u32 = 30;
-    /// When ENIs that nobody knows are looked for again, if one is just being made.
-    const MAKING: Millis = Millis::seconds(30);
-    /// Pause before a call that may have been carried out is made again.
-    const AGAIN: Millis = Millis::seconds(5);
-
-    /// Begins to give an ENI back. One after the other: each shows whether the pool is well without it.
-    pub(crate) fn start_exit(&mut self, eni: EniId) {
-        if self.cloud.back.leaving.is_empty() {
-            self.set_use(&eni, EniUse::Leaving);
-            let recorded = self.touch_disk();
-            self.cloud.back.leaving.insert(eni.clone(), Exit::new(ExitStep::Verifying, recorded));
-            self.start_job(Job::Verify(eni), 0);
-        }
-    }
-
-    /// An ENI that an earlier life was giving back leaves from now on, unless EC2 says otherwise after `in_flight`.
-    pub(crate) fn resume_exit(&mut self, eni: EniId, in_flight: Time) {
-        let recorded = self.touch_disk();
-        let exit = Exit { in_flight: Some(in_flight), ..Exit::new(ExitStep::Verifying, recorded) };
-        self.cloud.back.leaving.insert(eni.clone(), exit);
-        self.start_job(Job::Verify(eni), 0);
-    }
-
-    pub(crate) fn verified(&mut self, now: Time, eni: &EniId, truth: Option<EniTruth>) {
-        let Some(known) = self.pool.eni(eni) else { return };
-        let in_flight = self.cloud.back.leaving.get(eni).is_some_and(|exit| exit.in_flight.is_some());
-        let Some(truth) = truth else {
-            if in_flight && !self.busy(eni) {
-                return self.gone(eni);
-            }
-            self.disagreed(now);
-            return self.keep(now, eni, "EC2 does not know it");
-        };
-        let stranger = truth.slots.iter().any(|slot| !known.slots.contains_key(slot) && !self.was_released(eni, *slot));
-        if self.busy(eni) || stranger {
-            self.admit(now, eni, &truth.slots);
-            self.disagreed(now);
-            return self.keep(now, eni, "EC2 shows addresses on it that the pool did not know, or a pod uses it");
-        }
-        if known.keep || !self.is_ours(&truth) {
-            self.disagreed(now);
-            return self.keep(now, eni, "EC2 says that it is somebody else's, or one that is kept");
-        }
-        // Not known after a restart that went by the metadata alone.
-        if let Some((attachment, _, _)) = truth.attachment
-            && let Err(error) = self.pool.set_attachment(eni, attachment)
-        {
-            self.say(Notice::Disagreement { what: error.to_string() });
-        }
-        let Some(exit) = self.cloud.back.leaving.get_mut(eni) else { return };
-        if in_flight && truth.available {
-            exit.step = ExitStep::Going;
-            return self.start_job(Job::Delete(eni.clone()), 0);
-        }
-        exit.step = ExitStep::Clearing;
-        self.host.clear(eni);
-    }
-
-    /// Detaches ENIs whose routes and rules are off the host.
-    fn exit_steps(&mut self, now: Time) {
-        self.end_forbidden_exits(now);
-        let written = self.disk.written();
-        let ready = |exit: &Exit| exit.step == ExitStep::Clearing && exit.recorded <= written;
-        let clear: Vec<EniId> =
-            self.cloud.back.leaving.iter().filter(|(_, exit)| ready(exit)).map(|(id, _)| id.clone()).collect();
-        if !self.config.cloud.may_release() {
-            for id in &clear {
-                self.keep(now, id, "the settings do not allow to give anything back");
-            }
-            return;
-        }
-        for id in clear.into_iter().filter(|id| self.host.is_clear_of(id)).collect::<Vec<_>>() {
-            if self.busy(&id) || self.host_uses(&id) {
-                self.keep(now, &id, "a pod uses one of its addresses");
-                continue;
-            }
-            let Some(attachment) = self.pool.eni(&id).and_then(|eni| eni.attachment.clone()) else {
-                self.keep(now, &id, "its attachment is not known");
-                continue;
-            };
-            if let Some(exit) = self.cloud.back.leaving.get_mut(&id) {
-                exit.step = ExitStep::Going;
-            }
-            self.start_job(Job::Detach { eni: id, attachment }, 0);
-        }
-    }
-
-    /// The settings do not allow giving back any more: an ENI whose detach waits stays. One that is detached is of no use here; it is
-    /// deleted like one that could not be attached.
-    fn end_forbidden_exits(&mut self, now: Time) {
-        if self.config.cloud.may_release() {
-            return;
-        }
-        let exits: Vec<EniId> = self.cloud.back.leaving.keys().cloned().collect();
-        for eni in exits {
-            let detach = |job: &Job| matches!(job, Job::Detach { eni: id, .. } if *id == eni);
-            let delete = |job: &Job| matches!(job, Job::Delete(id) if *id == eni);
-            if self.cloud.is_queued(detach) {
-                self.drop_queued(detach);
-                self.keep(now, &eni, "the settings do not allow to give anything back");
-            } else if self.cloud.is_queued(delete) {
-                self.drop_queued(delete);
-                self.gone(&eni);
-                self.start_job(Job::Discard(eni), 0);
-            }
-        }
-    }
-
-    pub(crate) fn detach_failed(
-        &mut self,
-        now: Time,
-        eni: EniId,
-        attachment: AttachmentId,
-        tries: u32,
-        failure: &CloudFailure,
-    ) {
-        let class = failure.class;
-        let again = now + pause_after(class, tries);
-        if failure.may_be_done()
-            && let Some(exit) = self.cloud.back.leaving.get_mut(&eni)
-        {
-            exit.in_flight = Some(now + CALL_LIMIT);
-        }
-        match class {
-            _ if failure.may_be_done() => self.queue_job(again, Job::AwaitDetached(eni), 0),
-            FailureClass::NotFound | FailureClass::WrongState => {
-                self.queue_job(again, Job::AwaitDetached(eni), 0);
-            }
-            FailureClass::Unauthorized | FailureClass::Other if tries == 1 => {
-                self.cloud.back.pause(now, class);
-                self.keep(now, &eni, "EC2 refused to detach it");
-            }
-            _ => self.queue_job(again, Job::Detach { eni, attachment }, tries),
-        }
-    }
-
-    pub(crate) fn detach_seen(&mut self, now: Time, eni: EniId, truth: Option<EniTruth>) {
-        match truth {
-            None => self.gone(&eni),
-            Some(truth) if truth.available => self.start_job(Job::Delete(eni), 0),
-            Some(truth) => {
-                let polls = self.cloud.back.leaving.get_mut(&eni).map_or(0, |exit| {
-                    exit.polls += 1;
-                    exit.polls
-                });
-                match truth.attachment {
-                    // The call whose answer was lost may never have come to EC2. Asked twice it does no harm.
-                    Some((attachment, ..)) if polls.is_multiple_of(Self::POLLS) => {
-                        self.start_job(Job::Detach { eni, attachment }, 0);
-                    }
-                    _ => self.queue_job(now + Self::DETACH_POLL, Job::AwaitDetached(eni), 0),
-                }
-            }
-        }
-    }
-
-    /// Takes up the end of an ENI that is detached, or being detached, already.
-    pub(crate) fn leave(&mut self, eni: &EniId, next: Job) {
-        self.set_use(eni, EniUse::Leaving);
-        let recorded = self.touch_disk();
-        self.cloud.back.leaving.insert(eni.clone(), Exit::new(ExitStep::Going, recorded));
-        self.start_job(next, 0);
-    }
-
-    pub(crate) fn gone(&mut self, eni: &EniId) {
-        self.cloud.back.failures = 0;
-        self.cloud.back.leaving.remove(eni);
-        self.cloud.back.releases.retain(|(id, _), _| id != eni);
-        match self.pool.remove(eni) {
-            Ok(_) => {
-                self.recon.forget(eni);
-                self.touch_disk();
-                self.say(Notice::EniReleased { eni: eni.clone() });
-            }
-            Err(error) => self.say(Notice::Disagreement { what: error.to_string() }),
-        }
-    }
-
-    /// An ENI that was to leave stays, for now. Not one that EC2 may be taking away: it is asked on.
-    pub(crate) fn keep(&mut self, now: Time, eni: &EniId, why: &str) {
-        let Some(exit) = self.cloud.back.leaving.get_mut(eni) else { return };
-        if exit.may_be_taken(now) {
-            exit.step = ExitStep::Verifying;
-            return self.queue_job(now + Self::AGAIN, Job::Verify(eni.clone()), 1);
-        }
-        if exit.in_flight.is_some() {
-            self.ask_about_node();
-        }
-        self.cloud.back.leaving.remove(eni);
-        self.drop_queued(|job| matches!(job, Job::Verify(id) if id == eni));
-        self.set_use(eni, EniUse::SettingUp);
-        self.pool.renew(eni, now);
-        self.touch_disk();
-        self.host.unclear(eni);
-        self.say(Notice::EniKept { eni: eni.clone(), why: why.to_owned() });
-    }
-
     pub(crate) fn set_use(&mut self, eni: &EniId, usage: EniUse) {
         if let Err(error) = self.pool.set_use(eni, usage) {
             self.say(Notice::Disagreement { what: error.to_string() });
-        }
-    }
-
-    /// Has an ENI that was made and never attached, because the daemon was killed in between, looked for: once, when a call that an
-    /// earlier life sent off has surely ended.
-    pub(crate) fn look_for_strays(&mut self, now: Time) {
-        if self.config.cloud.may_release() {
-            // Nodes that start together must not ask together, and not while others still want to know what they have.
-            let (after, lap) = (self.config.strays_after, self.cloud.pacer.lap(Ec2Action::DescribeEnis));
-            let most = Millis(after.0.max(lap.0).saturating_mul(3));
-            let spread = self.cloud.pacer.jitter(most);
-            self.drop_queued(|job| *job == Job::FindStrays);
-            self.queue_job(now + after + lap + spread, Job::FindStrays, 0);
-        }
-    }
-
-    pub(crate) fn discard_strays(&mut self, now: Time, enis: Vec<EniId>) {
-        let unknown = |id: &EniId| !self.is_building(id) && self.pool.eni(id).is_none();
-        let strays: Vec<EniId> = enis.into_iter().filter(unknown).collect();
-        // One that is just being created may be in the list without being known yet.
-        if !strays.is_empty() && self.cloud.fetch.builds().any(|build| build.eni().is_none()) {
-            return self.queue_job(now + Self::MAKING, Job::FindStrays, 0);
-        }
-        for eni in strays {
-            self.say(Notice::StrayFound { eni: eni.clone() });
-            self.start_job(Job::Discard(eni), 0);
         }
     }
 

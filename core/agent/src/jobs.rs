@@ -14,7 +14,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use vpc_ipam::Unit;
+use vpc_ipam::{EniUse, Unit};
 use vpc_model::{AttachmentId, CardIndex, EniId, Millis, SecurityGroupId, Slot, SubnetId, Time};
 
 use crate::agent::Agent;
@@ -25,6 +25,7 @@ use crate::leaked::CREATED_AT_TAG;
 use crate::message::{Effect, Notice, Wake};
 use crate::pacer::{Ec2Action, Pacer, Weight};
 use crate::places::pause_after;
+use crate::strays::Strays;
 
 /// A call that takes longer counts as lost: no client waits as long.
 pub(crate) const CALL_LIMIT: Millis = Millis::seconds(120);
@@ -125,11 +126,14 @@ pub(crate) struct Cloud {
     pub(crate) pacer: Pacer,
     /// When the pacer lets the next queued call through.
     admits_at: Option<Time>,
-    /// What EC2 said when it last asked for fewer calls.
-    throttled: Option<CloudFailure>,
+    /// The first of those that bring addresses which throttle answers hold up: until when, and of which action the answers were.
+    held_up: Option<(Time, Ec2Action)>,
+    /// What EC2 said when it last asked for fewer calls of an action.
+    throttled: BTreeMap<Ec2Action, CloudFailure>,
     last_refusal: Option<CloudFailure>,
     pub(crate) fetch: Fetch,
     pub(crate) back: GiveBack,
+    pub(crate) strays: Strays,
     next_op: u64,
     next_seq: u64,
     /// When the pool was last compared with its target, and when that may give something else though nothing has changed.
@@ -145,10 +149,12 @@ impl Cloud {
             queue: Vec::new(),
             pacer: Pacer::new(now, seed),
             admits_at: None,
-            throttled: None,
+            held_up: None,
+            throttled: BTreeMap::new(),
             last_refusal: None,
             fetch: Fetch::default(),
             back: GiveBack::default(),
+            strays: Strays::default(),
             next_op: 0,
             next_seq: 0,
             planned_at: now,
@@ -158,11 +164,8 @@ impl Cloud {
 
     /// When the pacer lets a call through that brings addresses, if it holds one up because EC2 asked for fewer.
     pub(crate) fn held_up(&self) -> Option<(Time, &CloudFailure)> {
-        let fetching = |job: &Job| {
-            matches!(job, Job::Create(_) | Job::Attach(_) | Job::Assign { .. } | Job::Refresh(_) | Job::DescribeNode)
-        };
-        let waits = self.queue.iter().any(|queued| fetching(&queued.job));
-        self.admits_at.filter(|_| waits).zip(self.throttled.as_ref())
+        let (at, action) = self.held_up.filter(|_| self.queue.iter().any(|queued| fetches(&queued.job)))?;
+        Some((at, self.throttled.get(&action)?))
     }
 
     pub(crate) fn next_op(&mut self) -> OpId {
@@ -209,7 +212,7 @@ impl Cloud {
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         let due = self.queue.iter().map(|queued| queued.due).filter(|at| *at > self.planned_at);
         // What waits for the pacer wakes with it.
-        let times = due.chain(self.fetch.deadlines()).chain(self.back.deadlines());
+        let times = due.chain(self.fetch.deadlines()).chain(self.back.deadlines()).chain(self.strays.deadlines());
         times
             .filter(|at| *at > self.planned_at)
             .map(|at| (at, Wake::RetryDue))
@@ -217,6 +220,20 @@ impl Cloud {
             .chain(self.plan_again.filter(|at| *at > self.planned_at).map(|at| (at, Wake::SurplusDue)))
             .chain(self.calls.values().map(|call| (call.asked + CALL_LIMIT, Wake::CallOverdue)))
     }
+}
+
+/// Whether a job brings addresses, or has to be done before others can.
+fn fetches(job: &Job) -> bool {
+    matches!(
+        job,
+        Job::Create(_)
+            | Job::Attach(_)
+            | Job::FindAttachment(_)
+            | Job::Assign { .. }
+            | Job::Refresh(_)
+            | Job::Subnets { .. }
+            | Job::DescribeNode
+    )
 }
 
 /// Whether a job ends what was begun.
@@ -263,7 +280,7 @@ impl Agent {
 
     /// Sends what is due and admitted, pods that wait first.
     pub(crate) fn send_calls(&mut self, now: Time) {
-        self.cloud.admits_at = None;
+        (self.cloud.admits_at, self.cloud.held_up) = (None, None);
         let (mut due, later): (Vec<Queued>, Vec<Queued>) =
             std::mem::take(&mut self.cloud.queue).into_iter().partition(|queued| queued.due <= now);
         self.cloud.queue = later;
@@ -276,11 +293,17 @@ impl Agent {
                 self.cloud.queue.push(queued);
                 continue;
             }
-            let weight = self.weight_of(&queued.job);
-            match self.cloud.pacer.admit(now, Ec2Action::of(&call), weight) {
+            let (action, weight) = (Ec2Action::of(&call), self.weight_of(&queued.job));
+            match self.cloud.pacer.admit(now, action, weight) {
                 Ok(()) => self.send_call(now, queued.job, queued.tries, call),
                 Err(at) => {
                     self.cloud.admits_at = Some(self.cloud.admits_at.map_or(at, |other| other.min(at)));
+                    if fetches(&queued.job)
+                        && let Some(by) = self.cloud.pacer.held_up_by(now, action, weight)
+                        && self.cloud.held_up.is_none_or(|(other, _)| at < other)
+                    {
+                        self.cloud.held_up = Some((at, by));
+                    }
                     self.cloud.queue.push(queued);
                 }
             }
@@ -436,8 +459,8 @@ impl Agent {
             (Job::FindAttachment(number), CloudAnswer::Described(truth)) => self.attachment_found(now, number, truth),
             (Job::Assign { eni, unit, .. }, CloudAnswer::Assigned(slots)) => self.assigned(now, &eni, unit, &slots),
             (Job::Refresh(eni), CloudAnswer::Described(truth)) => {
+                self.refreshed(now, &eni, truth.clone());
                 self.learn_room(now, &eni, truth.as_ref());
-                self.refreshed(now, &eni, truth);
             }
             (Job::CheckSlots(eni), CloudAnswer::Described(truth)) => self.slots_checked(now, &eni, truth),
             (Job::Unassign { eni, slots }, CloudAnswer::Done) => self.unassigned(now, &eni, &slots),
@@ -476,13 +499,15 @@ impl Agent {
 
     fn failed(&mut self, now: Time, job: Job, tries: u32, failure: CloudFailure) {
         self.cloud.last_refusal = Some(failure.clone());
-        if failure.class == FailureClass::Throttled {
-            self.cloud.throttled = Some(failure.clone());
+        let call = self.call_of(&job);
+        if failure.class == FailureClass::Throttled
+            && let Some(call) = &call
+        {
+            self.cloud.throttled.insert(Ec2Action::of(call), failure.clone());
         }
         if self.leaked_failed(&job, &failure) {
             return;
         }
-        let call = self.call_of(&job);
         let what = call.as_ref().map(ToString::to_string).unwrap_or_default();
         let again = Self::again_at(now, failure.class, tries);
         let turn = call.and_then(|call| self.cloud.pacer.turn(Ec2Action::of(&call), self.weight_of(&job)));
@@ -513,23 +538,24 @@ impl Agent {
                 self.ask_about_node();
                 self.queue_job(again, job, tries);
             }
-            // EC2 does not find what it has just made: as long as the ENI is here it is to go with the instance.
+            // EC2 does not find what it has just made: as long as the ENI is here it is to go with the instance. If it is not, that is
+            // seen to when EC2 shows it again.
             (job @ Job::DeleteOnTermination { .. }, FailureClass::NotFound) if self.has_subject(&job) => {
                 self.queue_job(again, job, tries);
             }
-            (
-                Job::Discard(_) | Job::DeleteOnTermination { .. } | Job::SetGroups { .. } | Job::Tag { .. },
-                FailureClass::NotFound,
-            ) => {}
+            (Job::DeleteOnTermination { eni, .. }, FailureClass::NotFound) => self.recon.untie(&eni),
+            (Job::Discard(_) | Job::SetGroups { .. } | Job::Tag { .. }, FailureClass::NotFound) => {}
             // These go on, at most every two minutes: a question that matters stays asked, and an ENI half gone, or one that would
             // outlive its instance, is never forgotten.
             (job, _) => self.queue_job(again, job, tries),
         }
     }
 
-    /// Whether the ENI that is to be tied to the instance is still on the node.
+    /// Whether the ENI that is to be tied to the instance is still on the node, as far as EC2 has said.
     fn has_subject(&self, job: &Job) -> bool {
-        matches!(job, Job::DeleteOnTermination { eni, .. } if self.pool.eni(eni).is_some() || self.others.contains_key(eni))
+        let Job::DeleteOnTermination { eni, .. } = job else { return false };
+        let here = self.pool.eni(eni).is_some_and(|eni| eni.usage != EniUse::Doubtful);
+        here || self.others.contains_key(eni)
     }
 
     /// Throttled calls are the pacer's to hold up, so that one a pod begins to wait for can go sooner.

@@ -13,6 +13,7 @@
 //! assignment has been written ([`Effect::WriteCheckpoint`], then [`Input::CheckpointWritten`]).
 
 mod agent;
+mod attached;
 mod audit;
 #[cfg(feature = "deliberate-bugs")]
 mod bugs;
@@ -39,6 +40,7 @@ mod rests;
 mod resume;
 mod sandbox;
 mod situation;
+mod strays;
 mod turns;
 
 pub use agent::Agent;

@@ -5,6 +5,8 @@
 //!   the same, a newer sandbox of its pod - seen at two looks -------------------------> it ends, its address rests
 //!   rules, neither lease nor link -------- seen at two looks -------------------------> the host pass removes them
 //!   link, no lease, an address is routed - seen at two looks -------------------------> it becomes a lease again
+//!   the same, and an ADD asks for its sandbox ----------------------------------------> it becomes a lease again, and the answer
+//!   link, no lease, an address is routed - gone at the next look ---------------------> the address rests
 //!   link, no lease, nothing is routed ---- older than any plugin, its pod not known --> said, once
 //! ```
 //!
@@ -16,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostState, Link, LinkAlias, PodTies, is_pod_link, pod_ties};
-use vpc_ipam::{Allocation, Held, Use, bug};
-use vpc_model::{LinkName, Millis, PodRef, SandboxKey, Time, veth_suffix};
+use vpc_ipam::{Allocation, EniUse, Held, PoolEni, SlotState, Use, bug};
+use vpc_model::{LinkName, Millis, PodRef, SandboxKey, Slot, Time, veth_suffix};
 
 use crate::agent::Agent;
 use crate::message::{Notice, Outcome, Wake};
@@ -43,6 +45,10 @@ pub(crate) struct Orphans {
     asked: BTreeMap<SandboxKey, Time>,
     /// Addresses of links without a lease: nobody else gets them.
     routed: BTreeSet<Ipv4Addr>,
+    /// What the sandboxes have that such links name.
+    living: BTreeMap<SandboxKey, (Ipv4Addr, LinkName)>,
+    /// Those of them of which the books knew nothing: no lease, no DEL.
+    unknown: BTreeSet<Ipv4Addr>,
     look_at: Option<Time>,
 }
 
@@ -71,6 +77,16 @@ impl Orphans {
 
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = (Time, Wake)> + '_ {
         self.look_at.map(|at| (at, Wake::Audit)).into_iter()
+    }
+
+    /// Whether the host showed sandboxes that live without a lease.
+    pub(crate) fn has_living(&self) -> bool {
+        !self.living.is_empty()
+    }
+
+    /// A sandbox was deleted: what the host showed of it is no more.
+    pub(crate) fn was_deleted(&mut self, key: &SandboxKey) {
+        self.living.remove(key);
     }
 
     fn look_again(&mut self, at: Time) {
@@ -179,7 +195,9 @@ impl Agent {
         self.orphans.asked.retain(|_, at| now.since(*at) < age);
         let look = Look::new(state, pod_ties(state, &self.config.host));
         self.judge_leases(now, &look);
+        let unknown = std::mem::take(&mut self.orphans.unknown);
         self.judge_links(now, &look);
+        self.rest_what_was_unknown(now, unknown);
         self.judge_ties(now, &look);
     }
 
@@ -334,6 +352,7 @@ impl Agent {
     fn judge_links(&mut self, now: Time, look: &Look<'_>) {
         let before = std::mem::take(&mut self.orphans.links);
         self.orphans.routed.clear();
+        self.orphans.living.clear();
         let by_link: BTreeSet<&LinkName> = self.by_link.values().collect();
         let prefix = &self.config.host.veth_prefix;
         let pods_links =
@@ -363,6 +382,22 @@ impl Agent {
                 }
             }
         }
+        let knows = |address: &Ipv4Addr| self.pool.use_of(*address).is_some() || self.podless.contains(address);
+        self.orphans.unknown = self.orphans.routed.iter().copied().filter(|address| !knows(address)).collect();
+    }
+
+    /// Sandboxes whose leases a lost checkpoint had may end before they are leases again. Nobody told when: their addresses rest from now
+    /// on. What is being given back rests nowhere.
+    fn rest_what_was_unknown(&mut self, now: Time, before: BTreeSet<Ipv4Addr>) {
+        for address in before.into_iter().filter(|address| !self.orphans.routed.contains(address)).collect::<Vec<_>>() {
+            let stays = |(eni, slot): (&PoolEni, Slot)| {
+                eni.usage != EniUse::Leaving && eni.slots.get(&slot) != Some(&SlotState::Leaving)
+            };
+            if self.pool.use_of(address).is_none() && self.pool.locate(address).is_some_and(stays) {
+                self.pool.restore_cooling(address, now, now + self.config.target.cool_down);
+                self.touch_disk();
+            }
+        }
     }
 
     /// `None` if it is a lease's now.
@@ -374,6 +409,9 @@ impl Agent {
             }
             if age < ADOPT_AFTER {
                 self.orphans.look_again(seen.since + ADOPT_AFTER);
+            }
+            if let Some((key, _)) = owner_of(link) {
+                self.orphans.living.insert(key, (address, link.name.clone()));
             }
         }
         if age >= self.config.orphan_age && !seen.said && !self.is_of_a_bound_pod(link) {
@@ -404,6 +442,21 @@ impl Agent {
             && !self.holds(address)
             && self.pool.of(&key).is_none()
             && self.take_over(now, key, &alias, allocation, link)
+    }
+
+    /// An ADD asks for a sandbox that lives, and whose lease is lost: by its link on the host it has an address, and gets no other.
+    /// `None`: the books can not take it in.
+    pub(crate) fn has_already(&mut self, now: Time, key: &SandboxKey, pod: &PodRef) -> Option<Allocation> {
+        let (address, link) = self.orphans.living.remove(key)?;
+        let (eni, _) = self.pool.locate(address)?;
+        let allocation = Allocation { address, device: eni.facts.device, table: eni.facts.table() };
+        if self.podless.contains(&address) || self.holds(address) {
+            return None;
+        }
+        let held = Held { key: key.clone(), pod: pod.clone(), allocation, since: now };
+        self.pool.restore(held).ok()?;
+        self.say(Notice::LeaseAdopted { key: key.clone(), address, link });
+        Some(allocation)
     }
 
     fn take_over(

@@ -150,6 +150,8 @@ struct Level {
     streak: u32,
     /// Nothing is sent before.
     gates: Gates,
+    /// The action whose throttle answers set the gates, where it was not this one.
+    behind: Option<Ec2Action>,
 }
 
 const WHOLE: u64 = 64;
@@ -170,7 +172,8 @@ impl Pacer {
         let level = |bucket: &Bucket| {
             let tokens = u64::from(bucket.burst) * TOKEN;
             let gates = Gates::open(now);
-            let level = Level { bucket: *bucket, tokens, at: now, part: WHOLE, risen: now, streak: 0, gates };
+            let level =
+                Level { bucket: *bucket, tokens, at: now, part: WHOLE, risen: now, streak: 0, gates, behind: None };
             (bucket.action, level)
         };
         Self { levels: BUCKETS.iter().map(level).collect(), turns: Turns::default(), dice: Dice(seed) }
@@ -201,6 +204,7 @@ impl Pacer {
         if level.gates.pod <= now {
             level.throttled(now);
             level.gates = self.turns.again(now, level.bucket, level.streak, chance);
+            level.behind = None;
         }
     }
 
@@ -213,7 +217,9 @@ impl Pacer {
         // Nodes come out of this bucket in an order. They keep it where they go next, instead of meeting there again.
         if let Some(rank) = rank {
             for other in self.levels.values_mut().filter(|other| other.streak == 0) {
-                other.gates = self.turns.behind(now, other.bucket, rank, streak).unwrap_or(other.gates);
+                if let Some(gates) = self.turns.behind(now, other.bucket, rank, streak) {
+                    (other.gates, other.behind) = (gates, Some(action));
+                }
             }
         }
     }
@@ -222,6 +228,16 @@ impl Pacer {
     #[must_use]
     pub fn turn(&self, action: Ec2Action, weight: Weight) -> Option<Time> {
         self.levels.get(&action).map(|level| level.gates.of(weight))
+    }
+
+    /// The action whose throttle answers hold a call up now; `None` = none do.
+    #[must_use]
+    pub fn held_up_by(&self, now: Time, action: Ec2Action, weight: Weight) -> Option<Ec2Action> {
+        let level = self.levels.get(&action)?;
+        match level.behind {
+            Some(other) if level.gates.of(weight) > now => Some(other),
+            _ => (level.streak > 0).then_some(action),
+        }
     }
 
     /// What the bucket of an action needs for one call of every node, once its burst is gone.

@@ -10,7 +10,8 @@
 //! names the subnet. What was understood last holds: an ENIConfig that is gone or wrong stops new ENIs, and nothing else.
 //!
 //! The list of subnets is asked for at start and again when something must be fetched and the list is some minutes old; tags that
-//! changed meanwhile are noticed then. If it can not be had, the primary ENI's subnet is used, and that is said once.
+//! changed meanwhile are noticed then. Where no subnet gives anything it is asked for sooner, and ever more rarely as long as it shows
+//! nothing new. If it can not be had, the primary ENI's subnet is used, and that is said once.
 
 mod cause;
 mod custom;
@@ -19,7 +20,7 @@ mod memory;
 use std::collections::{BTreeMap, BTreeSet};
 
 use vpc_ipam::{EniFacts, EniRole, Retired, Unit};
-use vpc_model::{Millis, SecurityGroupId, Subnet, SubnetId, Time, VpcId};
+use vpc_model::{Millis, Prefix28, SecurityGroupId, Subnet, SubnetId, Time, VpcId};
 
 use crate::cloud::{CloudCall, CloudFailure, FailureClass, Place, SubnetTruth};
 use crate::cluster::{EniConfig, NodeView};
@@ -75,6 +76,10 @@ pub struct Places {
     list_failed: Option<ListFailed>,
     /// Before this a node that needs nothing does not ask for the list.
     first_look: Time,
+    /// What lists of all nodes take.
+    lap: Millis,
+    /// Lists in a row that were asked for because no subnet had room, and showed nothing new.
+    in_vain: u32,
     memory: Memory,
     /// The last ENIConfig that was found right.
     good: Option<Good>,
@@ -104,7 +109,8 @@ struct ListFailed {
 impl Places {
     /// How old the list of subnets may be when something is to be fetched.
     pub const LIST_AGE: Millis = Millis::seconds(300);
-    /// The same while no subnet that is known has room.
+    /// The same while no subnet that is known has room. Doubled for each list in a row that shows nothing new, up to
+    /// [`FailureClass::LONGEST`], or as long as all nodes' lists take: somebody has to tag a subnet or free addresses first.
     pub const THIRSTY_AGE: Millis = Millis::seconds(10);
     /// After a refusal for want of permission the list is asked for so much later, where nothing new is to be made.
     const DENIED: Millis = Millis::seconds(600);
@@ -121,6 +127,8 @@ impl Places {
             listing: None,
             list_failed: None,
             first_look: Time(0),
+            lap: Millis(0),
+            in_vain: 0,
             memory: Memory::default(),
             good: None,
             wrong: None,
@@ -134,8 +142,17 @@ impl Places {
         self.first_look = at;
     }
 
+    /// What lists of all nodes take, one after the other, at half of EC2's rate. Lists that are asked for again and again, because they
+    /// might show something new, come to be so far apart.
+    pub fn lap_is(&mut self, lap: Millis) {
+        self.lap = lap;
+    }
+
     /// The settings have changed.
     pub fn settings(&mut self, placing: Placing) {
+        if placing != self.placing {
+            self.in_vain = 0;
+        }
         self.placing = placing;
         self.look();
         self.look_at_tags();
@@ -184,9 +201,8 @@ impl Places {
             Some(list) => {
                 let age = now.since(list.at);
                 // Somebody may have made or tagged another subnet, or freed addresses, since the last look.
-                let free_choice = self.placing.custom.is_none() && self.placing.discovery;
-                let thirsty = || free_choice && age >= Self::THIRSTY_AGE && self.choose(now, Unit::Address).is_err();
-                lacking || (growing && (age >= Self::LIST_AGE || thirsty()))
+                let thirsty = || age >= self.thirsty_age() && self.is_thirsty(now);
+                lacking || (growing && (age >= Self::LIST_AGE.max(self.lap) || thirsty()))
             }
         };
         if !needed {
@@ -207,6 +223,8 @@ impl Places {
                 self.memory.refused(now, id, FailureClass::NotFound);
             }
         }
+        let in_vain = self.is_thirsty(now) && !self.has_news(&subnets);
+        self.in_vain = if in_vain { self.in_vain.saturating_add(1) } else { 0 };
         self.list = Some(List { at: now, subnets, also });
         self.list_failed = None;
         self.look();
@@ -251,10 +269,17 @@ impl Places {
         });
     }
 
-    /// A subnet gave `unit`s: what spoke against it is forgotten.
-    pub fn worked(&mut self, subnet: &SubnetId, unit: Unit) {
-        self.memory.worked(subnet, unit);
+    /// A subnet gave so many addresses, in `unit`s: what spoke against it is forgotten, if that is more than the node gave back itself.
+    pub fn worked(&mut self, subnet: &SubnetId, unit: Unit, addresses: u32) {
+        if self.memory.worked(subnet, unit, addresses) {
+            self.in_vain = 0;
+        }
         self.vouch(subnet);
+    }
+
+    /// This node gave so many addresses back to a subnet.
+    pub fn got_back(&mut self, subnet: &SubnetId, addresses: u32) {
+        self.memory.got_back(subnet, addresses);
     }
 
     /// What an ENI is for. Unknown is not excluded.
@@ -279,6 +304,16 @@ impl Places {
     #[must_use]
     pub fn single_only(&self, now: Time, subnet: &SubnetId) -> bool {
         self.memory.fragmented(now, subnet).is_some()
+    }
+
+    /// Whether a subnet that refused a prefix has, by a list that is not old, too few free addresses for one, also if one more comes back.
+    #[must_use]
+    pub fn is_crowded(&self, now: Time, subnet: &SubnetId) -> bool {
+        // It is renewed at half of that.
+        let age = Millis(Self::LIST_AGE.max(self.lap).0 * 2);
+        let fresh = self.list.as_ref().is_some_and(|list| now.since(list.at) < age);
+        let full = |subnet: &SubnetTruth| subnet.free.saturating_add(1) < Prefix28::SIZE;
+        fresh && self.memory.is_doubtful(subnet, Unit::Prefix) && self.subnet(subnet).is_some_and(full)
     }
 
     /// Until when a subnet that gave nothing is left alone.
@@ -340,6 +375,24 @@ impl Places {
                 self.wrong = Some(wrong);
             }
         }
+    }
+
+    /// Whether another subnet than those that are known would help: each of them gives nothing.
+    fn is_thirsty(&self, now: Time) -> bool {
+        let free_choice = self.placing.custom.is_none() && self.placing.discovery;
+        free_choice && self.choose(now, Unit::Address).is_err()
+    }
+
+    /// How old the list may be while no subnet has room.
+    fn thirsty_age(&self) -> Millis {
+        let doubled = Self::THIRSTY_AGE.0.saturating_mul(1 << self.in_vain.min(16));
+        Millis(doubled.min(FailureClass::LONGEST.max(self.lap).0))
+    }
+
+    /// Whether a list shows room that the last one did not: another subnet, other tags, or more free addresses.
+    fn has_news(&self, subnets: &[SubnetTruth]) -> bool {
+        let more = |now: &SubnetTruth, then: &SubnetTruth| now.free > then.free || now.tags != then.tags;
+        subnets.iter().any(|now| self.subnet(&now.id).is_none_or(|then| more(now, then)))
     }
 
     fn subnet(&self, id: &SubnetId) -> Option<&SubnetTruth> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, Target, Unit, WarmTarget, plan};
+use vpc_ipam::{Action, Demand, EniRole, Pending, Retired, SlotState, Target, Unit, WarmTarget, plan};
 use vpc_model::{EniId, Millis, PodRef, SubnetId, Time};
 
 use crate::agent::Agent;
@@ -31,6 +31,7 @@ impl Agent {
         if !self.waiters.is_empty() {
             self.cloud.fetch.learned.reconsider(now);
         }
+        self.look_at_full_enis(now);
         let mut target = self.target();
         if !self.takes_pods() {
             target.warm = WarmTarget::Addresses { warm: 0, minimum: 0 };
@@ -40,8 +41,7 @@ impl Agent {
         self.cloud.plan_again = plan.again_at;
         let makes_eni = |action: &Action| matches!(action, Action::NewEni { .. });
         // What may be short for want of a place: another list may show one.
-        let attached = self.pool.enis().count() + self.others.len() + pending.new_enis.len();
-        let lacks_place = plan.short > 0 && pending.new_eni.is_none() && attached < target.max_enis as usize;
+        let lacks_place = plan.short > 0 && pending.new_eni.is_none() && self.has_room_for_eni();
         let growing = !pending.no_growth && (lacks_place || plan.actions.iter().any(makes_eni));
         for action in plan.actions {
             match action {
@@ -53,8 +53,8 @@ impl Agent {
                     // Where nothing is to be had, the plan was made without; where it is not known yet, the list is on its way.
                     if let Ok(Choice { place, net, .. }) = self.places.choose(now, unit) {
                         let at_once = self.asked_at_once(Some(&place.subnet), unit, count);
-                        // Where little is asked at once, one ENI after the other.
-                        if at_once == count || !self.cloud.fetch.is_building_in(&place.subnet) {
+                        // Whether it gives something again is seen from one call.
+                        if !self.places.is_doubtful(&place.subnet, unit) || !self.is_asking_of(&place.subnet) {
                             self.start_build(unit, at_once, place, net);
                         }
                     }
@@ -63,12 +63,22 @@ impl Agent {
                 Action::ReleaseEni { eni } => self.start_exit(eni),
             }
         }
-        self.ask_for_subnets(now, growing);
+        // A pool of prefixes that has single addresses learns from the list when there is room for a prefix again.
+        let stands_in = |eni: &EniId| self.pool.count(eni, Unit::Address, SlotState::Held).empty > 0;
+        let crowded = target.unit == Unit::Prefix && pending.crowded.iter().any(stands_in);
+        self.ask_for_subnets(now, growing || crowded);
     }
 
     /// How much to ask of a subnet: after a refusal as little as shows whether it gives something again.
     fn asked_at_once(&self, subnet: Option<&SubnetId>, unit: Unit, count: u32) -> u32 {
         if subnet.is_some_and(|subnet| self.places.is_doubtful(subnet, unit)) { count.min(1) } else { count }
+    }
+
+    /// Whether a call that takes addresses of a subnet is to be made or answered.
+    fn is_asking_of(&self, subnet: &SubnetId) -> bool {
+        let mut assigning = self.cloud.assigning();
+        self.cloud.fetch.is_building_in(subnet)
+            || assigning.any(|(eni, ..)| self.subnet_of(eni).is_some_and(|of| of == *subnet))
     }
 
     fn ask_for_subnets(&mut self, now: Time, growing: bool) {
@@ -96,24 +106,26 @@ impl Agent {
         self.config.manage_non_schedulable || !self.node.as_ref().is_some_and(|node| node.unschedulable)
     }
 
-    /// Pods that want an address: those that wait, and those that Kubernetes has bound to the node and that never had one.
+    /// Pods that want an address: those that wait, those that were refused one a moment ago, and those that Kubernetes has bound to the
+    /// node and that never had one.
     pub(crate) fn demand(&self) -> Demand {
-        let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
+        let number = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
+        let waiting = number(self.waiters.len());
         let nobody = BTreeSet::new();
         let bound = if self.config.look_ahead { &self.coming } else { &nobody };
         if bound.is_empty() && self.turned_away.is_empty() {
-            return Demand { waiting, expected: 0 };
+            return Demand { waiting, ..Demand::default() };
         }
         // At every settle: the pods that wait are few beside those that are bound or were turned away.
-        let wanted = |pod: &PodRef| bound.contains(pod) || self.turned_away.contains_key(pod);
-        let here = self.waiters.iter().map(|waiter| &waiter.request.pod);
-        let here = here.filter(|pod| wanted(pod)).collect::<BTreeSet<_>>().len();
-        let again = match bound.is_empty() {
-            true => self.turned_away.len(),
-            false => self.turned_away.keys().filter(|pod| !bound.contains(*pod)).count(),
-        };
-        let expected = (bound.len() + again - here).min(LOOK_AHEAD_MOST);
-        Demand { waiting, expected: u32::try_from(expected).unwrap_or(u32::MAX) }
+        let here: BTreeSet<&PodRef> = self.waiters.iter().map(|waiter| &waiter.request.pod).collect();
+        let again = |pod: &PodRef| self.turned_away.contains_key(pod);
+        let here_again = here.iter().filter(|pod| again(pod)).count();
+        let here_bound = here.iter().filter(|pod| !again(pod) && bound.contains(**pod)).count();
+        let bound_again =
+            if bound.is_empty() { 0 } else { self.turned_away.keys().filter(|pod| bound.contains(*pod)).count() };
+        let returning = (self.turned_away.len() - here_again).min(LOOK_AHEAD_MOST);
+        let expected = (bound.len() - bound_again - here_bound).min(LOOK_AHEAD_MOST - returning);
+        Demand { waiting, returning: number(returning), expected: number(expected) }
     }
 
     /// A pod goes without an address. What is fetched for it comes after its wait, and is there for its next sandbox.
@@ -148,6 +160,7 @@ impl Agent {
         let cloud = &self.cloud;
         let growing = cloud.fetch.may_create(now) && !cloud.is_hearing();
         let mut refused = cloud.refreshing();
+        refused.extend(cloud.fetch.full().cloned());
         if !cloud.fetch.may_assign(now) {
             refused.extend(self.pool.enis().map(|eni| eni.facts.id.clone()));
         }
@@ -162,13 +175,20 @@ impl Agent {
             Err(NoPlace::Listing) => Some(target.unit),
             Err(_) => None,
         };
+        let doubtful = [Unit::Address, Unit::Prefix].into_iter().flat_map(|unit| {
+            let enis = in_subnet(&|subnet| self.places.is_doubtful(subnet, unit));
+            enis.into_iter().map(move |eni| (eni, unit))
+        });
         let idle = !self.takes_pods();
         Pending {
             assigning: cloud.assigning().map(|(eni, unit, count)| (eni.clone(), unit, count)).collect(),
             new_enis: cloud.fetch.builds().map(|build| (build.unit, build.count)).collect(),
-            foreign_enis: u32::try_from(self.others.len()).unwrap_or(u32::MAX),
+            foreign_enis: self.others_here(),
+            left: self.left(),
             refused,
             single_only: in_subnet(&|subnet| self.places.single_only(now, subnet)),
+            doubtful: doubtful.collect(),
+            crowded: in_subnet(&|subnet| self.places.is_crowded(now, subnet)),
             new_eni: new_eni.filter(|_| growing),
             at_most: cloud.fetch.at_most,
             no_growth: !self.config.cloud.may_change() || (idle && self.waiters.is_empty()),

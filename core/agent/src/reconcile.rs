@@ -6,6 +6,8 @@
 //!   metadata, read from time to time -> agree: nothing.  Differ: EC2 is asked, and its word holds
 //! ```
 //!
+//! What the metadata show is in [`metadata`]; here is what EC2 says.
+//!
 //! The metadata are cheap to read and lag behind; EC2 is asked only where they differ from the books. One odd answer removes
 //! nothing: what EC2 does not mention any more is marked (nobody new gets it), and leaves the books only when a later answer still
 //! lacks it and no pod uses it.
@@ -16,11 +18,14 @@ use vpc_ipam::{EniFacts, EniRole, EniUse, PoolEni, Position, Retired, SlotState,
 use vpc_model::{EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::{Agent, Other};
-use crate::checkpoint::{Checkpoint, CheckpointEni};
 use crate::cloud::{EniKind, EniTruth, OpId};
-use crate::config::{Metadata, SeenEni};
+use crate::config::SeenEni;
 use crate::jobs::Job;
-use crate::message::{Effect, Notice, Wake};
+use crate::message::{Notice, Wake};
+
+mod metadata;
+
+use metadata::Doubts;
 
 /// `true` takes an ENI away from us, anything else gives it to us.
 pub(crate) const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
@@ -40,9 +45,11 @@ pub(crate) struct Recon {
     /// Positions an answer of EC2 lacked, and since when.
     lacking: BTreeMap<(EniId, Slot), Time>,
     /// ENIs an answer of EC2 lacked, and since when.
-    absent: BTreeMap<EniId, Time>,
+    absent: BTreeMap<EniId, Absence>,
     /// When EC2 is asked again about what it lacked and nobody uses.
     second_look: Option<Time>,
+    /// What the metadata last showed.
+    shown: BTreeMap<EniId, Vec<Slot>>,
     /// Differences between metadata and books that EC2 has been asked about: when it is asked again if they stay the same.
     doubts: Option<Doubts>,
     /// Security groups of ENIs, as EC2 last said.
@@ -51,31 +58,37 @@ pub(crate) struct Recon {
     remembered: BTreeSet<(EniId, Slot)>,
     /// ENIs that have been asked to go with their instance.
     tied: BTreeSet<EniId>,
+    /// ENIs that EC2 last showed without a tag that says whose they are: the settings do.
+    untagged: BTreeSet<EniId>,
+    /// ENIs that have left, and that the metadata have shown ever since: where nobody else may be asked they are not believed.
+    ghosts: BTreeSet<EniId>,
     /// ENIs that a daemon made for this instance: only their security groups follow the primary's.
     made_by_us: BTreeSet<EniId>,
 }
 
-#[derive(Clone, Debug)]
-struct Doubts {
-    odd: BTreeSet<Odd>,
-    ask_again: Time,
-    times: u32,
+/// EC2 does not show an ENI of the pool on this instance.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    since: Time,
+    /// It has said so twice, or what the metadata showed at the start lacked it too.
+    sure: bool,
 }
 
-/// One difference between the metadata and the books.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Odd {
-    UnknownEni(EniId),
-    EniNotShown(EniId),
-    UnknownSlot(EniId, Slot),
-    SlotNotShown(EniId, Slot),
-    EniInDoubt(EniId),
+impl Absence {
+    fn new(since: Time) -> Self {
+        Self { since, sure: false }
+    }
 }
 
 impl Recon {
     /// Whether EC2 has said what the node's ENIs are since the start.
     pub(crate) fn heard_ec2(&self) -> bool {
         self.heard_ec2
+    }
+
+    /// Whether EC2 has said beyond doubt that an ENI of the pool is not on this instance.
+    pub(crate) fn is_surely_absent(&self, eni: &EniId) -> bool {
+        self.absent.get(eni).is_some_and(|absence| absence.sure)
     }
 
     /// Whether a position is the checkpoint's word alone.
@@ -88,13 +101,22 @@ impl Recon {
         self.fresh.extend(slots.iter().map(|slot| ((eni.clone(), *slot), now)));
     }
 
+    /// An ENI could not be asked to go with its instance.
+    pub(crate) fn untie(&mut self, eni: &EniId) {
+        self.tied.remove(eni);
+    }
+
     /// An ENI has left.
     pub(crate) fn forget(&mut self, eni: &EniId) {
+        if self.shown.contains_key(eni) {
+            self.ghosts.insert(eni.clone());
+        }
         self.fresh.retain(|(id, _), _| id != eni);
         self.lacking.retain(|(id, _), _| id != eni);
         self.absent.remove(eni);
         self.groups.remove(eni);
         self.made_by_us.remove(eni);
+        self.untagged.remove(eni);
         self.tied.remove(eni);
         self.remembered.retain(|(id, _)| id != eni);
     }
@@ -110,114 +132,13 @@ impl Recon {
 }
 
 impl Agent {
-    /// The node as the metadata show it at start. Without EC2's word only the primary ENI and those that were ours before are ours:
-    /// one that somebody keeps for himself must not get pods because EC2 is away.
-    /// One that carries pods of the checkpoint was ours, also where the checkpoint lists no ENIs (the reference's).
-    pub(crate) fn take_in_metadata(&mut self, now: Time, seen: Vec<SeenEni>, checkpoint: &Checkpoint) {
-        let known = &checkpoint.enis;
-        // An address that the checkpoint has on another ENI shows nothing: metadata that lag show it where it was.
-        let elsewhere = |address, eni: &EniId| {
-            let others = known.iter().filter(|other| other.facts.id != *eni);
-            others.flat_map(|other| &other.slots).any(|slot| slot.contains(address))
-        };
-        let has_pods = |eni: &SeenEni| {
-            let of_a_pod = |slot: &Slot| {
-                let mut leases = checkpoint.leases.iter().filter(|lease| slot.contains(lease.address));
-                leases.any(|lease| !elsewhere(lease.address, &eni.facts.id))
-            };
-            eni.slots.iter().any(of_a_pod)
-        };
-        let believed = !self.config.cloud.may_ask() || bug!(MetadataBelievedAtStart);
-        for eni in seen {
-            let recorded = known.iter().find(|other| other.facts.id == eni.facts.id);
-            if eni.facts.is_primary() || (eni.usable && (believed || recorded.is_some() || has_pods(&eni))) {
-                let recorded: &[Slot] = recorded.map_or(&[], |eni| &eni.slots);
-                let state = |slot: &Slot| {
-                    if believed || recorded.contains(slot) { SlotState::Held } else { SlotState::Unconfirmed }
-                };
-                let slots = eni.slots.iter().map(|slot| (*slot, state(slot))).collect();
-                self.adopt_seen(now, eni, slots);
-            } else {
-                let device = eni.facts.device;
-                let other =
-                    Other { device, foreign: false, shown: true, told: None, since: now, seen: Some(eni.clone()) };
-                self.others.insert(eni.facts.id, other);
-            }
-        }
-    }
-
-    /// ENIs the checkpoint knows and the metadata did not show are kept, without new pods, until EC2 has been asked.
-    pub(crate) fn recall_enis(&mut self, now: Time, enis: &[CheckpointEni]) {
-        for eni in enis {
-            let id = &eni.facts.id;
-            let displaced = || self.others.values().any(|other| other.device == eni.facts.device);
-            let stays = self.pool.eni(id).is_some() || !displaced();
-            // Metadata that lag show positions where they were. Nothing recorded is on two ENIs, so it is only they that give way, and
-            // not where they are all there is to go by.
-            let recorded: &[Slot] = if stays && self.config.cloud.may_ask() { &eni.slots } else { &[] };
-            for (from, slot) in self.pool.make_way(id, recorded, true).0 {
-                let what = format!(
-                    "the metadata show {slot} on {from}, the checkpoint an address of it on {id}; EC2 is asked"
-                );
-                self.say(Notice::Disagreement { what });
-            }
-            match self.pool.eni(id) {
-                Some(known) => {
-                    let lacking = |slot: &Slot| !known.slots.contains_key(slot);
-                    let lacking: Vec<Slot> = eni.slots.iter().copied().filter(lacking).collect();
-                    if !lacking.is_empty() {
-                        // The metadata lag: what the checkpoint recorded stays, without new pods until EC2 has been asked.
-                        let count = lacking.len();
-                        if let Err(error) = self.pool.admit(id, lacking.iter().copied()) {
-                            self.say(Notice::Disagreement { what: error.to_string() });
-                        }
-                        for slot in lacking {
-                            self.set_slot(id, slot, SlotState::Unconfirmed);
-                            self.recon.remembered.insert((id.clone(), slot));
-                        }
-                        self.say(Notice::Disagreement {
-                            what: format!("the checkpoint has {count} positions of {id} that the metadata do not list; EC2 is asked"),
-                        });
-                    }
-                }
-                None if self.others.values().any(|other| other.device == eni.facts.device) => {}
-                None => {
-                    let doubtful = PoolEni {
-                        facts: eni.facts.clone(),
-                        attachment: eni.attachment.clone(),
-                        since: now,
-                        usage: EniUse::Doubtful,
-                        role: EniRole::Pods,
-                        keep: false,
-                        slots: eni.slots.iter().map(|slot| (*slot, SlotState::Unconfirmed)).collect(),
-                    };
-                    let what =
-                        format!("{id} is in the checkpoint but not in the metadata; its pods stay, EC2 is asked");
-                    if self.pool.adopt(doubtful).is_ok() {
-                        self.recon.remembered.extend(eni.slots.iter().map(|slot| (id.clone(), *slot)));
-                        self.say(Notice::Disagreement { what });
-                    }
-                }
-            }
-        }
-    }
-
-    /// What has been said at the start need not be said again when the metadata still show the same.
-    pub(crate) fn start_doubts(&mut self, now: Time) {
-        let shown = |id: &EniId| self.pool.eni(id).is_some_and(|eni| eni.usage != EniUse::Doubtful);
-        let lacking = self.recon.remembered.iter().filter(|(id, _)| shown(id));
-        let odd: BTreeSet<Odd> = lacking.map(|(id, slot)| Odd::SlotNotShown(id.clone(), *slot)).collect();
-        if !odd.is_empty() {
-            self.recon.doubts = Some(Doubts { odd, ask_again: now + self.config.audit_every, times: 1 });
-        }
-    }
-
     /// EC2 has said what the node's ENIs are.
     pub(crate) fn node_described(&mut self, now: Time, truths: Vec<EniTruth>) {
         let first = !self.recon.heard_ec2;
         self.recon.heard_ec2 = true;
         self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
         for truth in &truths {
+            self.hear_whose_it_is(truth);
             if self.pool.eni(&truth.id).is_some() {
                 self.refreshed(now, &truth.id, Some(truth.clone()));
             } else if truth.attachment.is_some() {
@@ -235,7 +156,8 @@ impl Agent {
             self.refreshed(now, &id, None);
         }
         for (id, other) in &mut self.others {
-            other.told = Some(!not_told(id));
+            let told = !not_told(id);
+            (other.told, other.left) = (Some(told), !told && now.since(other.since) >= Self::SETTLED);
         }
         self.forget_others(now);
         self.put_tags(&truths);
@@ -246,7 +168,16 @@ impl Agent {
     /// ENIs that are not in the pool and have left the node take no position any more.
     fn forget_others(&mut self, now: Time) {
         let may_ask = self.config.cloud.may_ask();
-        self.others.retain(|_, other| !other.has_gone(now, may_ask));
+        let recon = &mut self.recon;
+        self.others.retain(|id, other| {
+            let gone = other.has_gone(now, may_ask);
+            if gone {
+                recon.forget(id);
+            }
+            !gone
+        });
+        let (others, pool) = (&self.others, &self.pool);
+        self.recon.untagged.retain(|id| others.contains_key(id) || pool.eni(id).is_some());
     }
 
     /// EC2 has said what an ENI of the pool is; `None` = it knows no such ENI, or does not list it here.
@@ -256,7 +187,10 @@ impl Agent {
             return;
         }
         match truth {
-            Some(truth) if truth.attachment.is_some() => self.confirmed(now, &truth),
+            Some(truth) if truth.attachment.is_some() => {
+                self.hear_whose_it_is(&truth);
+                self.confirmed(now, &truth);
+            }
             other => self.not_here(now, eni, other.as_ref()),
         }
     }
@@ -271,154 +205,6 @@ impl Agent {
         // next, and does not have to find it in each.
         let new = !self.said_ready && self.waiters.is_empty();
         open && (new || self.others.values().any(|other| !other.foreign) || self.pool.enis().any(unsure))
-    }
-
-    /// Asks for the metadata when their time has come.
-    pub(crate) fn read_metadata(&mut self, now: Time) {
-        let due = self.recon.next_reading.is_none_or(|at| at <= now);
-        if due && self.recon.reading.is_none() && !self.terminating {
-            let op = self.cloud.next_op();
-            self.recon.reading = Some(op);
-            self.out.push(Effect::ReadMetadata { op });
-        }
-    }
-
-    /// Something has changed that the metadata may explain (a link came or went).
-    pub(crate) fn read_metadata_soon(&mut self, now: Time) {
-        let soon = now + Self::SOON;
-        self.recon.next_reading = Some(self.recon.next_reading.map_or(soon, |at| at.min(soon)));
-    }
-
-    /// The first reading is the one the agent was started with.
-    pub(crate) fn metadata_were_read(&mut self, now: Time) {
-        self.recon.next_reading = Some(now + self.config.audit_every);
-    }
-
-    pub(crate) fn metadata_read(&mut self, now: Time, op: OpId, result: Result<Metadata, String>) {
-        if self.recon.reading != Some(op) {
-            return;
-        }
-        self.recon.reading = None;
-        self.metadata_were_read(now);
-        match result {
-            // Half a picture is compared like a whole one: what it lacks only makes EC2 be asked.
-            Ok(metadata) => self.compare(now, metadata),
-            Err(error) => self.say(Notice::MetadataUnread { error }),
-        }
-    }
-
-    fn compare(&mut self, now: Time, metadata: Metadata) {
-        if !metadata.groups.is_empty() && metadata.groups != self.groups {
-            self.groups.clone_from(&metadata.groups);
-            self.places.groups(metadata.groups.clone());
-            self.follow_groups();
-        }
-        if self.cloud.back.has_ghosts() {
-            let positions =
-                |seen: &SeenEni| seen.slots.iter().map(|slot| (seen.facts.id.clone(), *slot)).collect::<Vec<_>>();
-            self.cloud.back.ghosts_are_among(&metadata.enis.iter().flat_map(positions).collect());
-        }
-        self.recon.fresh.retain(|_, since| now.since(*since) < Self::FRESH);
-        if !self.config.cloud.may_ask() {
-            return self.believe(now, metadata);
-        }
-        #[cfg(feature = "deliberate-bugs")]
-        self.end_leases_not_shown(now, &metadata);
-        self.others.values_mut().for_each(|other| other.shown = false);
-        for seen in &metadata.enis {
-            if let Some(other) = self.others.get_mut(&seen.facts.id) {
-                (other.seen, other.shown) = (Some(seen.clone()), true);
-            }
-        }
-        self.forget_others(now);
-        let odd = self.differences(now, &metadata);
-        if odd.is_empty() {
-            self.recon.doubts = None;
-            return;
-        }
-        let known = self.recon.doubts.as_ref().filter(|doubts| doubts.odd == odd);
-        let (due, times) = known.map_or((true, 0), |doubts| (doubts.ask_again <= now, doubts.times));
-        if due {
-            // The same difference again: EC2 has been heard on it. It is asked ever more rarely.
-            let pause = self.config.audit_every.0.saturating_mul(1 << times.min(5));
-            if times == 0 {
-                self.say(Notice::Disagreement { what: in_words(&odd) });
-            }
-            self.recon.doubts = Some(Doubts { odd, ask_again: now + Millis(pause), times: times + 1 });
-            self.ask_about_node();
-        }
-    }
-
-    fn differences(&self, now: Time, metadata: &Metadata) -> BTreeSet<Odd> {
-        let mut odd = BTreeSet::new();
-        for seen in &metadata.enis {
-            let id = &seen.facts.id;
-            let Some(known) = self.pool.eni(id) else {
-                let undecided = self.others.get(id).is_none_or(|other| !other.foreign);
-                let underway = self.is_building(id) && self.idle_build(id).is_none();
-                if seen.usable && undecided && !underway {
-                    odd.insert(Odd::UnknownEni(id.clone()));
-                }
-                continue;
-            };
-            match known.usage {
-                EniUse::Leaving => continue,
-                // The metadata show it again, and EC2 has not said so yet.
-                EniUse::Doubtful => drop(odd.insert(Odd::EniInDoubt(id.clone()))),
-                EniUse::SettingUp | EniUse::Ready => {}
-            }
-            let shown: BTreeSet<Slot> = seen.slots.iter().copied().collect();
-            for slot in shown.iter().filter(|slot| !known.slots.contains_key(slot) && !self.was_released(id, **slot)) {
-                odd.insert(Odd::UnknownSlot(id.clone(), *slot));
-            }
-            for (slot, state) in &known.slots {
-                let settled = *state != SlotState::Leaving && !self.recon.is_fresh(id, *slot);
-                if settled && (*state != SlotState::Held || !shown.contains(slot)) {
-                    odd.insert(Odd::SlotNotShown(id.clone(), *slot));
-                }
-            }
-        }
-        let shown = |id: &EniId| metadata.enis.iter().any(|seen| seen.facts.id == *id);
-        let settled =
-            self.pool.enis().filter(|eni| eni.usage != EniUse::Leaving && now.since(eni.since) >= Self::FRESH);
-        odd.extend(settled.map(|eni| eni.facts.id.clone()).filter(|id| !shown(id)).map(Odd::EniNotShown));
-        odd
-    }
-
-    /// The metadata are all there is (EC2 may not be asked): what they show is there. What they do not show gets no new pods, and
-    /// leaves the books when they have not shown it for a while and no pod uses it.
-    fn believe(&mut self, now: Time, metadata: Metadata) {
-        for (id, other) in &mut self.others {
-            other.shown = metadata.enis.iter().any(|seen| seen.facts.id == *id);
-        }
-        self.forget_others(now);
-        let shown = |id: &EniId| metadata.enis.iter().any(|seen| seen.facts.id == *id);
-        let absent: Vec<EniId> = self.pool.enis().map(|eni| eni.facts.id.clone()).filter(|id| !shown(id)).collect();
-        for id in absent {
-            self.refreshed(now, &id, None);
-        }
-        for seen in metadata.enis {
-            let id = seen.facts.id.clone();
-            match self.pool.eni(&id) {
-                Some(known) => {
-                    let positions: Vec<Slot> = known.positions().collect();
-                    if known.usage == EniUse::Doubtful {
-                        self.recon.absent.remove(&id);
-                        self.set_use(&id, EniUse::SettingUp);
-                        self.host.is_dirty();
-                    }
-                    let is_there = |slot: &Slot| !self.cloud.back.is_ghost(&id, *slot);
-                    let shown: Vec<Slot> = seen.slots.iter().copied().filter(is_there).collect();
-                    self.admit(now, &id, &shown);
-                    self.weigh(now, &id, &positions, &shown);
-                }
-                None if seen.usable => {
-                    let slots = seen.slots.iter().map(|slot| (*slot, SlotState::Held)).collect();
-                    self.adopt_seen(now, seen, slots);
-                }
-                None => {}
-            }
-        }
     }
 
     /// An attached ENI that is not in the pool.
@@ -450,9 +236,6 @@ impl Agent {
         });
         match facts.filter(|_| ours && ripe) {
             Some(facts) => {
-                if !bug!(EniAdoptedTwice) {
-                    self.others.remove(&truth.id);
-                }
                 let slots = truth.slots.iter().map(|slot| (*slot, SlotState::Held)).collect();
                 self.adopt_seen(now, SeenEni { facts, slots: truth.slots.clone(), usable: true }, slots);
                 if self.pool.set_attachment(&truth.id, attachment).is_ok() {
@@ -461,7 +244,7 @@ impl Agent {
             }
             None => {
                 let seen = self.others.remove(&truth.id).and_then(|other| other.seen);
-                let other = Other { device, seen, foreign: !ours, shown, told: Some(true), since };
+                let other = Other { device, seen, foreign: !ours, shown, told: Some(true), left: false, since };
                 self.others.insert(truth.id.clone(), other);
                 if ours {
                     self.read_metadata_soon(now);
@@ -487,10 +270,13 @@ impl Agent {
         {
             return self.say(Notice::Disagreement { what: error.to_string() });
         }
+        self.hear_of_ghosts(truth);
         self.admit(now, id, &truth.slots);
         self.weigh(now, id, &positions, &truth.slots);
         if usage == EniUse::Doubtful {
             self.set_use(id, EniUse::SettingUp);
+            // Metadata that lag may have shown another one there.
+            self.takes_its_place(now, id);
             self.host.is_dirty();
         }
         if !primary && !self.is_ours(truth) {
@@ -500,10 +286,19 @@ impl Agent {
         self.set_role(id, role, truth.kind == EniKind::Efa);
     }
 
-    /// An earlier life of this daemon may have ended between attaching an ENI and tying it to its instance.
+    /// The metadata show positions that EC2 does not list: they are behind the times. Should EC2 be forbidden meanwhile, and the metadata
+    /// be all there is, they do not count for more than before.
+    fn hear_of_ghosts(&mut self, truth: &EniTruth) {
+        let shown = self.recon.shown.get(&truth.id).map_or(&[][..], Vec::as_slice);
+        let denied = |slot: &&Slot| !truth.slots.contains(slot) && !self.recon.is_fresh(&truth.id, **slot);
+        let denied: Vec<Slot> = shown.iter().filter(denied).copied().collect();
+        self.cloud.back.ec2_denies(&truth.id, denied);
+    }
+
+    /// An earlier life of this daemon may have ended between attaching an ENI and tying it to its instance. One without a tag that is
+    /// ours by the settings gets ours with this same answer (`put_tags`): it is no different.
     fn tie(&mut self, truth: &EniTruth) {
-        let ours = truth.tags.get(INSTANCE_TAG).is_some_and(|owner| owner == self.instance.as_str());
-        let loose = truth.delete_on_termination == Some(false) && ours && self.is_ours(truth);
+        let loose = truth.delete_on_termination == Some(false) && self.is_ours(truth);
         if let Some((attachment, _, device)) = &truth.attachment
             && loose
             && device.0 != 0
@@ -511,6 +306,29 @@ impl Agent {
             && self.recon.tied.insert(truth.id.clone())
         {
             self.set_termination(truth.id.clone(), attachment.clone());
+        }
+    }
+
+    fn hear_whose_it_is(&mut self, truth: &EniTruth) {
+        let says = |tag: &str| truth.tags.contains_key(tag);
+        if truth.kind == EniKind::Ordinary && !says(INSTANCE_TAG) && !says(NO_MANAGE_TAG) {
+            self.recon.untagged.insert(truth.id.clone());
+        } else {
+            self.recon.untagged.remove(&truth.id);
+        }
+    }
+
+    /// The settings say now that ENIs without a tag are ours. EC2 says so too where it may be asked; where it may not, what it last said
+    /// of their tags holds.
+    pub(crate) fn take_untagged(&mut self) {
+        for id in self.recon.untagged.clone() {
+            if let Some(other) = self.others.get_mut(&id) {
+                other.foreign = false;
+            }
+            if self.pool.eni(&id).is_some_and(|eni| eni.role == EniRole::Retired(Retired::NotOurs)) {
+                let role = self.role_of(&id);
+                self.set_role(&id, role, false);
+            }
         }
     }
 
@@ -524,8 +342,10 @@ impl Agent {
             && let Ok(eni) = self.pool.remove(id)
         {
             self.recon.forget(id);
+            self.hear_whose_it_is(truth);
             self.touch_disk();
-            let other = Other { device, seen: None, foreign: true, shown: true, told: Some(true), since: eni.since };
+            let told = Some(true);
+            let other = Other { device, seen: None, foreign: true, shown: true, told, left: false, since: eni.since };
             self.others.insert(id.clone(), other);
         }
     }
@@ -569,16 +389,21 @@ impl Agent {
         let leaves = truth.is_some_and(|truth| !truth.available);
         let doubtful = known.usage == EniUse::Doubtful;
         let fresh = now.since(known.since) < Self::FRESH && !doubtful && !leaves;
-        if known.facts.is_primary() || fresh {
+        if known.facts.is_primary() {
             return;
         }
+        let first = !self.recon.absent.contains_key(eni);
+        let absence = self.recon.absent.entry(eni.clone()).or_insert(Absence::new(now));
+        if fresh {
+            // EC2 is asked again soon.
+            return;
+        }
+        // Doubtful at start: the metadata did not show it either.
+        absence.sure |= if first { doubtful } else { now.since(absence.since) >= Self::SETTLED };
+        let sure = absence.sure;
         if truth.and_then(|truth| truth.tags.get(INSTANCE_TAG)).is_some_and(|owner| owner == self.instance.as_str()) {
             self.recon.made_by_us.insert(eni.clone());
         }
-        let first = !self.recon.absent.contains_key(eni);
-        let since = *self.recon.absent.entry(eni.clone()).or_insert(now);
-        // Doubtful at start: the metadata did not show it either.
-        let sure = if first { doubtful } else { now.since(since) >= Self::SETTLED };
         if (sure || leaves) && !self.busy(eni) {
             let available = truth.is_some_and(|truth| truth.available);
             let made_by_us = self.recon.made_by_us.contains(eni);
@@ -598,16 +423,17 @@ impl Agent {
         if !doubtful {
             self.set_use(eni, EniUse::Doubtful);
         }
-        if first {
+        if first || !doubtful {
             let what = format!("EC2 does not say that {eni} is attached here; what is on it is kept as it is");
             self.say(Notice::Disagreement { what });
         }
     }
 
     /// What EC2 lacked and nobody uses leaves the books with EC2's next word: that is asked for, and not left to the metadata, which
-    /// may have said all they had to say. What pods use stays until they have gone; then it is asked about in its turn.
+    /// may have said all they had to say. What pods use stays until they have gone; then it is asked about in its turn. An ENI that EC2
+    /// lacked is asked about once more all the same: if it has left, another can have its place. So is one that only the metadata show.
     pub(crate) fn look_again(&mut self, now: Time) {
-        if !self.config.cloud.may_ask() || !self.lacks_what_nobody_uses() {
+        if !self.config.cloud.may_ask() || !self.is_unsettled() {
             self.recon.second_look = None;
             return;
         }
@@ -618,14 +444,21 @@ impl Agent {
         }
     }
 
-    fn lacks_what_nobody_uses(&self) -> bool {
+    fn has_questions(&self, id: &EniId, absence: Absence) -> bool {
+        match self.pool.eni(id).map(|eni| eni.usage) {
+            Some(EniUse::Doubtful) => !absence.sure || !self.busy(id),
+            Some(EniUse::SettingUp | EniUse::Ready) => true,
+            Some(EniUse::Leaving) | None => false,
+        }
+    }
+
+    fn is_unsettled(&self) -> bool {
+        if self.others.values().any(|other| other.told == Some(false)) {
+            return true;
+        }
         let unused = |position: Position| position.state == SlotState::Missing && position.held + position.cooling == 0;
         self.recon.lacking.keys().any(|(_, slot)| self.pool.position(*slot).is_some_and(unused))
-            || self
-                .recon
-                .absent
-                .keys()
-                .any(|id| self.pool.eni(id).is_some_and(|eni| eni.usage == EniUse::Doubtful) && !self.busy(id))
+            || self.recon.absent.iter().any(|(id, absence)| self.has_questions(id, *absence))
     }
 
     /// Positions that EC2 says are on an ENI now leave where the books had them before; `sure`: it has just put them there, and does not
@@ -746,14 +579,19 @@ impl Agent {
         }
     }
 
-    /// An ENI has come: whatever the books have in its place can not be there any more. Its pods stay, nobody new gets it.
+    /// An ENI of the pool has come: it is none of the others any more, whoever showed it first, and whatever the books have in its place
+    /// can not be there any more. The pods of that stay, nobody new gets it.
     pub(crate) fn takes_its_place(&mut self, now: Time, id: &EniId) {
+        if !bug!(EniAdoptedTwice) {
+            self.others.remove(id);
+        }
+        self.recon.ghosts.remove(id);
         let Some(facts) = self.pool.eni(id).map(|eni| eni.facts.clone()) else { return };
         let settled = |usage| matches!(usage, EniUse::SettingUp | EniUse::Ready);
         let others: Vec<EniId> =
             self.in_place_of(&facts).filter(|eni| settled(eni.usage)).map(|eni| eni.facts.id.clone()).collect();
         for other in others {
-            self.recon.absent.entry(other.clone()).or_insert(now);
+            self.recon.absent.entry(other.clone()).or_insert(Absence::new(now));
             self.set_use(&other, EniUse::Doubtful);
             self.say(Notice::Disagreement { what: format!("{id} is attached in the place of {other}; EC2 is asked") });
         }
@@ -802,27 +640,7 @@ impl Agent {
     /// How long EC2's own answers may lack what it has just given (its reads lag behind its writes).
     pub(crate) const FRESH: Millis = Millis::seconds(60);
     /// Two answers of EC2 that lack something count as two only with so much time between.
-    const SETTLED: Millis = Millis::seconds(30);
+    pub(crate) const SETTLED: Millis = Millis::seconds(30);
     /// How long an ENI that somebody attached to the running node stays undecided while it has no tag of ours.
     const UNTAGGED_GRACE: Millis = Millis::seconds(60);
-    /// Reading ahead of time: links come in groups.
-    const SOON: Millis = Millis::seconds(5);
-}
-
-fn in_words(odd: &BTreeSet<Odd>) -> String {
-    let mut words: Vec<String> = odd
-        .iter()
-        .take(4)
-        .map(|odd| match odd {
-            Odd::UnknownEni(eni) => format!("they show {eni}, which is not in the books"),
-            Odd::EniNotShown(eni) => format!("they do not show {eni}"),
-            Odd::UnknownSlot(eni, slot) => format!("they show {slot} on {eni}"),
-            Odd::SlotNotShown(eni, slot) => format!("they do not show {slot} on {eni}"),
-            Odd::EniInDoubt(eni) => format!("they show {eni}, which EC2 did not"),
-        })
-        .collect();
-    if odd.len() > words.len() {
-        words.push(format!("and {} more", odd.len() - words.len()));
-    }
-    format!("the metadata and the books differ: {}; EC2 is asked", words.join(", "))
 }

@@ -111,7 +111,7 @@ pub enum Refusal {
     },
     /// Since its start the daemon has not heard from EC2 what is on the node: what only the metadata show is given to nobody.
     Unconfirmed {
-        /// Addresses that wait for EC2's word.
+        /// Addresses that wait for EC2's word; 0 = the pool knows all that the metadata show, and waits for its word before it grows.
         addresses: u32,
         /// Its last word, if it said anything.
         failure: Option<CloudFailure>,
@@ -217,11 +217,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Warming { coming, waiting, waited } => {
-                write!(f, "no address within {waited}: {coming} are on their way, {waiting} pods wait")
+                write!(f, "no address within {waited}: {}, {waiting} pods wait", OnTheirWay(*coming))
             }
             Self::NotSchedulable { coming, waiting, waited } => {
                 write!(f, "no address within {waited}: the node takes no pods (cordoned), so none are kept ready; ")?;
-                write!(f, "{coming} are on their way for the {waiting} pods that wait here all the same")
+                write!(f, "{} for the {waiting} pods that wait here all the same", OnTheirWay(*coming))
             }
             Self::Full { enis, max_enis, total, held, retired, waited } => {
                 write!(f, "no address within {waited}: all {total} addresses of the node are taken ")?;
@@ -267,7 +267,10 @@ impl fmt::Display for Refusal {
                     f,
                     "no address within {waited}: EC2 has not said since the daemon's start what is on the node; "
                 )?;
-                write!(f, "{addresses} addresses that only the metadata show wait for its word")?;
+                match addresses {
+                    0 => f.write_str("before that nothing is fetched")?,
+                    _ => write!(f, "{addresses} addresses that only the metadata show wait for its word")?,
+                }
                 match failure {
                     Some(failure) => write!(f, " ({failure})"),
                     None => Ok(()),
@@ -288,6 +291,18 @@ impl fmt::Display for Refusal {
             Self::Checkpoint { error } => write!(f, "the assignment could not be recorded: {error}"),
             Self::ShuttingDown => f.write_str("the node daemon is ending; it answers again after its restart"),
             Self::Cancelled => f.write_str("the sandbox was deleted while it waited for an address"),
+        }
+    }
+}
+
+/// So many addresses. Before the first of them is asked for, host and cloud are looked at, or something else has to leave.
+struct OnTheirWay(u32);
+
+impl fmt::Display for OnTheirWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("room for more is being made (the host, subnets, places of ENIs)"),
+            coming => write!(f, "{coming} are on their way"),
         }
     }
 }

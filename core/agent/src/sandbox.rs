@@ -68,6 +68,7 @@ impl Agent {
         }
         self.suspects.remove(key);
         self.by_link.remove(key);
+        self.orphans.was_deleted(key);
         self.disk.unrecorded.remove(key);
         match self.pool.release(key, now, self.config.target.cool_down) {
             Some(released) => {
@@ -99,21 +100,37 @@ impl Agent {
                 self.refuse(waiter.ticket, &waiter.request, Refusal::ShuttingDown);
             }
         }
+        self.serve_the_living(now);
         let mut barred = self.host.removing().cloned().unwrap_or_default();
         barred.extend(self.orphans.routed());
         while let Some(waiter) = self.waiters.pop_front() {
             match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, &barred) {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
-                Taken::Fresh(allocation) => {
-                    self.podless.remove(&allocation.address);
-                    self.pod_has_address(&waiter.request.pod);
-                    let generation = self.touch_disk();
-                    self.disk.unrecorded.insert(waiter.request.key.clone(), generation);
-                    self.promise(waiter.ticket, &waiter.request.key, allocation);
-                }
+                Taken::Fresh(allocation) => self.give(&waiter, allocation),
                 Taken::None => return self.waiters.push_front(waiter),
             }
         }
+    }
+
+    /// Sandboxes that live and whose leases are lost ask again: they have what the host shows, however little there is for others.
+    fn serve_the_living(&mut self, now: Time) {
+        if !self.orphans.has_living() {
+            return;
+        }
+        for waiter in std::mem::take(&mut self.waiters) {
+            match self.has_already(now, &waiter.request.key, &waiter.request.pod) {
+                Some(allocation) => self.give(&waiter, allocation),
+                None => self.waiters.push_back(waiter),
+            }
+        }
+    }
+
+    fn give(&mut self, waiter: &Waiter, allocation: Allocation) {
+        self.podless.remove(&allocation.address);
+        self.pod_has_address(&waiter.request.pod);
+        let generation = self.touch_disk();
+        self.disk.unrecorded.insert(waiter.request.key.clone(), generation);
+        self.promise(waiter.ticket, &waiter.request.key, allocation);
     }
 
     pub(crate) fn expire_waiters(&mut self, now: Time) {

@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use vpc_agent::{CloudCall, CloudUse, FailureClass, Input, Notice, Outcome};
-use vpc_ipam::{SlotState, Unit, WarmTarget};
+use vpc_ipam::{EniUse, SlotState, Unit, WarmTarget};
 use vpc_model::{Millis, Slot};
 use world::{Fault, World, config, key};
 
@@ -370,6 +370,36 @@ fn an_eni_whose_detach_was_lost_and_then_denied_is_deleted() {
     let kept = |notice: &Notice| matches!(notice, Notice::EniKept { .. });
     assert!(!world.notices.iter().any(kept), "{:#?}", world.notices);
     is_whole(&world);
+}
+
+/// `VPC_CNI_EC2=off` comes while EC2 detaches an ENI: the metadata show that it has gone, and it is deleted when EC2 may be asked again.
+/// If the detach never came to EC2, they go on showing it, and it stays.
+#[test]
+fn an_eni_that_is_being_detached_when_ec2_may_not_be_asked_any_more_is_not_held_for_ever() {
+    for lost in [false, true] {
+        let mut world = World::settled(config(0, 3));
+        world.call_takes = SECOND;
+        (0..12).for_each(|i| drop(world.start_pod(&format!("p{i}"))));
+        (0..12).for_each(|i| world.stop_pod(&format!("p{i}")));
+        if lost {
+            world.faults.push_back(("Detach", Fault::Refuse(FailureClass::Lost, "timeout")));
+        }
+        while world.calls_of("Detach") == 0 {
+            world.run_for(Millis(100));
+        }
+        world.config.cloud = CloudUse::Off;
+        world.tell(Input::Settings(Box::new(world.config.clone())));
+        let asked = world.calls.len();
+        world.run_for(Millis::seconds(400));
+        assert_eq!(world.calls.len(), asked, "{:?}", &world.calls[asked..]);
+        let usages: Vec<EniUse> = world.agent.pool().enis().map(|eni| eni.usage).collect();
+        assert_eq!(usages, vec![EniUse::Ready; if lost { 2 } else { 1 }], "{:#?}", world.notices);
+        world.config.cloud = CloudUse::Full;
+        world.tell(Input::Settings(Box::new(world.config.clone())));
+        world.run_for(Millis::seconds(300));
+        assert_eq!(world.enis.len(), 1, "{:?}", world.calls);
+        is_whole(&world);
+    }
 }
 
 /// The answer to a detach was lost, and the call too.

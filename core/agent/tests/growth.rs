@@ -6,8 +6,8 @@ mod world;
 use std::collections::BTreeSet;
 
 use vpc_agent::{
-    CloudCall, CloudUse, ClusterNews, EniConfig, EniConfigKeys, FailureClass, Input, NoPlace, NodeView, Outcome,
-    Refusal, Ticket,
+    CloudCall, CloudUse, ClusterNews, Config, EniConfig, EniConfigKeys, FailureClass, Input, NoPlace, NodeView,
+    Outcome, Refusal, Ticket,
 };
 use vpc_ipam::{EniUse, Unit, WarmTarget};
 use vpc_model::{CardIndex, DeviceIndex, EniId, Millis, Slot};
@@ -61,6 +61,47 @@ fn an_eni_whose_creation_was_lost_and_then_refused_is_no_orphan() {
         world.run_for(Millis::seconds(600));
         assert_eq!(loose(&world), 0, "{:?}", world.calls);
     }
+}
+
+/// A daemon that was killed after it made an ENI comes back where nothing may be changed: the ENI is deleted when something may be.
+#[test]
+fn a_stray_of_an_earlier_life_is_deleted_when_the_settings_allow_it() {
+    let loose = |world: &World| world.enis.values().filter(|eni| eni.truth.attachment.is_none()).count();
+    let killed_after = |effects| {
+        let mut world = World::settled(config(0, 3));
+        world.dies_at = Some((world.effects + effects, true));
+        add_many(&mut world, 12);
+        world.run_for(SECOND);
+        Some(world).filter(|world| world.dead && loose(world) == 1)
+    };
+    let mut world = (1..10).find_map(killed_after).expect("an ENI is made");
+    world.config.cloud = CloudUse::ReadOnly;
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(3600));
+    assert_eq!((loose(&world), world.calls_of("Delete")), (1, 0));
+    world.config.cloud = CloudUse::NoRelease;
+    let settings = Input::Settings(Box::new(world.config.clone()));
+    world.tell(settings);
+    world.run_for(Millis::seconds(60));
+    assert_eq!(loose(&world), 0, "{:?}", world.calls);
+}
+
+/// How long the looks of all nodes take is known when the nodes have been counted: on a small cluster nobody waits for a thousand.
+#[test]
+fn a_stray_of_an_earlier_life_on_a_small_cluster_goes_soon() {
+    let loose = |world: &World| world.enis.values().filter(|eni| eni.truth.attachment.is_none()).count();
+    let killed_after = |effects| {
+        let mut world = World::settled(Config { strays_after: Millis::seconds(2), ..config(0, 3) });
+        world.dies_at = Some((world.effects + effects, true));
+        add_many(&mut world, 12);
+        world.run_for(SECOND);
+        Some(world).filter(|world| world.dead && loose(world) == 1)
+    };
+    let mut world = (1..10).find_map(killed_after).expect("an ENI is made");
+    world.restart(SECOND);
+    world.tell(Input::Cluster(ClusterNews::Nodes(3)));
+    world.run_for(Millis::seconds(10));
+    assert_eq!(loose(&world), 0, "{:?}", world.calls);
 }
 
 #[test]
@@ -484,6 +525,28 @@ fn what_a_pod_lacks_that_may_not_wait_is_fetched_for_its_next_sandbox() {
     let early = world.add("early");
     assert!(matches!(world.refused(early), Refusal::Warming { coming: 1.., .. }), "{:?}", world.refused(early));
     world.run_for(Millis::seconds(5));
+    let again = world.add("early");
+    world.run_for(SECOND);
+    world.added(again);
+    rests(&mut world);
+}
+
+/// It is there, whatever the node may run: what came for it is not given back before it comes again.
+#[test]
+fn a_pod_that_was_refused_counts_beyond_what_the_node_may_run() {
+    let mut config = config(0, 2);
+    config.target.unit = Unit::Prefix;
+    config.target.warm = WarmTarget::Addresses { warm: 0, minimum: 1 };
+    (config.target.max_pods, config.target.release_every) = (Some(4), Millis(0));
+    config.add_wait = Millis(0);
+    let mut world = World::settled(config);
+    for i in 0..16 {
+        world.start_pod(&format!("p{i}"));
+    }
+    let early = world.add("early");
+    world.refused(early);
+    world.run_for(Millis::seconds(20));
+    assert_eq!(world.agent.pool().stats().prefixes.empty, 1);
     let again = world.add("early");
     world.run_for(SECOND);
     world.added(again);

@@ -406,6 +406,46 @@ fn a_live_sandbox_whose_lease_is_lost_keeps_its_address_and_is_a_lease_again() {
     assert!(rests(&world, allocation.address), "its DEL finds it");
 }
 
+/// Its runtime asks again before the host's word has made it a lease: it has an address, and gets that one, also on a node that is full.
+#[test]
+fn a_live_sandbox_whose_lease_is_lost_is_answered_with_what_it_has() {
+    let mut world = two_enis();
+    let first = world.agent.pool().of(&key("p9")).unwrap().allocation;
+    world.disk.as_mut().unwrap().leases.retain(|lease| lease.key != key("p9"));
+    world.restart(SECOND);
+    world.run_for(SECOND);
+    for i in 0..30 {
+        world.add(&format!("new{i}"));
+    }
+    assert_eq!(ask(&mut world, "p9").allocation, first);
+    assert!(world.disk.as_ref().unwrap().leases.iter().any(|lease| lease.key == key("p9")), "it is on disk");
+    world.run_for(Millis::seconds(60));
+    assert_eq!(world.agent.pool().of(&key("p9")).unwrap().allocation, first);
+    assert_eq!(said(&world, |n| matches!(n, Notice::LeaseAdopted { .. })), 1);
+    world.stop_pod("p9");
+    assert!(rests(&world, first.address), "its DEL finds it");
+}
+
+/// The same sandbox ends before its lease is found again: its DEL finds nothing, and its address rests all the same.
+#[test]
+fn what_a_sandbox_without_a_lease_had_rests_when_it_ends() {
+    let mut world = two_enis();
+    let address = world.agent.pool().of(&key("p9")).unwrap().allocation.address;
+    world.disk.as_mut().unwrap().leases.retain(|lease| lease.key != key("p9"));
+    world.restart(SECOND);
+    world.run_for(SECOND);
+    let del = world.del("p9");
+    world.run_for(SECOND);
+    assert!(matches!(world.answers[&del].1, Outcome::Deleted(DelReply::UnknownPod)), "{:?}", world.answers[&del]);
+    assert!(!rests(&world, address), "its link is there");
+    world.sandbox_ends("p9");
+    world.tell(Input::HostChanged);
+    world.run_for(Millis::seconds(25));
+    assert!(rests(&world, address) && world.agent.checkpoint().rests.iter().any(|rest| rest.address == address));
+    world.run_for(Millis::seconds(15));
+    assert!(!rests(&world, address));
+}
+
 #[test]
 fn a_link_that_lingers_after_its_del_is_said_once_and_left() {
     let mut world = two_enis();

@@ -221,6 +221,64 @@ fn a_thirsty_node_looks_for_other_subnets_sooner() {
     assert_eq!(places.choose(soon, Unit::Address).unwrap().place.subnet, id("b"));
 }
 
+/// A subnet is too full for a prefix where the newest list shows so few free addresses that one more would not make one.
+#[test]
+fn a_subnet_that_refused_a_prefix_is_crowded_as_long_as_the_list_says_so() {
+    let mut places = Places::new(discovery(None), home());
+    for (free, crowded) in [(0, true), (14, true), (15, false), (16, false)] {
+        let mut places = places.clone();
+        list(&mut places, NOW, vec![subnet("home", free, &[])]);
+        assert!(!places.is_crowded(NOW, &id("home")), "it has refused nothing");
+        places.refused(NOW, &id("home"), FailureClass::Fragmented);
+        assert_eq!(places.is_crowded(NOW, &id("home")), crowded, "{free}");
+        let old = NOW + Places::LIST_AGE + Places::LIST_AGE;
+        assert!(!places.is_crowded(old, &id("home")), "an old list says nothing");
+        assert!(places.wants_list(old, true).is_some());
+        places.worked(&id("home"), Unit::Prefix, 16);
+        assert!(!places.is_crowded(NOW, &id("home")), "{free}");
+    }
+    places.refused(NOW, &id("home"), FailureClass::Fragmented);
+    assert!(!places.is_crowded(NOW, &id("home")), "no list says so");
+}
+
+/// Where nobody tags a subnet or frees addresses, the node asks ever more rarely; whatever hints at room has it ask soon again.
+#[test]
+fn a_node_that_stays_thirsty_asks_ever_more_rarely() {
+    let mut places = Places::new(discovery(None), home());
+    let empty = || vec![subnet("home", 0, &[])];
+    list(&mut places, NOW, empty());
+    let next = |places: &mut Places, from: Time| {
+        let asks = |at: &u64| {
+            places.refused(Time(*at), &id("home"), FailureClass::SubnetExhausted);
+            places.wants_list(Time(*at), true).is_some()
+        };
+        (from.0..).step_by(1000).find(asks).map(Time).unwrap()
+    };
+    let pauses = |places: &mut Places, mut now: Time, looks: usize, found: &dyn Fn() -> Vec<SubnetTruth>| {
+        let mut pauses = vec![];
+        for _ in 0..looks {
+            let at = next(places, now);
+            places.listed(at, found());
+            pauses.push(at.since(now).0 / 1000);
+            now = at;
+        }
+        (pauses, now)
+    };
+    let (asked, now) = pauses(&mut places, NOW, 7, &empty);
+    assert_eq!(asked, [10, 20, 40, 80, 120, 120, 120]);
+    // The list shows a freed address; the next one shows no more than that.
+    let (asked, now) = pauses(&mut places, now, 4, &|| vec![subnet("home", 1, &[])]);
+    assert_eq!(asked, [120, 10, 20, 40]);
+    // What gives something has room.
+    places.worked(&id("home"), Unit::Address, 1);
+    let (asked, now) = pauses(&mut places, now, 2, &|| vec![subnet("home", 1, &[])]);
+    assert_eq!(asked, [10, 20]);
+    // A cluster of thousands does not fill EC2's bucket with that.
+    places.lap_is(Millis::seconds(400));
+    let (asked, _) = pauses(&mut places, now, 6, &|| vec![subnet("home", 1, &[])]);
+    assert_eq!(asked, [40, 80, 160, 320, 400, 400]);
+}
+
 #[test]
 fn a_subnet_the_list_lacks_is_not_excluded() {
     let mut places = Places::new(discovery(None), home());
@@ -249,12 +307,42 @@ fn an_exhausted_subnet_is_left_alone_for_a_growing_while_and_others_are_used() {
     }
     assert_eq!(pauses, [5, 10, 20, 40, 80, 120, 120], "an answer during a pause does not make it longer");
     assert_eq!(places.take_news().len(), 7);
-    places.worked(&id("home"), Unit::Address);
+    places.worked(&id("home"), Unit::Address, 1);
     places.refused(now, &id("home"), FailureClass::SubnetExhausted);
     assert_eq!(places.exhausted(now, &id("home")), Some(now + Millis::seconds(5)), "forgotten on success");
     places.refused(now, &id("b"), FailureClass::SubnetExhausted);
     let Err(NoPlace::AllRefused { refused, retry_in }) = places.choose(now, Unit::Address) else { panic!() };
     assert_eq!((refused.len(), retry_in), (2, Millis::seconds(5)));
+}
+
+/// An address that makes place for a prefix on a full ENI, and is taken again when there is no prefix, is no sign of room.
+#[test]
+fn what_a_node_gave_back_itself_is_no_sign_of_room() {
+    let mut places = Places::new(discovery(None), home());
+    list(&mut places, NOW, vec![subnet("home", 90, &[])]);
+    let home = id("home");
+    let refuse = |places: &mut Places, now: Time| {
+        places.refused(now, &home, FailureClass::SubnetExhausted);
+        places.exhausted(now, &home).unwrap()
+    };
+    let mut now = NOW;
+    for seconds in [5, 10, 20, 40] {
+        let until = refuse(&mut places, now);
+        assert_eq!(until.since(now), Millis::seconds(seconds));
+        now = until;
+        places.got_back(&home, 1);
+        places.worked(&home, Unit::Address, 1);
+        assert!(places.is_doubtful(&home, Unit::Address), "one at a time is asked for");
+    }
+    places.got_back(&home, 1);
+    places.worked(&home, Unit::Address, 2);
+    assert!(!places.is_doubtful(&home, Unit::Address), "one of them is news");
+    assert_eq!(refuse(&mut places, now).since(now), Millis::seconds(5));
+    places.worked(&home, Unit::Address, 1);
+    assert!(
+        !places.is_doubtful(&home, Unit::Address),
+        "what was given back before the refusals that are forgotten is forgotten too"
+    );
 }
 
 #[test]
@@ -296,11 +384,11 @@ fn prefixes_come_from_whole_subnets_first_then_single_addresses_from_fragmented_
     places.refused(NOW, &id("c"), FailureClass::Fragmented);
     assert_eq!(choose(&places, NOW, Unit::Prefix), (id("home"), Unit::Address));
     // Single addresses came: that says nothing about prefixes.
-    places.worked(&id("home"), Unit::Address);
+    places.worked(&id("home"), Unit::Address, 1);
     assert!(places.single_only(NOW, &id("home")));
     let later = places.deadlines(NOW).max().unwrap();
     assert_eq!(choose(&places, later, Unit::Prefix), (id("home"), Unit::Prefix), "prefixes again later");
-    places.worked(&id("home"), Unit::Prefix);
+    places.worked(&id("home"), Unit::Prefix, 16);
     assert_eq!(places.deadlines(NOW).count(), 2, "the others' pauses");
 }
 
@@ -502,7 +590,7 @@ fn before_an_eni_config_was_seen_enis_of_other_subnets_get_pods_and_nothing_is_f
     places.list_failed(NOW, &failure(FailureClass::Unauthorized));
     assert_eq!(places.choose(NOW, Unit::Address).unwrap().place.subnet, id("home"));
     assert!(!places.is_settled());
-    places.worked(&id("home"), Unit::Address);
+    places.worked(&id("home"), Unit::Address, 1);
     assert!(places.is_settled());
     assert_eq!(places.role_of(&eni("home", 1)), EniRole::Pods);
 }

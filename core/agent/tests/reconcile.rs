@@ -5,7 +5,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use vpc_agent::{Agent, Checkpoint, CloudCall, Config, EniKind, EniTruth, Notice, Outcome};
+use vpc_agent::{Agent, Checkpoint, CloudCall, CloudUse, Config, EniKind, EniTruth, Input, Notice, Outcome};
 use vpc_ipam::{EniRole, Retired, SlotState};
 use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, Millis, SecurityGroupId, Slot};
 use world::{CloudEni, World, config};
@@ -189,6 +189,54 @@ fn an_eni_that_is_marked_no_manage_keeps_its_pods_and_is_never_given_back() {
     assert!(world.enis[&second].truth.attachment.is_some(), "it is not ours to give back");
 }
 
+/// Whose an ENI is comes up where something of it is to be given back: what EC2 says then holds for everything else. Another ENI takes
+/// its place in the pool, and EC2 is not asked for ever.
+#[test]
+fn an_eni_that_is_found_to_be_another_s_when_it_is_given_back_leaves_the_pool() {
+    let mut world = World::settled(config(0, 3));
+    for i in 0..10 {
+        world.start_pod(&format!("p{i}"));
+    }
+    let primary: EniId = "eni-primary".parse().unwrap();
+    let second = world.enis.keys().find(|id| **id != primary).unwrap().clone();
+    world.enis.get_mut(&second).unwrap().truth.tags = tags(&[NO]);
+    for i in 0..10 {
+        world.stop_pod(&format!("p{i}"));
+    }
+    world.run_for(Millis::seconds(600));
+    assert!(world.agent.pool().eni(&second).is_none());
+    assert!(world.enis[&second].truth.attachment.is_some(), "it is not ours to give back");
+    let asked = world.calls.len();
+    world.run_for(Millis::seconds(3600));
+    assert_eq!(world.calls.len(), asked, "a node at rest asks: {:?}", &world.calls[asked..]);
+}
+
+/// The settings say that ENIs without a tag are ours, and in the same moment that EC2 may not be asked: what EC2 last said of an ENI's
+/// tags holds.
+#[test]
+fn an_untagged_eni_is_taken_back_when_the_settings_say_so() {
+    for (own, expected) in [(&[][..], EniRole::Pods), (&[NO][..], EniRole::Retired(Retired::NotOurs))] {
+        let mut world = World::settled(config(0, 3));
+        for i in 0..10 {
+            world.start_pod(&format!("p{i}"));
+        }
+        let primary: EniId = "eni-primary".parse().unwrap();
+        let second = world.enis.keys().find(|id| **id != primary).unwrap().clone();
+        world.enis.get_mut(&second).unwrap().truth.tags = tags(own);
+        world.config.manage_untagged = false;
+        world.config.tags.clear();
+        let settings = Input::Settings(Box::new(world.config.clone()));
+        world.tell(settings);
+        world.run_for(Millis::seconds(10));
+        assert_eq!(world.agent.pool().eni(&second).unwrap().role, EniRole::Retired(Retired::NotOurs));
+        (world.config.manage_untagged, world.config.cloud) = (true, CloudUse::Off);
+        let settings = Input::Settings(Box::new(world.config.clone()));
+        world.tell(settings);
+        world.run_for(Millis::seconds(10));
+        assert_eq!(world.agent.pool().eni(&second).unwrap().role, expected, "{own:?}");
+    }
+}
+
 #[test]
 fn a_position_that_ec2_took_away_goes_only_when_no_pod_is_on_it() {
     let mut world = World::settled(config(1, 1));
@@ -285,6 +333,20 @@ fn an_eni_in_the_place_of_one_that_was_taken_carries_pods() {
     assert!(!world.notices.iter().any(|notice| matches!(notice, Notice::HostFailed { .. })));
 }
 
+/// Somebody takes his own ENI off the node again: another one can be made in its place.
+#[test]
+fn an_eni_that_is_not_ours_and_leaves_makes_room() {
+    let mut world = start_with(config(1, 3), [&[], &[NO], &[NO]]);
+    (0..6).for_each(|pod| drop(world.start_pod(&format!("p{pod}"))));
+    world.run_for(Millis::seconds(60));
+    assert_eq!(ours(&world.agent), ["eni-primary"], "his ENIs have the other places");
+    world.enis.remove(&id(1));
+    world.host.detach(&"eth1".parse().unwrap());
+    world.tell(vpc_agent::Input::HostChanged);
+    world.run_for(Millis::seconds(200));
+    assert_eq!(ours(&world.agent).len(), 2, "{:#?}", world.notices);
+}
+
 #[test]
 fn one_odd_reading_of_the_metadata_costs_one_question_and_changes_nothing() {
     let mut world = World::settled(config(1, 1));
@@ -345,20 +407,24 @@ fn r02_a_short_list_at_the_start_does_not_reach_the_checkpoint() {
     assert_eq!(said, 2, "once for each start: {:#?}", world.notices);
 }
 
-/// Killed between attaching an ENI and tying it to its instance.
+/// Killed between attaching an ENI and tying it to its instance. That somebody took its tags meanwhile changes nothing, as long as it is
+/// ours by the settings.
 #[test]
 fn r18_an_eni_that_was_attached_and_not_tied_is_tied_after_the_restart() {
-    let mut world = World::settled(config(1, 2));
-    let mut eni = attached(1, &[SELF]);
-    eni.truth.delete_on_termination = Some(false);
-    world.enis.insert(id(1), eni);
-    world.plug(1);
-    world.restart(SECOND);
-    // Soon: an ENI that nothing is on is given back when it is old enough.
-    world.run_for(Millis::seconds(30));
-    assert!(world.enis[&id(1)].delete_on_termination);
-    assert_eq!(world.calls_of("Modify"), 1, "once is enough");
-    assert!(world.agent.pool().eni(&id(1)).is_some());
+    let rows: [(&[(&str, &str)], bool); 4] = [(&[SELF], true), (&[], true), (&[SELF, NO], false), (&[NO], false)];
+    for (own, ours) in rows {
+        let mut world = World::settled(config(1, 2));
+        let mut eni = attached(1, own);
+        eni.truth.delete_on_termination = Some(false);
+        world.enis.insert(id(1), eni);
+        world.plug(1);
+        world.restart(SECOND);
+        // Soon: an ENI that nothing is on is given back when it is old enough.
+        world.run_for(Millis::seconds(30));
+        assert_eq!(world.enis[&id(1)].delete_on_termination, ours, "{own:?}");
+        assert_eq!(world.calls_of("Modify"), usize::from(ours), "{own:?}: once is enough");
+        assert_eq!(world.agent.pool().eni(&id(1)).is_some(), ours, "{own:?}");
+    }
 }
 
 /// The reference's checkpoint lists pods and no ENIs: a pod on the second one keeps its table from the first look at the host on.
@@ -380,4 +446,45 @@ fn a_pod_of_the_reference_on_the_second_eni_is_never_unrouted() {
         assert_eq!(world.leaves_by("p9", "10.20.30.40"), "eth1");
         assert_eq!(world.agent.pool().of(&world::key("p9")).unwrap().allocation, tenth);
     }
+}
+
+/// EC2 has said that it is not there. Forbidding EC2 afterwards makes the metadata no newer than they were.
+#[test]
+fn what_ec2_denied_is_not_believed_when_ec2_is_forbidden() {
+    let mut world = World::settled(config(2, 1));
+    let primary: EniId = "eni-primary".parse().unwrap();
+    let ghost = Slot::Address("10.20.9.99".parse().unwrap());
+    let has = |world: &World| world.agent.pool().eni(&primary).unwrap().slots.contains_key(&ghost);
+    world.ghosts.insert(ghost);
+    world.restart(SECOND);
+    world.run_for(Millis::seconds(60));
+    assert!(!has(&world), "EC2 denied it");
+    let mut config = world.config.clone();
+    config.cloud = CloudUse::Off;
+    world.tell(Input::Settings(Box::new(config)));
+    world.run_for(Millis::seconds(300));
+    assert!(!has(&world), "the metadata have shown it ever since");
+    world.ghosts.remove(&ghost);
+    world.run_for(Millis::seconds(70));
+    world.ghosts.insert(ghost);
+    world.run_for(Millis::seconds(70));
+    assert!(has(&world), "they show it anew");
+}
+
+/// An answer of EC2 that lagged denied it for a moment.
+#[test]
+fn what_ec2_lists_again_is_believed_again() {
+    let mut world = World::settled(config(2, 1));
+    let primary: EniId = "eni-primary".parse().unwrap();
+    let given = Slot::Address("10.20.9.77".parse().unwrap());
+    world.ghosts.insert(given);
+    world.run_for(Millis::seconds(70));
+    world.ghosts.remove(&given);
+    world.enis.get_mut(&primary).unwrap().truth.slots.push(given);
+    world.run_for(Millis::seconds(300));
+    let mut config = world.config.clone();
+    config.cloud = CloudUse::Off;
+    world.tell(Input::Settings(Box::new(config)));
+    world.run_for(Millis::seconds(300));
+    assert_eq!(world.agent.pool().eni(&primary).unwrap().slots.get(&given), Some(&SlotState::Held));
 }

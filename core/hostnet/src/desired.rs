@@ -73,7 +73,8 @@ pub struct HostView {
     pub pods: Vec<PodOnHost>,
     /// Addresses proven to belong to no pod, nor about to be given to one: rules, routes and neighbours of theirs may go. So may
     /// the rule 32765 of an ENI about to be detached, if its primary address is put here and the ENI is in the view no more.
-    /// What stands for any other unknown address stays, since a plugin may be about to finish it. Pods and ENIs of the view win.
+    /// What stands for any other unknown address stays, since a plugin may be about to finish it. Pods of the view win, and what an ENI
+    /// of the view has for its own address stays.
     pub released: BTreeSet<Ipv4Addr>,
     /// Settings.
     pub settings: HostSettings,
@@ -231,7 +232,8 @@ fn claims(view: &HostView) -> Claims {
     let enis = view.secondary.iter().chain([&view.primary]);
     let eni_addresses: BTreeSet<Ipv4Addr> = enis.map(|eni| eni.primary_address).collect();
     let pods: BTreeSet<Ipv4Addr> = view.pods.iter().map(|pod| pod.address).collect();
-    let nobodys = |address: &&Ipv4Addr| !pods.contains(*address) && !eni_addresses.contains(*address);
+    // An ENI may have come to have what was a pod's: the pod's rules go all the same, and its own are not touched by this.
+    let nobodys = |address: &&Ipv4Addr| !pods.contains(*address);
     Claims {
         routed: BTreeSet::new(),
         released: view.released.iter().filter(nobodys).copied().collect(),

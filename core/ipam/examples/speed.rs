@@ -47,7 +47,7 @@ fn speed(what: &str, unit: Unit, enis: u8, slots: u32, pods: u32) {
     time("plan, nothing to do", || {
         _ = black_box(plan(&target, &pool, &Pending::default(), Demand::default(), Time(0)));
     });
-    let waiting = Demand { waiting: 100, expected: 0 };
+    let waiting = Demand { waiting: 100, ..Demand::default() };
     time("plan, 100 pods wait", || _ = black_box(plan(&target, &pool, &Pending::default(), waiting, Time(0))));
     let address = pool.of(&last).unwrap().allocation.address;
     time("locate", || _ = black_box(pool.locate(address)));

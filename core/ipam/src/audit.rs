@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use vpc_model::{EniId, SandboxKey, Slot};
 
-use crate::{Pool, Use};
+use crate::{EniUse, Pool, Use};
 
 /// A broken invariant, found by [`Pool::audit`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +53,9 @@ impl Pool {
         let mut seen: BTreeMap<Slot, &EniId> = BTreeMap::new();
         for eni in self.enis() {
             let id = &eni.facts.id;
-            if let Some(Use::Held(held)) = self.use_of(eni.facts.primary)
+            // What it had as its own may be another's, where EC2 does not show it any more.
+            if eni.usage != EniUse::Doubtful
+                && let Some(Use::Held(held)) = self.use_of(eni.facts.primary)
                 && held.since > eni.since
             {
                 found.push(Violation::PrimaryGiven { address: eni.facts.primary, eni: id.clone() });

@@ -16,7 +16,9 @@
 //! - Order is fixed. What is given back comes from ENIs that can leave, with the fewest pods, in the highest place; an ENI that can
 //!   go as a whole goes as a whole.
 //! - Where the subnet has no free /28, a pool that grows in prefixes grows in single addresses for a while (see
-//!   [`SINGLES_AHEAD`]).
+//!   [`SINGLES_AHEAD`]). The single addresses that stand in stay while prefixes are tried again, but for one where all places are
+//!   taken: what is given back may not be had again.
+//! - Whether a subnet gives something again is tried with one position on one ENI.
 
 mod grow;
 mod level;
@@ -70,6 +72,8 @@ pub enum Action {
 pub struct Demand {
     /// Pods whose ADD waits.
     pub waiting: u32,
+    /// Pods whose ADD was refused for want of an address, and that come again: they run here, whatever the node may run.
+    pub returning: u32,
     /// Pods bound to this node whose ADD has not come yet (`VPC_CNI_LOOKAHEAD`).
     pub expected: u32,
 }
@@ -78,7 +82,7 @@ impl Demand {
     /// All of them.
     #[must_use]
     pub fn pods(self) -> u32 {
-        self.waiting.saturating_add(self.expected)
+        self.waiting.saturating_add(self.returning).saturating_add(self.expected)
     }
 }
 
@@ -91,10 +95,16 @@ pub struct Pending {
     pub new_enis: Vec<(Unit, u32)>,
     /// Positions on the instance taken by ENIs that are not ours.
     pub foreign_enis: u32,
+    /// ENIs of the pool that take no position on the instance any more (EC2 has detached them, or somebody took them and their pods live).
+    pub left: BTreeSet<EniId>,
     /// ENIs to which nothing may be added now (EC2 has just refused, or is being asked what is on them).
     pub refused: BTreeSet<EniId>,
     /// ENIs whose subnet has no free /28 at the moment: only single addresses can be added to them.
     pub single_only: BTreeSet<EniId>,
+    /// ENIs whose subnet refused such units the last time, and may have some again: one, asked for on one of its ENIs, shows it.
+    pub doubtful: BTreeSet<(EniId, Unit)>,
+    /// Those of them whose subnet is known to be too full for a prefix, also with one address more: none is given back to ask for one.
+    pub crowded: BTreeSet<EniId>,
     /// What a new ENI could come with now; `None` = none can be created.
     pub new_eni: Option<Unit>,
     /// Ask for at most so many positions at once: EC2 has just refused more.
@@ -149,15 +159,16 @@ struct Planner<'a> {
     now: Time,
     stats: Stats,
     waiting: i64,
-    /// Only so many as the node may still run.
+    /// Those that come again, and of those that come first only so many as the node may still run.
     expected: i64,
 }
 
 impl<'a> Planner<'a> {
     fn new(target: &'a Target, pool: &'a Pool, pending: &'a Pending, demand: Demand, now: Time) -> Self {
         let stats = pool.stats();
-        let still_allowed = target.max_pods.map(|max| max.saturating_sub(stats.pods).saturating_sub(demand.waiting));
-        let expected = i64::from(demand.expected.min(still_allowed.unwrap_or(u32::MAX)));
+        let here = stats.pods.saturating_add(demand.waiting).saturating_add(demand.returning);
+        let still_allowed = target.max_pods.map_or(u32::MAX, |max| max.saturating_sub(here));
+        let expected = i64::from(demand.returning) + i64::from(demand.expected.min(still_allowed));
         Self { target, pool, pending, now, stats, waiting: i64::from(demand.waiting), expected }
     }
 
@@ -206,7 +217,13 @@ impl<'a> Planner<'a> {
 
     /// ENIs on the instance, ours and others', those on their way too.
     fn attached(&self) -> u32 {
-        number(self.pool.enis().len() + self.pending.new_enis.len()).saturating_add(self.pending.foreign_enis)
+        let ours = self.here().count();
+        number(ours + self.pending.new_enis.len()).saturating_add(self.pending.foreign_enis)
+    }
+
+    /// ENIs of the pool that are on the instance.
+    fn here(&self) -> impl Iterator<Item = &'a PoolEni> {
+        self.pool.enis().filter(|eni| !self.pending.left.contains(&eni.facts.id))
     }
 
     fn leaving(&self) -> u32 {

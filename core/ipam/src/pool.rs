@@ -476,8 +476,10 @@ impl Pool {
 
     fn pick(&self, unit: Unit, barred: &BTreeSet<Ipv4Addr>) -> Option<Allocation> {
         let ready = self.tallies().filter(|(eni, _)| eni.takes_pods());
-        // Somebody may have taken an address off an ENI, and EC2 made it another's own, before the books have heard of it.
-        let barred = |address| barred.contains(&address) || self.enis().any(|eni| eni.facts.primary == address);
+        // Somebody may have taken an address off an ENI, and EC2 made it another's own, before the books have heard of it. One in doubt
+        // bars nothing: its own address stays its own as long as it is, and on another ENI it proves that it is not any more.
+        let own = |eni: &PoolEni, address| eni.facts.primary == address && eni.usage != EniUse::Doubtful;
+        let barred = |address| barred.contains(&address) || self.enis().any(|eni| own(eni, address));
         let first_choices = ready.filter_map(|(eni, tally)| {
             let free = |slot: Slot| self.books.get(&slot)?.lowest_free(slot, barred);
             let (fullness, address) =

@@ -420,7 +420,7 @@ impl Run {
 
     fn plan(&mut self, waiting: u32, grows: bool, gives_back: bool) -> Result<(), TestCaseError> {
         let pending = self.pending(grows, gives_back);
-        let plan = plan(&self.target, &self.pool, &pending, Demand { waiting, expected: 0 }, self.now);
+        let plan = plan(&self.target, &self.pool, &pending, Demand { waiting, ..Demand::default() }, self.now);
         self.may_be_wanted(&plan.actions, &pending, waiting)?;
         self.is_wanted(&plan.actions, &pending, waiting)?;
         for action in plan.actions {
@@ -601,8 +601,8 @@ impl Run {
         let has_pod = |eni: &PoolEni| {
             naive.held().iter().any(|held| held.allocation.address == eni.facts.primary && held.since > eni.since)
         };
-        let mut given: Vec<EniId> =
-            naive.enis.iter().filter(|eni| has_pod(eni)).map(|eni| eni.facts.id.clone()).collect();
+        let here = naive.enis.iter().filter(|eni| eni.usage != EniUse::Doubtful);
+        let mut given: Vec<EniId> = here.filter(|eni| has_pod(eni)).map(|eni| eni.facts.id.clone()).collect();
         given.sort();
         let said = pool.audit().into_iter().map(|violation| match violation {
             Violation::PrimaryGiven { eni, .. } => Ok(eni),
@@ -736,4 +736,17 @@ fn the_own_address_of_an_eni_is_never_given() {
         run.compare().unwrap();
     }
     assert_eq!(run.pool.held().count(), 0);
+}
+
+/// EC2 does not show an ENI any more, and has put the address that was its own on another one: that is a free address like any other.
+#[test]
+fn the_own_address_of_an_eni_that_is_lost_is_given() {
+    let mut run = Run::new();
+    let own_of_second = universe().iter().position(|slot| *slot == Slot::Address(facts(2).primary)).unwrap() as u8;
+    let lost = Step::Adopt { eni: 2, usage: EniUse::Doubtful, role: EniRole::Pods, keep: false, slots: vec![] };
+    for step in [lost, Step::Admit { eni: 0, slots: vec![own_of_second] }, Step::Take { key: 0, barred: vec![] }] {
+        run.step(step).unwrap();
+        run.compare().unwrap();
+    }
+    assert_eq!(run.pool.held().count(), 1);
 }

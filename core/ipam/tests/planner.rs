@@ -95,6 +95,10 @@ fn expected_pods_count_as_far_as_the_node_may_run_them() {
         ("m5.large WARM_IP=1 expected=30 max_pods=7", "E0 5/5", "E0 +3"),
         ("m5.large WARM_IP=1 expected=30 max_pods=5", "E0 5/5", "-"),
         ("m5.large WARM_IP=1 waiting=1 expected=30 max_pods=6", "E0 5/5", "E0 +2"),
+        // A pod that was refused runs here, and comes again.
+        ("m5.large WARM_IP=1 returning=2 max_pods=5", "E0 5/5", "E0 +2"),
+        ("m5.large WARM_IP=1 returning=2 expected=30 max_pods=8", "E0 5/5", "E0 +4"),
+        ("m5.large PD MIN_IP=6 returning=1 max_pods=4", "E0 [16]; E1 [0]", "-"),
     ]);
 }
 
@@ -122,6 +126,31 @@ fn a_subnet_without_a_free_prefix_gives_single_addresses() {
         ("m5.large PD WARM_PREFIX=1", "E0 [16] single_only; E1 [16]", "E1 +1"),
         // Stand-ins that are too much go.
         ("m5.large PD WARM_IP=2", "E0 6/1 [16] single_only", "E0 -3 singles"),
+    ]);
+}
+
+/// What stands in is not given away for prefixes that may not be there.
+#[test]
+fn one_position_shows_whether_a_subnet_gives_something_again() {
+    check(&[
+        ("m5.large WARM_IP=9 no_eni", "E0 8/4 doubtful; E1 1/0 doubtful; E2 1/0", "E2 +3"),
+        ("m5.large WARM_IP=9 no_eni", "E0 8/4 doubtful; E1 1/0 doubtful assigning=1", "-"),
+        ("m5.large WARM_IP=9", "E0 9/4 doubtful; E1 5/5 doubtful", "E1 +1"),
+        ("m5.large WARM_IP=9 no_eni", "E0 7/4 [0,0] doubtful", "E0 -2 prefixes"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 8/4 doubtful", "E0 +1"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 8/4 doubtful assigning=1", "-"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 9/4 doubtful", "E0 -1 singles"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 9/4 doubtful crowded", "-"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 8/4 doubtful crowded", "E0 +1"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 9/4 doubtful going=1", "-"),
+        ("m5.large PD WARM_ENI=1 no_eni no_release", "E0 9/4 doubtful", "-"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 9/4 doubtful; E1 8/4 doubtful", "E1 +1"),
+        ("m5.large PD WARM_PREFIX=0", "E0 9/4 doubtful; E1 8/4 doubtful", "E1 +1"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 9/4 doubtful; E1 9/4 doubtful", "E0 -1 singles"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 9/4 doubtful; E1 9/4 doubtful going=1", "-"),
+        ("m5.large PD WARM_ENI=1 no_eni", "E0 9/4 doubtful; E1 9/4 doubtful assigning=1", "-"),
+        // Nothing is wanted.
+        ("m5.large PD WARM_PREFIX=1", "E0 8/4 [0] doubtful", "E0 -4 singles"),
     ]);
 }
 

@@ -212,6 +212,7 @@ fn any_node() -> impl Strategy<Value = (String, String)> {
         "setting_up",
         "young",
         "keep",
+        "doubtful",
         "missing=1",
         "unconfirmed=1",
         "single_only",

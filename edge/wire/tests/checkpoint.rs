@@ -36,6 +36,7 @@ fn eni(id: &str, primary: &str, addresses: &[&str]) -> PoolEni {
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         prefixes: vec![Prefix28::containing("10.20.9.16".parse().unwrap())],
         leaving: vec![],
+        gone: vec![],
         going: false,
     }
 }
@@ -104,9 +105,10 @@ fn what_is_being_given_back_is_written_and_read_again() {
     let pool = checkpoint.pool.as_mut().unwrap();
     let prefix = Prefix28::containing("10.20.9.32".parse().unwrap());
     pool[0].leaving = vec![Slot::Address("10.20.8.108".parse().unwrap()), Slot::Prefix(prefix)];
+    pool[0].gone = vec![Slot::Address("10.20.8.109".parse().unwrap())];
     pool[0].going = true;
     let text = String::from_utf8(checkpoint.to_bytes().unwrap()).unwrap();
-    let want = r#""leaving":[{"address":"10.20.8.108"},{"prefix":"10.20.9.32/28"}],"going":true}]"#;
+    let want = r#""leaving":[{"address":"10.20.8.108"},{"prefix":"10.20.9.32/28"}],"gone":[{"address":"10.20.8.109"}],"going":true}]"#;
     assert!(text.contains(want), "{text}");
     assert_eq!(Checkpoint::from_bytes(text.as_bytes()).unwrap(), checkpoint);
 }

@@ -56,6 +56,7 @@ pub use plan::{GroupRules, NetworkPlan, PlannedEndpoint, PlannedSubnet};
 pub use profile::{ImdsQuirks, Profile, Setup, Span};
 pub use snapshot::{
     AttachmentSnapshot, CidrSnapshot, EniSnapshot, InstanceSnapshot, ReservationSnapshot, Snapshot, SubnetSnapshot,
+    TiedEni,
 };
 pub use spec::{
     EndpointSpec, ExtraEniSpec, GroupRule, INTERFACE_TYPES, InstanceSpec, NamedId, NatGatewaySpec, PeeringSpec,

@@ -8,7 +8,7 @@ use vpc_model::{
 
 use crate::cloud::Cloud;
 use crate::spec::ReservationKind;
-use crate::world::{Eni, Instance, SubnetState};
+use crate::world::{Eni, Instance, SubnetState, Tie};
 use crate::{EniAddresses, Tags};
 
 /// The world at one moment.
@@ -109,6 +109,19 @@ pub struct AttachmentSnapshot {
     pub delete_on_termination: bool,
 }
 
+/// An ENI that counts against its instance's limit: it is attached, or being attached or detached.
+#[derive(Clone, Copy, Debug)]
+pub struct TiedEni<'a> {
+    /// Its id.
+    pub id: &'a EniId,
+    /// It is being detached.
+    pub leaves: bool,
+    /// Tags.
+    pub tags: &'a Tags,
+    /// Its subnet.
+    pub subnet: &'a SubnetId,
+}
+
 /// A subnet.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SubnetSnapshot {
@@ -178,6 +191,19 @@ impl Cloud {
             enis: world.enis.values().map(eni_snapshot).collect(),
             subnets: world.subnets.values().map(|subnet| self.subnet_snapshot(subnet)).collect(),
         }
+    }
+
+    /// The ENIs that count against an instance's limit.
+    pub fn tied(&self, instance: &InstanceId) -> impl Iterator<Item = TiedEni<'_>> {
+        self.world.enis.values().filter_map(move |eni| {
+            let attachment = eni.attachment.as_ref().filter(|tie| tie.instance == *instance)?;
+            Some(TiedEni {
+                id: &eni.id,
+                leaves: attachment.tie == Tie::Detaching,
+                tags: &eni.tags,
+                subnet: &eni.subnet,
+            })
+        })
     }
 
     fn instance_snapshot(&self, instance: &Instance) -> InstanceSnapshot {

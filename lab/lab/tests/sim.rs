@@ -3,11 +3,14 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::vpc_lab;
 use lab_sim::History;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 struct Said {
     code: Option<i32>,
@@ -64,16 +67,22 @@ fn a_kept_history_is_told_and_ends_well_once_it_is_mended() {
 #[test]
 fn a_value_that_can_not_be_is_named_with_what_is_accepted() {
     let folder = folder();
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 15] = [
         (&["--steps", "0"], &["--steps", "a number of steps above 0"]),
         (&["--steps", "many"], &["--steps", "a number of steps above 0"]),
         (&["--jobs", "0"], &["--jobs", "1..=1024"]),
-        (&["--seed", "-1"], &["-1"]),
+        (&["--seed=-1"], &["--seed", "a whole number from 0"]),
+        (&["--seed", "7", "--only", "x"], &["--only", "a whole number from 0"]),
+        (&["--acts", "0"], &["--acts", "1..=100000"]),
+        (&["--acts", "4294967295"], &["--acts", "1..=100000"]),
         (&["--only", "3"], &["--seed"]),
         (&["--replay", "nowhere.toml"], &["--replay", "nowhere.toml"]),
         (&["--replay", "x.toml", "--steps", "5"], &["--replay", "--steps"]),
-        (&["fleet", "--nodes", "0"], &["0 nodes", "1 to 10000"]),
-        (&["fleet", "--nodes", "10001"], &["10001 nodes", "1 to 10000"]),
+        (&["--replay", "/dev/zero"], &["--replay", "/dev/zero"]),
+        (&["fleet", "--nodes", "0"], &["--nodes", "1 to 10000"]),
+        (&["fleet", "--nodes=-1"], &["--nodes", "1 to 10000"]),
+        (&["fleet", "--nodes", "10001"], &["--nodes", "1 to 10000"]),
+        (&["fleet", "--nodes", "3", "--plot", "/nowhere/x.svg"], &["--plot", "/nowhere/x-start.svg"]),
     ];
     for (words, expected) in cases {
         let said = sim(folder.path(), words);
@@ -88,15 +97,89 @@ fn a_value_that_can_not_be_is_named_with_what_is_accepted() {
 fn a_file_that_is_no_history_is_told_by_its_field() {
     let folder = folder();
     let text = History::draw(5, 3).to_text().unwrap();
+    let calm = text.lines().find(|line| line.starts_with("calm-ms")).unwrap();
+    let act = |fields: &str| format!("{text}\n[[act]]\nat-ms = 99000000\n{fields}\n");
+    let fault = |fields: &str| act(&format!("do = \"fault\"\nfor-ms = 5\n[act.fault]\n{fields}"));
     let broken = [
         (text.replace("pace = ", "pase = "), "pase"),
         (text.replace("10.20.128.0", "10.99.0.0"), "subnet"),
         ("nodes = 3".to_owned(), "nodes"),
+        (text.replace(calm, "calm-ms = 1000000000000"), "calm-ms: `1000000000000` is not accepted: expected 0 to"),
+        (text.replace("disk-ms = ", "disk-ms = 9"), "disk-ms"),
+        (text.replace("audit-every-ms = 60000", "audit-every-ms = 0"), "node[0].settings.audit-every-ms"),
+        (act("do = \"reboot\"\nnode = 70"), ".node: `70` is not accepted: expected a node from 0 to"),
+        (act("do = \"reboot\"\nnode = 0\naway-ms = 4"), "`away-ms` is not accepted: expected one of at-ms, do, node"),
+        (act("do = \"terminate\"\nnode = 0\naway-ms = 999999999"), ".away-ms"),
+        (
+            fault("fault = \"latency\"\nadd_ms = 5\naction = \"CreateNetworkInterfce\""),
+            ".fault: action: `CreateNetworkInterfce`",
+        ),
+        (fault("fault = \"latency\"\nadd_ms = 5\nnode = \"zzz\""), ".fault: node: there is no"),
+        (fault("fault = \"latency\"\nadd_ms = 999999999999"), ".fault.add_ms"),
     ];
-    for (text, field) in broken {
-        std::fs::write(folder.path().join("broken.toml"), text).unwrap();
+    for (broken, field) in broken {
+        assert_ne!(broken, text, "{field}");
+        std::fs::write(folder.path().join("broken.toml"), broken).unwrap();
         let said = sim(folder.path(), &["--replay", "broken.toml"]);
         assert_eq!(said.code, Some(2), "{field}: {}{}", said.out, said.err);
         assert!(said.err.contains(field), "{field}: {}", said.err);
+        assert_eq!(said.err.matches("TOML parse error").count().max(1), 1, "told once: {}", said.err);
     }
+}
+
+/// The row of histories is the same for any number of threads.
+#[test]
+fn the_number_of_jobs_changes_nothing() {
+    let folder = folder();
+    let said = |jobs: &str| {
+        let said =
+            sim(folder.path(), &["--steps", "3000", "--seed", "42", "--acts", "40", "--jobs", jobs, "--keep-going"]);
+        let figures = said.out.lines().find(|line| line.contains(" histories, ")).unwrap();
+        let matrix: Vec<String> = said.out.lines().take_while(|line| *line != figures).map(str::to_owned).collect();
+        (figures.split(" EC2 calls").next().unwrap().to_owned(), matrix)
+    };
+    assert_eq!(said("1"), said("3"));
+}
+
+#[test]
+fn one_that_is_interrupted_says_what_it_found() {
+    let folder = folder();
+    let mut command = Command::new(vpc_lab());
+    command.args([
+        "sim",
+        "--steps",
+        "1e12",
+        "--seed",
+        "3",
+        "--acts",
+        "30",
+        "--jobs",
+        "1",
+        "--keep-going",
+        "--kinds",
+        "latency",
+    ]);
+    command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    assert_eq!(first, "seed 3\n");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("ended before its time") && rest.contains("steps/s"), "{rest}");
+}
+
+#[test]
+fn the_history_of_the_document_can_be_played() {
+    let document = include_str!("../../../docs/simulation.md");
+    let text = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = folder();
+    std::fs::write(folder.path().join("own.toml"), text).unwrap();
+    let said = sim(folder.path(), &["--replay", "own.toml"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert!(said.out.contains("AssignPrivateIpAddresses") || said.out.contains("answers ADD p1"), "{}", said.out);
 }

@@ -4,7 +4,7 @@
 //! many steps is the shortest row of histories from number 0 that has them: it is the same row for any number of jobs.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -105,42 +105,78 @@ impl Campaign {
         History::draw_of(mixed ^ (mixed >> 31), self.acts, &self.kinds)
     }
 
-    /// Runs it, until the steps are made or `most` histories went wrong. `tell` hears of steps made so far, from time to time.
-    pub fn run(&self, most: usize, tell: &(dyn Fn(u64) + Sync)) -> Finding {
-        let (next, steps, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        let results = Mutex::new(Finding::default());
+    /// Runs it, until the steps are made or `most` histories went wrong. `tell` hears of the steps made so far, from time to time; it
+    /// ends early when that says no.
+    pub fn run(&self, most: usize, tell: &(dyn Fn(u64) -> bool + Sync)) -> Finding {
+        let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let row = Mutex::new(Row { steps: self.steps, most, ..Row::default() });
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.max(1) {
                 scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) && steps.load(Ordering::Relaxed) < self.steps {
+                    while !stop.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         let history = self.history(number);
                         let outcome = attempt(&history);
-                        let Ok(mut all) = results.lock() else { return };
-                        all.histories += 1;
-                        match outcome {
-                            Ok(report) => {
-                                all.steps += report.steps;
-                                all.calls += report.calls;
-                                all.busiest = all.busiest.max(Some((report.calls, number)));
-                                all.coverage.add(&report.coverage);
-                                tell(steps.fetch_add(report.steps, Ordering::Relaxed) + report.steps);
-                                if let Some(wrong) = report.wrong {
-                                    all.found.push(Found { number, history, why: Why::Wrong(Box::new(wrong)) });
-                                }
-                            }
-                            Err(why) => all.found.push(Found { number, history, why }),
-                        }
-                        if all.found.len() >= most {
+                        let Ok(mut row) = row.lock() else { return };
+                        let complete = row.add(number, Done { history, outcome });
+                        if !tell(row.finding.steps) || complete {
                             stop.store(true, Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
-        let mut all = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.found.sort_by_key(|found| found.number);
-        all
+        row.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finding
+    }
+}
+
+/// The row of histories from number 0, as far as there is no gap in it.
+#[derive(Default)]
+struct Row {
+    steps: u64,
+    most: usize,
+    finding: Finding,
+    /// Those beyond the first that is still being run.
+    ahead: BTreeMap<u64, Done>,
+}
+
+/// A history that was run.
+struct Done {
+    history: History,
+    outcome: Result<Report, Why>,
+}
+
+impl Row {
+    /// Adds one; whether the row is as long as was asked for. What lies beyond does not count.
+    fn add(&mut self, number: u64, done: Done) -> bool {
+        self.ahead.insert(number, done);
+        while !self.is_complete()
+            && let Some(done) = self.ahead.remove(&self.finding.histories)
+        {
+            self.take(done);
+        }
+        self.is_complete()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.finding.steps >= self.steps || self.finding.found.len() >= self.most
+    }
+
+    fn take(&mut self, Done { history, outcome }: Done) {
+        let all = &mut self.finding;
+        let number = all.histories;
+        all.histories += 1;
+        let why = match outcome {
+            Ok(report) => {
+                all.steps += report.steps;
+                all.calls += report.calls;
+                all.busiest = all.busiest.max(Some((report.calls, number)));
+                all.coverage.add(&report.coverage);
+                report.wrong.map(|wrong| Why::Wrong(Box::new(wrong)))
+            }
+            Err(why) => Some(why),
+        };
+        all.found.extend(why.map(|why| Found { number, history, why }));
     }
 }
 

@@ -226,16 +226,18 @@ impl World {
 
     fn delete_again(&mut self, node: NodeAt, key: SandboxKey) {
         let ticket = self.ticket();
+        let mut asking = false;
         if let Some(own) = self.nodes.get_mut(node.0) {
             // Where its ADD is still under way, the plugin went with the sandbox: what it is told now, nobody hears.
+            let before = own.errands.len();
             own.errands.retain(|_, errand| !matches!(errand, Errand::Add { key: other, .. } if *other == key));
+            asking = own.errands.len() < before;
         }
-        let Some(own) = self.nodes.get_mut(node.0) else { return };
-        if own.agent.is_none() {
-            own.tombstones.insert(key);
-            return;
+        if self.nodes.get(node.0).is_none_or(|own| own.agent.is_none()) {
+            return self.leave_note(node, key);
         }
         self.note_errand(node, ticket, Errand::Idle { key: key.clone(), has: None });
+        self.note_late_end(node, asking);
         self.think(node, Input::Del { ticket, key });
     }
 
@@ -300,9 +302,18 @@ impl World {
     pub(crate) fn break_connections(&mut self, node: NodeAt) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         for (_, errand) in std::mem::take(&mut own.errands) {
-            if let Errand::Add { pod, key, .. } | Errand::Del { pod, key } = errand {
-                self.end_sandbox(node, &pod, key);
+            match errand {
+                Errand::Add { pod, key, .. } | Errand::Del { pod, key } => self.end_sandbox(node, &pod, key),
+                Errand::Idle { key, has: None } => self.leave_note(node, key),
+                Errand::Idle { has: Some(_), .. } => {}
             }
+        }
+    }
+
+    /// A DEL that no daemon answered: the plugin's note of it is carried out by the next one.
+    fn leave_note(&mut self, node: NodeAt, key: SandboxKey) {
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.tombstones.insert(key);
         }
     }
 
@@ -414,9 +425,7 @@ impl World {
             self.note_errand(node, ticket, Errand::Del { pod: name.to_owned(), key: key.clone() });
             self.think(node, Input::Del { ticket, key });
         } else {
-            if let Some(own) = self.nodes.get_mut(node.0) {
-                own.tombstones.insert(key.clone());
-            }
+            self.leave_note(node, key.clone());
             self.sandbox_gone(node, name, &key);
         }
     }

@@ -11,6 +11,15 @@ use vpc_model::{EniId, Millis, Slot, Time};
 use crate::history::Outsider;
 use crate::world::{Event, NodeAt, World};
 
+/// What somebody else took off a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Stolen {
+    /// Off which of its ENIs.
+    pub(crate) off: EniId,
+    /// When; or when the daemon could first notice.
+    pub(crate) at: Time,
+}
+
 impl World {
     /// Starts the daemon after `span`.
     pub fn start_later(&mut self, node: NodeAt, span: Millis) {
@@ -88,13 +97,15 @@ impl World {
     /// EC2 or IMDS tell the truth again: what others have taken can be noticed from now on.
     pub(crate) fn may_notice_now(&mut self) {
         let now = self.now;
-        self.stolen.values_mut().for_each(|at| *at = now);
+        self.stolen.values_mut().for_each(|stolen| stolen.at = now);
     }
 
     /// These addresses are no longer what somebody was promised, and nobody here is to blame.
     fn steal(&mut self, from: NodeAt, addresses: impl IntoIterator<Item = Ipv4Addr>) {
         for address in addresses {
-            self.stolen.insert((from, address), self.now);
+            let eni = self.node(from).and_then(|own| own.guest_enis().find(|eni| eni.addresses.holds(address)));
+            let Some(off) = eni.map(|eni| eni.id.clone()) else { continue };
+            self.stolen.insert((from, address), Stolen { off, at: self.now });
             self.ended.remove(&address);
             if let Some(owner) = self.owners.get_mut(&address) {
                 owner.taken = true;

@@ -17,11 +17,12 @@ use crate::coverage::{Coverage, Kind};
 use crate::dice::Dice;
 use crate::history::{Blind, Kill};
 use crate::imds::Round;
-use crate::kubelet::PodStep;
+use crate::kubelet::{Errand, PodStep};
 use crate::node::{DEVICE_MTU, Death, HOST_FAILS, Kube, Node, link_of};
 use crate::scene::config_for;
 use crate::settled::Told;
 use crate::story::{Story, Thing, Weight};
+use crate::trouble::Stolen;
 
 /// A node of the world, by number in the order of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -29,7 +30,7 @@ use crate::story::{Story, Thing, Weight};
 pub struct NodeAt(pub usize);
 
 /// Least time between two ticks, as the daemon keeps it.
-const TICK_PAUSE: Millis = Millis(5);
+pub(crate) const TICK_PAUSE: Millis = Millis(5);
 /// How often the VPC's CIDRs are looked up, as the daemon does.
 const CIDR_PERIOD: Millis = Millis::seconds(30);
 /// What Kubernetes takes to answer.
@@ -86,8 +87,8 @@ pub struct World {
     /// Steps at which everything is looked at next.
     pub(crate) look_at: u64,
     pub(crate) tickets: u64,
-    /// Addresses that somebody else took from live pods, or may have: what follows is not the daemon's fault.
-    pub(crate) stolen: BTreeMap<(NodeAt, Ipv4Addr), Time>,
+    /// Addresses that somebody else took off a node's ENIs, and when: what follows is not the daemon's fault.
+    pub(crate) stolen: BTreeMap<(NodeAt, Ipv4Addr), Stolen>,
     /// When the calendar last jumped ahead.
     pub(crate) jumped: Option<Time>,
     /// The calendar at `Time(0)`.
@@ -481,7 +482,9 @@ impl World {
         self.set_wake(node);
         self.tell_news(node);
         for key in notes {
+            // A note goes only when its DEL has been answered.
             let ticket = self.ticket();
+            self.note_errand(node, ticket, Errand::Idle { key: key.clone(), has: None });
             self.think(node, Input::Del { ticket, key });
         }
         self.later(CIDR_PERIOD, Event::Cidrs { node, life });
@@ -765,8 +768,9 @@ impl World {
 
     /// The guest has the ENI so from now on; says how it had it before.
     fn take_in(&mut self, node: NodeAt, eni: AttachedEni) -> Option<AttachedEni> {
-        // What somebody took and EC2 gave again is as good as any other.
-        self.stolen.retain(|(from, address), _| *from != node || !eni.addresses.holds(*address));
+        // What somebody took and EC2 gave again is as good as any other; where it comes to another ENI, the daemon has to notice that.
+        let back = |address: &Ipv4Addr, stolen: &Stolen| eni.addresses.holds(*address) && stolen.off == eni.id;
+        self.stolen.retain(|(from, address), stolen| *from != node || !back(address, stolen));
         self.nodes.get_mut(node.0)?.enis.insert(eni.id.clone(), eni)
     }
 

@@ -16,6 +16,8 @@ struct Refusals {
     exhausted: Option<Pause>,
     fragmented: Option<Pause>,
     unknown: Option<Pause>,
+    /// Addresses this node has given back to it since, and not taken again.
+    own: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +48,26 @@ impl Memory {
         Some(until)
     }
 
-    pub(super) fn worked(&mut self, subnet: &SubnetId, unit: Unit) {
-        let Some(refusals) = self.0.get_mut(subnet) else { return };
-        (refusals.exhausted, refusals.unknown) = (None, None);
+    /// It gave something; says whether that shows that it has room. It does not where it is what this node has just given back, as where
+    /// one address makes place on an ENI to ask for a prefix, and is taken again when there is none.
+    pub(super) fn worked(&mut self, subnet: &SubnetId, unit: Unit, addresses: u32) -> bool {
+        let Some(refusals) = self.0.get_mut(subnet) else { return true };
+        refusals.unknown = None;
+        let own = refusals.own.min(addresses);
+        refusals.own -= own;
+        if own > 0 && own == addresses {
+            return false;
+        }
+        refusals.exhausted = None;
         if unit == Unit::Prefix || refusals.fragmented.is_none() {
             self.0.remove(subnet);
+        }
+        true
+    }
+
+    pub(super) fn got_back(&mut self, subnet: &SubnetId, addresses: u32) {
+        if let Some(refusals) = self.0.get_mut(subnet) {
+            refusals.own = refusals.own.saturating_add(addresses);
         }
     }
 

@@ -70,6 +70,10 @@ pub struct World {
     pub unshown: BTreeSet<Slot>,
     /// What the metadata show on the primary ENI although it is not there.
     pub ghosts: BTreeSet<Slot>,
+    /// ENIs that the metadata show although they are not here.
+    pub ghost_enis: Vec<SeenEni>,
+    /// ENIs that the metadata do not show although they are here.
+    pub hidden_enis: BTreeSet<EniId>,
     /// Links that will appear on the host.
     links_due: Vec<(Time, Mac, DeviceIndex)>,
     queue: Vec<(Time, u64, Input)>,
@@ -192,6 +196,8 @@ impl World {
             groups: vec![],
             unshown: BTreeSet::new(),
             ghosts: BTreeSet::new(),
+            ghost_enis: Vec::new(),
+            hidden_enis: BTreeSet::new(),
             links_due: vec![],
             queue: vec![],
             seq: 0,
@@ -389,6 +395,8 @@ impl World {
             eni.slots.retain(|slot| !self.unshown.contains(slot));
         }
         metadata.enis[0].slots.extend(&self.ghosts);
+        metadata.enis.retain(|eni| !self.hidden_enis.contains(&eni.facts.id));
+        metadata.enis.extend(self.ghost_enis.iter().cloned());
         metadata
     }
 

@@ -287,6 +287,16 @@ fn an_eni_about_to_leave_loses_its_rule_only_on_proof() {
     assert_eq!(settle(&mut host, &view), removals(&[rule(32765, Some("10.20.10.87/32"), None, 2)]));
 }
 
+/// Somebody took an address off a pod, and EC2 gave it to a new ENI as its own: the pod's rules go with the pod, the ENI's stays.
+#[test]
+fn rules_of_a_pod_whose_address_is_an_eni_s_own_now_go_with_the_pod() {
+    let mut view = view();
+    let left = [rule(512, None, Some("10.20.10.87/32"), 254), rule(1536, Some("10.20.10.87/32"), None, 3)];
+    assert_eq!(with_rules(&view, &left), [], "nobody said that it is no pod's");
+    view.released = [ip("10.20.10.87")].into();
+    assert_eq!(with_rules(&view, &left), removals(&left));
+}
+
 #[test]
 fn the_rule_of_an_eni_whose_link_has_not_come_yet_stays() {
     let mut view = view();

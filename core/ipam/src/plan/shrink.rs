@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use vpc_model::{EniId, Slot, Time};
 
+use crate::stats::number;
 use crate::{Action, EniRole, EniUse, PoolEni, Position, Retired, SlotState, Unit, WarmTarget};
 
 use super::Planner;
@@ -38,7 +39,8 @@ impl Planner<'_> {
             let facts = &eni.facts;
             (!retired(eni), self.of_age(eni) > self.now, Reverse((facts.card, facts.device)))
         });
-        let mut over_limit = self.attached().saturating_sub(self.leaving()).saturating_sub(self.target.max_enis);
+        let going = number(self.here().filter(|eni| eni.usage == EniUse::Leaving).count());
+        let mut over_limit = self.attached().saturating_sub(going).saturating_sub(self.target.max_enis);
         idle.retain(|eni| {
             if retired(eni) {
                 over_limit = over_limit.saturating_sub(1);

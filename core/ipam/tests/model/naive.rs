@@ -259,7 +259,8 @@ impl Naive {
                 if !takes_pods || place.state != SlotState::Held {
                     continue;
                 }
-                let own = |address: &Ipv4Addr| self.enis.iter().any(|eni| eni.facts.primary == *address);
+                let own_of = |eni: &PoolEni, address| eni.facts.primary == address && eni.usage != EniUse::Doubtful;
+                let own = |address: &Ipv4Addr| self.enis.iter().any(|eni| own_of(eni, *address));
                 let nobodys =
                     |address: &Ipv4Addr| self.use_of(*address).is_none() && !barred.contains(address) && !own(address);
                 if let Some(lowest) = addresses_of(place.slot).into_iter().find(nobodys) {

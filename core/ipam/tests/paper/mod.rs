@@ -92,6 +92,7 @@ impl Paper {
                 "max_pods" => target.max_pods = Some(value),
                 "foreign" => pending.foreign_enis = value,
                 "waiting" => demand.waiting = value,
+                "returning" => demand.returning = value,
                 "expected" => demand.expected = value,
                 "at_most" => pending.at_most = Some(value),
                 "released_ago" => pending.last_release = Some(now - Millis::seconds(value.into())),
@@ -113,7 +114,7 @@ impl Paper {
         paper
     }
 
-    /// `E1 9/3 [16,4,0] young rest=2 retired keep leaving setting_up single_only refused missing=1 unconfirmed=1`
+    /// `E1 9/3 [16,4,0] young rest=2 retired keep leaving setting_up single_only doubtful crowded refused missing=1 unconfirmed=1`
     fn read_eni(&mut self, text: &str) {
         let mut words = text.split_whitespace();
         let device: u8 = words.next().and_then(|name| name.strip_prefix('E')).expect("E0").parse().unwrap();
@@ -130,6 +131,8 @@ impl Paper {
                 "retired" => joins.role = EniRole::Retired(Retired::SubnetExcluded),
                 "not_ours" => joins.role = EniRole::Retired(Retired::NotOurs),
                 "single_only" => drop(self.pending.single_only.insert(id(device))),
+                "crowded" => drop(self.pending.crowded.insert(id(device))),
+                "doubtful" => drop(self.pending.doubtful.insert((id(device), self.target.unit))),
                 "refused" => drop(self.pending.refused.insert(id(device))),
                 "assigning" => self.pending.assigning.push((id(device), self.target.unit, value.parse().unwrap())),
                 "rest" => rests = value.parse().unwrap(),
@@ -220,6 +223,8 @@ impl Paper {
         for action in actions {
             match action {
                 Action::Assign { eni, unit, count } => {
+                    // All are of one subnet: it gives something again.
+                    self.pending.doubtful.retain(|(_, of)| *unit == Unit::Address && *of == Unit::Prefix);
                     let device = self.pool.eni(eni).unwrap().facts.device.0;
                     let slots: Vec<Slot> = (0..*count).map(|_| self.fresh_slot(device, *unit)).collect();
                     self.pool.admit(eni, slots).unwrap();

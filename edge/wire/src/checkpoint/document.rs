@@ -132,6 +132,8 @@ pub(super) struct EniEntry {
     prefixes: Vec<Prefix28>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     leaving: Vec<Slot>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<Slot>,
     #[serde(default, skip_serializing_if = "is_zero")]
     going: bool,
 }
@@ -271,15 +273,16 @@ impl From<&Cooling> for CoolingEntry {
 
 impl From<&PoolEni> for EniEntry {
     fn from(eni: &PoolEni) -> Self {
-        let PoolEni { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going } =
+        let PoolEni { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, gone, going } =
             eni.clone();
-        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going }
+        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, gone, going }
     }
 }
 
 impl From<EniEntry> for PoolEni {
     fn from(entry: EniEntry) -> Self {
-        let EniEntry { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going } = entry;
-        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, going }
+        let EniEntry { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, gone, going } =
+            entry;
+        Self { id, mac, device, card, subnet, subnet_id, primary, addresses, prefixes, leaving, gone, going }
     }
 }

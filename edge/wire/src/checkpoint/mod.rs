@@ -102,6 +102,8 @@ pub struct PoolEni {
     pub prefixes: Vec<Prefix28>,
     /// What of it is being given back and belongs to nobody; not among the addresses and prefixes. Absent in files of earlier releases.
     pub leaving: Vec<Slot>,
+    /// What was given back lately, and may still be shown on it. Absent in files of earlier releases.
+    pub gone: Vec<Slot>,
     /// The ENI itself is being given back. Absent in files of earlier releases.
     pub going: bool,
 }

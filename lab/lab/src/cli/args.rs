@@ -137,7 +137,7 @@ pub(super) enum Command {
         #[arg(long)]
         instance: Option<String>,
     },
-    /// Play the demo: six scenes on real packets; fails when the story is not true.
+    /// Play the demo: nine scenes on real packets; fails when the story is not true.
     Demo {
         /// Name or number of one scene; without it all.
         scene: Option<String>,

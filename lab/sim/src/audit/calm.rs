@@ -1,6 +1,6 @@
 //! The calm: whoever wants an address and could have one has it.
 
-use vpc_agent::{CloudUse, Refusal};
+use vpc_agent::{CloudUse, FailureClass, Refusal};
 
 use vpc_model::Time;
 
@@ -39,13 +39,13 @@ impl World {
         found
     }
 
-    /// Changes a node asked for since it came to rest. A subnet that had nothing when it was last asked is asked again and again,
-    /// every minute at most.
+    /// Changes a node asked for since it came to rest. A subnet that had nothing when it was last asked is asked again whenever the
+    /// longest pause is over.
     #[must_use]
     pub fn not_steady(&self, node: NodeAt, since: Time) -> Option<Fault> {
         let own = self.nodes.get(node.0)?;
         let thirsty = own.audit.heard.lacks_addresses();
-        let minutes = usize::try_from(self.now.since(since).0 / 60_000).unwrap_or_default();
+        let rounds = usize::try_from(self.now.since(since).0 / FailureClass::LONGEST.0 + 1).unwrap_or(usize::MAX);
         let asked = self.requests(node, since, true);
         // Where all places are taken by single addresses, one makes place for the prefix that is asked for.
         let place = own.audit.heard.lacks_prefixes();
@@ -54,8 +54,8 @@ impl World {
             "UnassignPrivateIpAddresses" => place,
             _ => false,
         };
-        // Prefixes are tried first, and then single addresses.
-        let most = if place { 3 * minutes } else { 2 * minutes };
+        // One on an ENI that is there, and one on a new ENI: prefixes first, and then single addresses.
+        let most = rounds.saturating_mul(if place { 5 } else { 2 });
         let excused = thirsty && asked.len() <= most && asked.iter().all(|action| again(action));
         let action = asked.first().filter(|_| !excused)?;
         Some(Fault::NotSteady { node, action })

@@ -48,7 +48,14 @@ impl World {
                     kept.push(eni.facts.primary);
                     continue;
                 }
-                let truth = snapshot.enis.iter().find(|seen| seen.id == eni.facts.id).map(slots).unwrap_or_default();
+                let mut truth =
+                    snapshot.enis.iter().find(|seen| seen.id == eni.facts.id).map(slots).unwrap_or_default();
+                // What it gave back, and what EC2 gave again with an answer that was lost, is not to be told from what metadata that lag
+                // still show. Where EC2 may not be asked it may be left alone: to believe it might give somebody else's address away.
+                if !own.config.cloud.may_ask() {
+                    let again = |slot: &Slot| own.audit.gave_back.contains(&(eni.facts.id.clone(), *slot));
+                    truth.retain(|slot| eni.slots.contains_key(slot) || !again(slot));
+                }
                 // What somebody took from a pod that lives stays in the books as long as it does.
                 let robbed =
                     |slot: &Slot| !truth.contains(slot) && own.addresses().any(|address| slot.contains(address));

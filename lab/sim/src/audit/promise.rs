@@ -59,8 +59,9 @@ impl World {
             self.faults.push(Fault::NotOnDisk { node, key: key.clone(), address });
         }
         let there = |eni: &&AttachedEni| eni.device == reply.allocation.device && eni.addresses.holds(address);
-        let stolen = self.stolen.get(&(node, address)).is_some_and(|at| self.now.since(*at) < NOTICED);
-        let taken = stolen && !own.enis.values().any(|eni| eni.addresses.holds(address));
+        let stolen = self.stolen.get(&(node, address)).is_some_and(|stolen| self.now.since(stolen.at) < NOTICED);
+        // Wherever else it may have come to meanwhile.
+        let taken = stolen && !own.enis.values().any(|eni| there(&eni));
         let another = self.owners.get(&address).is_some_and(|owner| owner.node != node && !owner.taken);
         if taken && another {
             // Somebody else took it a moment ago, nobody has told the daemon, and EC2 has given it to another node.
@@ -112,13 +113,17 @@ impl World {
         }
     }
 
-    /// A daemon starts: rests under way are as long as its settings say, if those say less.
+    /// A daemon starts: rests under way are as long as its settings say, if those say less. An end that did not come to the disk is one
+    /// it has to notice.
     pub(crate) fn rests_begin_anew(&mut self, node: NodeAt) {
         let most = self.rest_of(node);
-        let resting = self.ended.values_mut().filter(|ended| ended.node == node);
-        resting.for_each(|ended| ended.rest = ended.rest.min(most));
-        let ending = self.owners.values_mut().filter_map(|owner| owner.ending.as_mut());
-        ending.filter(|ended| ended.node == node).for_each(|ended| ended.rest = ended.rest.min(most));
+        let disk = self.nodes.get(node.0).and_then(|own| own.disk.as_ref());
+        let leased: BTreeSet<Ipv4Addr> = disk.iter().flat_map(|disk| &disk.leases).map(|lease| lease.address).collect();
+        let ending = self.owners.iter_mut().filter_map(|(address, owner)| Some((address, owner.ending.as_mut()?)));
+        for (address, ended) in self.ended.iter_mut().chain(ending).filter(|(_, ended)| ended.node == node) {
+            ended.rest = ended.rest.min(most);
+            ended.unseen |= leased.contains(address);
+        }
     }
 
     /// The settings are others from now on. Rests under way keep their end; one that the daemon has not noticed yet is not under way.

@@ -4,13 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use vpc_agent::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, FailureClass, Input, NodeView, Notice, OpId};
 use vpc_ipam::Unit;
-use vpc_model::{EniId, Millis, SubnetId, Time};
+use vpc_model::{EniId, Millis, Slot, SubnetId, Time};
 
 use crate::audit::Fault;
-use crate::world::{NodeAt, World};
+use crate::world::{NodeAt, World, keep_newest};
 
 /// So many of EC2's last failures are remembered.
 const FAILURES: usize = 64;
+/// So many of the times at which EC2 was asked what is on the node are remembered.
+const NODE_ANSWERS: usize = 64;
+/// EC2's answers are behind by less.
+const LAG: Millis = Millis::seconds(6);
+/// Two answers that lack something count as two only with so much time between (the agent's rule).
+const TWICE: Millis = Millis::seconds(30);
+/// What EC2 has just given may be missing from its answers for so long (the agent's rule).
+const FRESH: Millis = Millis::seconds(65);
 /// A call whose answer was lost is repeated by then: the longest pause is a minute, and EC2's tokens may be short meanwhile.
 const ASKED_AGAIN: Millis = Millis::seconds(180);
 
@@ -51,6 +59,8 @@ pub(crate) struct Record {
     /// When a device last came or went.
     pub(crate) moved: Option<Time>,
     pub(crate) spent: Spent,
+    /// Positions it gave back itself, also in earlier lives whose checkpoint it has.
+    pub(super) gave_back: BTreeSet<(EniId, Slot)>,
 }
 
 /// What EC2 told the daemon in its present life.
@@ -66,8 +76,6 @@ pub(crate) struct Heard {
     pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
     /// The same of the last call that takes prefixes.
     pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
-    /// Where ENIs are that were made in this life: the guest sees them only when they are attached.
-    pub(super) made: BTreeMap<EniId, SubnetId>,
     /// ENIs that may have been given more than the daemon knows: an answer was lost, and EC2 has not been heard on them since.
     pub(super) unclear: BTreeSet<EniId>,
     /// Tokens under which an ENI may have been made: since when the answer is lost, and it was not asked for again.
@@ -76,6 +84,10 @@ pub(crate) struct Heard {
     pub(super) may_be_tied: BTreeSet<EniId>,
     /// It was told what the node's ENIs are.
     pub(super) node: bool,
+    /// When it asked that, as far as it was answered.
+    pub(super) asked_node: Vec<Time>,
+    /// When each call was made.
+    asked: BTreeMap<OpId, Time>,
     /// It was told of the subnets.
     pub(super) listed: bool,
 }
@@ -114,6 +126,7 @@ impl Record {
             moved: self.moved,
             rebooted: self.rebooted,
             spent: Spent { lives: self.spent.lives + 1, ..self.spent.clone() },
+            gave_back: if without_memory { BTreeSet::new() } else { std::mem::take(&mut self.gave_back) },
             ..Self::default()
         };
     }
@@ -136,7 +149,6 @@ impl World {
     pub(crate) fn take_note(&mut self, node: NodeAt, input: &Input) {
         let now = self.now;
         let Some(own) = self.nodes.get_mut(node.0) else { return };
-        let enis = &own.enis;
         let record = &mut own.audit;
         match input {
             Input::Add { .. } | Input::Del { .. } => record.spent.pods += 1,
@@ -166,14 +178,22 @@ impl World {
             Input::Settings(_) => record.spent.stirs += 1,
             Input::CloudDone { op, result } => {
                 let Some(call) = record.heard.open.remove(op) else { return };
+                let asked = record.heard.asked.remove(op).unwrap_or(now);
+                if call == CloudCall::DescribeNode && result.is_ok() {
+                    record.heard.asked_node.push(asked);
+                    keep_newest(&mut record.heard.asked_node, NODE_ANSWERS);
+                }
                 let subnet = match &call {
                     CloudCall::CreateEni { place, .. } => Some(place.subnet.clone()),
                     CloudCall::Assign { eni, .. } => {
-                        let made = record.heard.made.get(eni);
-                        made.or_else(|| enis.get(eni).map(|eni| &eni.subnet)).cloned()
+                        let mut tied = self.cloud.tied(&own.instance);
+                        tied.find(|tied| tied.id == eni).map(|tied| tied.subnet.clone())
                     }
                     _ => None,
                 };
+                if let (CloudCall::Unassign { eni, slots }, Ok(_)) = (&call, result) {
+                    record.gave_back.extend(slots.iter().map(|slot| (eni.clone(), *slot)));
+                }
                 record.heard.take(now, &call, subnet, result);
             }
             _ => {}
@@ -185,6 +205,7 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let heard = &mut own.audit.heard;
         heard.open.insert(op, call.clone());
+        heard.asked.insert(op, self.now);
         match call {
             CloudCall::Assign { eni, .. } if heard.unclear.contains(eni) => {
                 self.faults.push(Fault::AskedTwice { node, eni: eni.clone() });
@@ -213,6 +234,16 @@ impl World {
         if let Some(own) = self.nodes.get_mut(node.0) {
             own.audit.stirred = Some(now);
             own.audit.spent.stirs += 1;
+        }
+    }
+
+    /// A DEL comes for a sandbox that is gone. If that had ended without one, or was about to be told an address (`asking`), this is
+    /// where that begins to rest.
+    pub(crate) fn note_late_end(&mut self, node: NodeAt, asking: bool) {
+        let now = self.now;
+        let silent = asking || self.ended.values().any(|ended| ended.node == node && ended.unseen);
+        if let Some(own) = self.nodes.get_mut(node.0).filter(|_| silent) {
+            own.audit.ended_unseen = Some(now);
         }
     }
 
@@ -285,7 +316,6 @@ impl Heard {
                     self.failures.pop_front();
                 }
             }
-            (Ok(CloudAnswer::Created(truth)), _) => drop(self.made.insert(truth.id.clone(), truth.subnet.clone())),
             (Ok(_), CloudCall::AttachEni { .. } | CloudCall::Assign { .. }) => self.brought = Some(now),
             (Ok(_), CloudCall::DescribeNode) => self.node = true,
             (Ok(_), CloudCall::Subnets { .. }) => self.listed = true,
@@ -303,6 +333,9 @@ impl Heard {
                     | CloudCall::Assign { .. }
                     | CloudCall::Describe { .. }
                     | CloudCall::DescribeNode
+                    // What leaves makes room.
+                    | CloudCall::Unassign { .. }
+                    | CloudCall::Detach { .. }
                     | CloudCall::Subnets { .. }
             )
         })
@@ -329,8 +362,23 @@ impl Heard {
         self.failures.iter().any(|(_, failure)| failure.class == class)
     }
 
-    /// Whether EC2 has refused or failed something lately.
-    pub(super) fn failed_within(&self, now: Time, span: Millis) -> bool {
-        self.failures.back().is_some_and(|(at, _)| now.since(*at) <= span)
+    /// What EC2 has refused or failed lately, the last first.
+    pub(super) fn failures(&self, now: Time, span: Millis) -> impl Iterator<Item = &CloudFailure> {
+        let lately = self.failures.iter().rev().take_while(move |(at, _)| now.since(*at) <= span);
+        lately.map(|(_, failure)| failure)
+    }
+
+    /// Whether EC2 has said what is on the node, asked at that time or later.
+    pub(super) fn was_told_since(&self, since: Time) -> bool {
+        self.asked_node.iter().any(|asked| *asked >= since)
+    }
+
+    /// Whether EC2 has said twice what is on the node, since what others did then could be seen: the second time when the daemon
+    /// no longer takes what lacks for something too new to be listed.
+    pub(super) fn was_told_twice(&self, stirred: Option<Time>) -> bool {
+        let Some(stirred) = stirred else { return true };
+        let first = self.asked_node.iter().find(|asked| **asked >= stirred + LAG);
+        let Some(first) = first else { return false };
+        self.asked_node.iter().any(|asked| *asked >= *first + TWICE && *asked >= stirred + FRESH)
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use lab_cloud::AttachedEni;
+use lab_cloud::{AttachedEni, TiedEni};
 use vpc_agent::{CloudFailure, CloudUse, FailureClass, NoPlace, Refusal, Refused};
 use vpc_model::{InstanceLimits, Millis, SandboxKey, SubnetId, Time, instance_limits};
 
@@ -19,16 +19,21 @@ use crate::world::{NodeAt, World};
 const MOMENT: Millis = Millis(10);
 /// A refusal of EC2 explains why nothing has come for 60 s after it could have been asked again, which is two minutes later at most.
 const EXPLAINS: Millis = Millis::seconds(180);
+/// How long an answer that asks for fewer calls may hold them up: three laps of a thousand nodes by the slowest bucket (180 s each, where
+/// nobody waits), and one more for the place in the next bucket.
+const TURNS: Millis = Millis::seconds(720);
 /// A failed pass over the host is repeated after 64 s at the latest.
 const HOST_PAUSE: Millis = Millis::seconds(70);
-/// What others change is noticed with the next comparison, or at the latest when EC2's reads have settled.
+/// What others change is noticed with the next comparison, or at the latest when EC2's reads have settled; sooner where EC2 is asked.
 const NOTICED: Millis = Millis::seconds(400);
 /// An ENI that was attached is set up by then.
 const SET_UP: Millis = Millis::seconds(150);
-/// An ENI that is given back has gone by then.
-const GOES: Millis = Millis::seconds(180);
-/// Who waits so long can be served with what is fetched for him, where EC2 answers.
-const ENOUGH: Millis = Millis::seconds(2);
+/// EC2 has said by then that an ENI that is given back is detached: it is asked every second.
+const GOES: Millis = Millis::seconds(30);
+/// EC2 is asked a second time what is on the node, so long after the first.
+const LOOKS_AGAIN: Millis = Millis::seconds(30);
+/// It has answered by then, if it answers at once.
+const LOOKED_TWICE: Millis = Millis::seconds(40);
 /// An address that has rested is free at the latest after so long: the kernel is to forget its connections first.
 const FLUSH: Millis = Millis::seconds(11);
 
@@ -54,6 +59,18 @@ struct Judge<'a> {
 }
 
 type Verdict = Result<(), String>;
+
+/// Whether EC2's action brings addresses, or tells what others need.
+fn fetches(action: &str) -> bool {
+    matches!(
+        action,
+        "CreateNetworkInterface"
+            | "AttachNetworkInterface"
+            | "AssignPrivateIpAddresses"
+            | "DescribeNetworkInterfaces"
+            | "DescribeSubnets"
+    )
+}
 
 fn must(truth: bool, why: impl FnOnce() -> String) -> Verdict {
     if truth { Ok(()) } else { Err(why()) }
@@ -82,7 +99,7 @@ impl Judge<'_> {
                 record.disk_failed.as_ref().is_some_and(|(at, said)| said == error && self.within(*at, MOMENT)),
                 || format!("the disk said {:?}", record.disk_failed),
             ),
-            Refusal::Unconfirmed { failure, addresses, .. } => self.unconfirmed(*addresses, failure.as_ref()),
+            Refusal::Unconfirmed { failure, .. } => self.unconfirmed(failure.as_ref()),
             Refusal::CloudOff { allowed, total, held, cooling, .. } => {
                 must(*allowed == self.own.config.cloud && *allowed < CloudUse::NoRelease, || {
                     format!("the settings say {:?}", self.own.config.cloud)
@@ -135,20 +152,43 @@ impl Judge<'_> {
         at.is_some_and(|at| self.within(at, span))
     }
 
-    fn unconfirmed(&self, addresses: u32, failure: Option<&CloudFailure>) -> Verdict {
+    /// Whether others have changed something of the node's that its daemon can not know yet.
+    fn is_stirred(&self) -> bool {
+        let record = &self.own.audit;
+        self.recently(record.stirred, NOTICED) && !record.heard.was_told_twice(record.stirred.max(record.begun))
+    }
+
+    /// Whether the daemon goes by what the metadata showed at its start and EC2 has said once: the second time takes as long as EC2 does.
+    fn has_looked_once(&self) -> bool {
+        let record = &self.own.audit;
+        let looked_again = |begun: Time| record.heard.was_told_since(begun + LOOKS_AGAIN);
+        self.recently(record.begun, LOOKED_TWICE)
+            || (self.recently(record.begun, NOTICED) && !record.begun.is_some_and(looked_again))
+    }
+
+    /// Whether EC2 has lately refused or failed such a call.
+    fn failed_lately(&self, such: impl Fn(&CloudFailure) -> bool) -> bool {
+        self.own.audit.heard.failures(self.now, EXPLAINS).any(such)
+    }
+
+    fn unconfirmed(&self, failure: Option<&CloudFailure>) -> Verdict {
         let heard = &self.own.audit.heard;
         must(!heard.node && self.own.config.cloud.may_ask(), || "EC2 has said what is on the node".to_owned())?;
         must(failure.is_none_or(|failure| self.own.audit.was_told(failure).is_some()), || {
             "EC2 did not say that".to_owned()
-        })?;
-        must(addresses > 0, || "no address waits for EC2's word".to_owned())
+        })
     }
 
     /// EC2 said it, not long ago, and nothing has come since.
     fn failed(&self, failure: &CloudFailure, fits: impl Fn(FailureClass) -> bool) -> Verdict {
         must(fits(failure.class), || format!("that is {:?}", failure.class))?;
+        // Buckets are filled one after the other, so that any may hold up the others; a refusal concerns its own call alone.
+        must(failure.class == FailureClass::Throttled || fetches(&failure.action), || {
+            format!("{} brings no addresses", failure.action)
+        })?;
         let told = self.own.audit.was_told(failure).ok_or("EC2 did not say that")?;
-        must(self.within(told, EXPLAINS), || format!("EC2 said that {} ago", self.now.since(told)))
+        let explains = if failure.class == FailureClass::Throttled { TURNS } else { EXPLAINS };
+        must(self.within(told, explains), || format!("EC2 said that {} ago", self.now.since(told)))
     }
 
     fn subnets(&self, subnets: &[SubnetId], class: FailureClass) -> Verdict {
@@ -182,17 +222,39 @@ impl Judge<'_> {
         }
     }
 
-    /// Something is on its way: a call, an ENI that is being set up, or the first look at everything.
+    /// Something is on its way: a call, an ENI that is being set up, an address that is being taken off the host, or the first look at
+    /// everything.
     fn coming(&self, coming: u32) -> Verdict {
         let record = &self.own.audit;
         let begins = !record.host_set || self.recently(record.begun, SET_UP);
-        let fetching = record.heard.is_fetching() || record.heard.failed_within(self.now, EXPLAINS);
-        let set_up = self.recently(record.heard.brought, SET_UP) || self.recently(record.stirred, NOTICED);
+        let fetching = record.heard.is_fetching() || self.failed_lately(|failure| fetches(&failure.action));
+        let set_up = self.recently(record.heard.brought, SET_UP) || self.is_stirred();
+        // EC2 has attached it, and the guest has no device yet.
+        let unseen = self.tied().any(|eni| !self.own.enis.contains_key(eni.id));
+        // When it has gone, another one can come.
+        let leaves = self.recently(record.moved, GOES) || self.tied().any(|eni| eni.leaves);
         // What a pod that may not wait lacks is asked for in the moment in which it is refused.
         let asked_now = self.wait.0 == 0 && coming > 0;
-        must(begins || fetching || set_up || asked_now || record.host_failed.is_some(), || {
-            format!("nothing is on its way (it says {coming})")
-        })
+        let free = || self.addresses().any(|address| self.is_free(address));
+        must(
+            begins || fetching || set_up || unseen || leaves || asked_now || record.host_failed.is_some() || free(),
+            || format!("nothing is on its way (it says {coming})"),
+        )
+    }
+
+    /// What EC2 counts as the node's ENIs.
+    fn tied(&self) -> impl Iterator<Item = TiedEni<'_>> {
+        self.world.cloud.tied(&self.own.instance)
+    }
+
+    /// Whether an address of the node is nobody's and rests no more. Where the disk is slow, it may have rested before the DEL of its last
+    /// pod is answered: until then that one's wires are there.
+    fn is_free(&self, address: Ipv4Addr) -> bool {
+        let rests = |ended: &Ended| ended.node == self.node && self.now < ended.at + ended.rest;
+        match self.world.owners.get(&address) {
+            Some(owner) => owner.ending.as_ref().is_some_and(|ended| !rests(ended)),
+            None => !self.world.ended.get(&address).is_some_and(rests),
+        }
     }
 
     /// Addresses of the node that rest, each with the time until it is free, and whether all of that is known.
@@ -213,7 +275,7 @@ impl Judge<'_> {
             .filter(|ended| self.now < ended.at + Millis(ended.rest.0 + FLUSH.0))
             .collect();
         // What rests on an ENI that others have just taken is not on the node any more.
-        let robbed = self.recently(record.stirred, NOTICED);
+        let robbed = self.is_stirred();
         must(unseen || robbed || !resting.is_empty(), || "no address of the node rests".to_owned())?;
         // One that has rested may be promised already, to somebody who is not told before it is on disk; the rest of one whose sandbox
         // ended without a DEL begins when that is noticed.
@@ -228,13 +290,17 @@ impl Judge<'_> {
         let record = &self.own.audit;
         let target = &self.own.config.target;
         must(max_enis <= target.max_enis, || format!("the settings and the type say {}", target.max_enis))?;
-        // An ENI that somebody took stays in the books as long as a pod that had its address lives.
-        let robbed = self.world.owners.values().any(|owner| owner.node == self.node && owner.taken);
-        let unsure = robbed || self.recently(record.stirred, NOTICED) || record.heard.failed_within(self.now, EXPLAINS);
-        let here = u32::try_from(self.own.guest_enis().count()).unwrap_or(u32::MAX);
-        // One that leaves counts until EC2 has said that it is gone.
-        let leaving = self.recently(record.moved, GOES) && enis > here;
-        must(unsure || ((enis == here || leaving) && enis >= max_enis), || {
+        // What came of a call for an ENI it may not know, nor what EC2 would have said.
+        let unheard = |failure: &CloudFailure| {
+            let moves = matches!(failure.action.as_str(), "AttachNetworkInterface" | "DetachNetworkInterface");
+            failure.action == "DescribeNetworkInterfaces" || (moves && failure.class == FailureClass::Lost)
+        };
+        let unsure = self.is_stirred() || self.failed_lately(unheard);
+        let here = u32::try_from(self.tied().count()).unwrap_or(u32::MAX);
+        // One that leaves counts until EC2 has said that it is detached; one that only the metadata show at the start, until EC2 has
+        // twice not shown it.
+        let gone = (self.recently(record.moved, GOES) || self.has_looked_once()) && enis > here;
+        must(unsure || ((enis == here || gone) && enis >= max_enis), || {
             format!("the node has {here} of {max_enis} ENIs")
         })?;
         match self.room().filter(|_| !unsure) {
@@ -250,7 +316,12 @@ impl Judge<'_> {
         let most = self.own.config.target.slots_per_eni.min(type_has) as usize;
         let custom = self.own.config.placing.custom.is_some();
         let carries = |eni: &AttachedEni| eni.addresses.secondary.len() + eni.addresses.prefixes.len();
-        let vacant = |eni: &&AttachedEni| eni.interface_type == "interface" && carries(eni) < most;
+        // One without tags (somebody took them) is not ours, where the settings say so.
+        let ours = |eni: &AttachedEni| {
+            let tagged = || self.tied().any(|tied| *tied.id == eni.id && !tied.tags.is_empty());
+            eni.device.0 == 0 || self.own.config.manage_untagged || tagged()
+        };
+        let vacant = |eni: &&AttachedEni| eni.interface_type == "interface" && carries(eni) < most && ours(eni);
         self.own.guest_enis().find(vacant).filter(|_| !custom)
     }
 
@@ -258,13 +329,12 @@ impl Judge<'_> {
     fn no_room(&self) -> Verdict {
         let record = &self.own.audit;
         let heard = &record.heard;
-        let unsure = self.recently(record.stirred, NOTICED)
-            || self.recently(record.begun, SET_UP)
+        let unsure = self.is_stirred()
+            || self.has_looked_once()
             || self.recently(record.moved, GOES)
-            || heard.failed_within(self.now, EXPLAINS)
+            || self.failed_lately(|failure| fetches(&failure.action))
             || heard.was_refused(FailureClass::AddressLimit)
-            || !heard.open.is_empty()
-            || self.wait < ENOUGH;
+            || !heard.open.is_empty();
         match self.room().filter(|_| !unsure) {
             Some(eni) => Err(format!("{} has room for more", eni.id)),
             None => Ok(()),
@@ -275,14 +345,18 @@ impl Judge<'_> {
     fn counted(&self, total: u32, held: u32, cooling: u32) -> Verdict {
         must(held + cooling <= total, || "more are taken than there are".to_owned())?;
         let record = &self.own.audit;
-        let unsure = self.recently(record.stirred, NOTICED) || self.recently(record.begun, NOTICED);
+        let heard = self.own.config.cloud.may_ask() && record.heard.node;
+        let new = if heard { self.has_looked_once() } else { self.recently(record.begun, NOTICED) };
+        let unsure = self.is_stirred() || new;
         let all = u32::try_from(self.addresses().count()).unwrap_or(u32::MAX);
         must(unsure || total <= all, || format!("EC2 has {all} on the node"))?;
         let pods = self.world.owners.iter().filter(|(_, owner)| owner.node == self.node && !owner.taken).count();
         // Promises on their way to the disk, and sandboxes that ended without a DEL, are counted by the daemon alone.
-        let asking = self.own.errands.len() + self.own.pods.len();
-        let most = u32::try_from(pods + asking).unwrap_or(u32::MAX);
-        must(unsure || held <= most || self.recently(record.ended_unseen, NOTICED), || format!("{pods} pods have one"))
+        let asking = self.own.errands.len() + self.own.pods.len() + self.own.tombstones.len();
+        let silent = self.world.ended.values().filter(|ended| ended.node == self.node && ended.unseen);
+        let silent = silent.filter(|ended| self.within(ended.at, NOTICED)).count();
+        let most = u32::try_from(pods + asking + silent).unwrap_or(u32::MAX);
+        must(unsure || held <= most, || format!("{pods} pods have one, {asking} ask, {silent} ended without a DEL"))
     }
 
     /// Addresses of the node that pods could have, as EC2 has them.

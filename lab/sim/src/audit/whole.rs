@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use vpc_model::InstanceId;
 
 use crate::audit::Fault;
-use crate::world::{NodeAt, Watch, World};
+use crate::world::{NodeAt, TICK_PAUSE, Watch, World};
 
 /// Steps between two looks at everything.
 pub const WHOLE_EVERY: u32 = 1_000;
@@ -20,7 +20,10 @@ impl World {
         let in_ec2 = self.in_ec2();
         for (index, own) in self.nodes.iter().enumerate() {
             let node = NodeAt(index);
-            let books = own.agent().map(|agent| agent.audit(now)).unwrap_or_default();
+            let mut books = own.agent().map(|agent| agent.audit(now)).unwrap_or_default();
+            // Whose time is over is answered with the next tick, and two ticks are some milliseconds apart.
+            let ticks = own.wake.is_some_and(|wake| wake > self.now && wake <= own.last_tick + TICK_PAUSE);
+            books.retain(|fault| !(ticks && matches!(fault, vpc_agent::Fault::Overdue { .. })));
             found.extend(books.into_iter().map(|fault| Fault::Agent { node, fault }));
             found.extend(self.cut_off(node, |_| true));
             found.extend(self.abandoned(node));

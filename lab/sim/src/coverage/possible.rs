@@ -56,8 +56,8 @@ pub const IMPOSSIBLE: &[Entry] = &[
     },
     Entry {
         situations: &[Situation::Pausing, Situation::Growing, Situation::Quiet],
-        inputs: Inputs::Answers(&[Purpose::Unassign, Purpose::Detach]),
-        why: "what is being given back makes the agent giving-back",
+        inputs: Inputs::Answers(&[Purpose::Detach]),
+        why: "an ENI that is being given back makes the agent giving-back (positions do so as long as their ENI is in the books)",
     },
     Entry {
         situations: &[Situation::Full],

@@ -216,7 +216,7 @@ pub const SELDOM: &[Seldom] = &[
     Seldom { input: Kind::Ec2(Purpose::Delete, Ended::Lost), but: &[GivingBack, Quiet], why: FEW_LOST },
     Seldom {
         input: Kind::Ec2(Purpose::SetGroups, Ended::Done),
-        but: &[HostSick, Restored, Resting, Cordoned, Quiet],
+        but: &[Restored, Resting, Cordoned, Quiet],
         why: FEW_CALLS,
     },
     Seldom { input: Kind::Ec2(Purpose::SetGroups, Ended::Refused), but: &[], why: FEW_REFUSED },

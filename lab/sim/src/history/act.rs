@@ -8,7 +8,7 @@ use crate::world::NodeAt;
 
 /// An act and its time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", expecting = "an act: a table with at-ms, do and what that act needs")]
 pub struct Timed {
     /// When: milliseconds since the world began.
     pub at_ms: u64,
@@ -19,7 +19,12 @@ pub struct Timed {
 
 /// One thing that happens. Where it has no object (the pod is gone, the daemon is dead already) nothing happens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(
+    tag = "do",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    expecting = "an act: a table with at-ms, do and what that act needs"
+)]
 pub enum Act {
     /// A pod is bound to a node.
     Add {

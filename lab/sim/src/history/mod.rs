@@ -9,6 +9,7 @@
 //! conditions is the same story otherwise: that is what makes a found one short.
 
 mod act;
+mod check;
 mod draw;
 mod feature;
 mod settings;
@@ -20,7 +21,7 @@ pub use settings::{Settings, Warm};
 
 use std::collections::BTreeSet;
 
-use lab_cloud::{Consistency, Profile, Setup, SubnetSpec, Throttle, WorldError, WorldSpec, id_for};
+use lab_cloud::{Consistency, FaultError, Profile, Setup, SubnetSpec, Throttle, WorldError, WorldSpec, id_for};
 use serde::{Deserialize, Serialize};
 use vpc_model::{Ipv4Net, Millis, Subnet};
 
@@ -30,7 +31,7 @@ use crate::world::{NodeAt, Watch, World};
 
 /// What happens to a world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, expecting = "a history")]
 pub struct History {
     /// Of all chance within the world.
     pub seed: u64,
@@ -62,7 +63,11 @@ pub struct History {
 
 /// One node of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a node: a table with instance-type, start-ms and settings"
+)]
 pub struct NodePlan {
     /// Its instance's type (`m5.large`).
     pub instance_type: String,
@@ -102,13 +107,21 @@ pub enum Buckets {
 pub enum HistoryError {
     /// It can not be read.
     #[error("not a history: {0}")]
-    Text(#[from] toml::de::Error),
+    Text(toml::de::Error),
     /// It can not be written.
     #[error("the history can not be written: {0}")]
     Write(#[from] toml::ser::Error),
     /// EC2 would not take its world.
     #[error("the history's world can not be: {0}")]
-    World(#[from] WorldError),
+    World(WorldError),
+    /// A fault of something that its world does not have.
+    #[error("act[{act}].fault: {error}")]
+    Fault {
+        /// Number of the act, from 0.
+        act: usize,
+        /// What is wrong.
+        error: FaultError,
+    },
     /// A value that is not accepted.
     #[error("{field}: `{value}` is not accepted: expected {expected}")]
     Value {
@@ -119,6 +132,19 @@ pub enum HistoryError {
         /// What is accepted.
         expected: String,
     },
+}
+
+// Without a source: the text of each says all of it, and would be told twice.
+impl From<toml::de::Error> for HistoryError {
+    fn from(error: toml::de::Error) -> Self {
+        Self::Text(error)
+    }
+}
+
+impl From<WorldError> for HistoryError {
+    fn from(error: WorldError) -> Self {
+        Self::World(error)
+    }
 }
 
 impl History {
@@ -135,23 +161,9 @@ impl History {
     /// # Errors
     /// The text is no history; the field and what is accepted are named.
     pub fn from_text(text: &str) -> Result<Self, HistoryError> {
+        let written: toml::Table = toml::from_str(text)?;
         let history: Self = toml::from_str(text)?;
-        let value = |field: &str, value: &dyn std::fmt::Display, expected: &str| HistoryError::Value {
-            field: field.to_owned(),
-            value: value.to_string(),
-            expected: expected.to_owned(),
-        };
-        if history.nodes.is_empty() || history.nodes.len() > 20 {
-            return Err(value("node", &history.nodes.len(), "1 to 20 nodes"));
-        }
-        if let Some(timed) =
-            history.acts.iter().find(|timed| timed.act.nodes().any(|node| node.0 >= history.nodes.len()))
-        {
-            return Err(value("act.node", &format!("{timed:?}"), &format!("a node below {}", history.nodes.len())));
-        }
-        if let Some(pair) = history.acts.windows(2).find(|pair| pair[0].at_ms > pair[1].at_ms) {
-            return Err(value("act.at-ms", &pair[1].at_ms, "acts in order of time"));
-        }
+        history.check(&written)?;
         Ok(history)
     }
 

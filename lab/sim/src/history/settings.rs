@@ -9,7 +9,7 @@ use crate::scene::config_for;
 
 /// Settings of a daemon; what is absent has its default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields, expecting = "a table of settings")]
 pub struct Settings {
     /// `ENABLE_PREFIX_DELEGATION`.
     pub prefixes: bool,

@@ -3,21 +3,26 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal, Write};
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use lab_sim::{Campaign, Feature, Finding, Found, Limits, Shrunk, quiet_panics, replay, shrink};
+use nix::sys::signal::{SigSet, Signal};
 
 use super::replay::tell;
 use crate::cli::print;
 
 /// From one progress line to the next.
 const GLANCE: Duration = Duration::from_millis(200);
+/// Where nobody looks at a terminal a line is left this often.
+const REMARK: Duration = Duration::from_secs(30);
+/// A history of so many acts takes some minutes.
+const MOST_ACTS: i64 = 100_000;
 /// A history is made small for so long at most.
 const SHRINKING: Duration = Duration::from_secs(120);
 /// With `--keep-going` so many are made small: the first of each kind comes first.
@@ -32,14 +37,14 @@ pub(super) struct Wanted {
     #[arg(long, value_name = "N", default_value = "1_000_000", value_parser = steps)]
     steps: u64,
     /// Decides everything; without one a fresh one is drawn, and printed.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = number)]
     seed: Option<u64>,
     /// Threads; without it as many as there are cores.
     #[arg(long, value_name = "J", value_parser = clap::value_parser!(u32).range(1..=1024))]
     jobs: Option<u32>,
-    /// Acts of each history, about: pods that come and go, and trouble.
-    #[arg(long, value_name = "N", default_value = "500")]
-    acts: NonZeroU32,
+    /// Acts of each history, about, up to 100000: pods that come and go, and trouble.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..=MOST_ACTS))]
+    acts: u32,
     /// Kinds of trouble that may be mixed in, with commas between them; without it all. A wrong name lists them.
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     kinds: Vec<Feature>,
@@ -53,7 +58,7 @@ pub(super) struct Wanted {
     #[arg(long)]
     covered: bool,
     /// Run the history of this number alone, as it was drawn, and tell it.
-    #[arg(long, value_name = "NUMBER", requires = "seed", conflicts_with_all = ["steps", "jobs", "keep_going", "covered"])]
+    #[arg(long, value_name = "NUMBER", value_parser = number, requires = "seed", conflicts_with_all = ["steps", "jobs", "keep_going", "covered"])]
     only: Option<u64>,
     /// Run the history of a file, and tell it: exit code 1 if something is wrong, 0 if not.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "seed", "jobs", "acts", "keep_going", "out", "covered", "only", "kinds"])]
@@ -70,12 +75,17 @@ fn steps(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a number of steps above 0, such as 5000000, 5_000_000 or 5e6".to_owned())
 }
 
+/// A seed, or a history's number.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
+}
+
 pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     let out = wanted.out.as_deref().unwrap_or(Path::new("."));
     std::fs::create_dir_all(out).with_context(|| format!("--out: {} can not be made", out.display()))?;
     let jobs = wanted.jobs.map_or_else(cores, |jobs| usize::try_from(jobs).unwrap_or(1));
     let seed = wanted.seed.unwrap_or_else(fresh);
-    let mut campaign = Campaign { jobs, ..Campaign::new(seed, wanted.steps, wanted.acts.get()) };
+    let mut campaign = Campaign { jobs, ..Campaign::new(seed, wanted.steps, wanted.acts) };
     if !wanted.kinds.is_empty() {
         campaign.kinds = wanted.kinds.iter().copied().collect();
     }
@@ -83,16 +93,24 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     if let Some(number) = wanted.only {
         return tell(&campaign.history(number));
     }
+    let end = EarlyEnd::watch()?;
     print(&format!("seed {}\n", campaign.seed))?;
     let begin = Instant::now();
     let line = ProgressLine::new(campaign.steps);
     let most = if wanted.keep_going { MOST_FOUND } else { 1 };
-    let finding = campaign.run(most, &|steps| line.tell(steps, begin.elapsed()));
+    let finding = campaign.run(most, &|steps| {
+        line.tell(steps, begin.elapsed());
+        !end.is_asked()
+    });
     line.clear();
     let took = begin.elapsed();
     print(&finding.coverage.to_string())?;
     print(&figures(&finding, jobs, took))?;
     tell_found(&campaign, &finding, out)?;
+    if let Some(code) = end.code() {
+        print(&format!("ended before its time: {} of {} steps\n", finding.steps, campaign.steps))?;
+        return Ok(if finding.found.is_empty() { code } else { ExitCode::FAILURE });
+    }
     let mut well = finding.found.is_empty();
     if wanted.covered {
         let judgement = finding.coverage.judge();
@@ -162,7 +180,7 @@ fn make_small(found: &Found, again: &str, file: &Path) -> anyhow::Result<()> {
     let line = ProgressLine::new(0);
     let shrunk = shrink(&found.history, &found.why, Limits::default(), &mut |best| {
         line.say(|| format!("making it small: {} acts after {} runs", best.history.acts.len(), best.runs));
-        begin.elapsed() < SHRINKING
+        begin.elapsed() < SHRINKING && SIGNAL.load(Ordering::Relaxed) == 0
     });
     line.clear();
     let text = shrunk.history.to_text()?;
@@ -187,17 +205,18 @@ fn sizes(found: &Found, shrunk: &Shrunk) -> String {
 
 // -- progress ------------------------------------------------------------------------------------------------------------
 
-/// One line on stderr that is written anew, if that is a terminal.
+/// One line on stderr that is written anew; where that is no terminal, a new one from time to time.
 struct ProgressLine {
     steps: u64,
-    /// When it was last written; nothing if nobody looks.
-    written: Option<Mutex<Option<Instant>>>,
+    terminal: bool,
+    /// When it was last written, or when it began.
+    written: Mutex<Option<Instant>>,
 }
 
 impl ProgressLine {
     fn new(steps: u64) -> Self {
         let terminal = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self { steps, written: terminal.then(Mutex::default) }
+        Self { steps, terminal, written: Mutex::new((!terminal).then(Instant::now)) }
     }
 
     fn tell(&self, steps: u64, took: Duration) {
@@ -208,17 +227,59 @@ impl ProgressLine {
     }
 
     fn say(&self, words: impl FnOnce() -> String) {
-        let Some(Ok(mut written)) = self.written.as_ref().map(|written| written.try_lock()) else { return };
-        if written.is_some_and(|at| at.elapsed() < GLANCE) {
+        let Ok(mut written) = self.written.try_lock() else { return };
+        let pause = if self.terminal { GLANCE } else { REMARK };
+        if written.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
         *written = Some(Instant::now());
-        io::stderr().write_all(format!("\r\x1b[K{}", words()).as_bytes()).ok();
+        let words = words();
+        let line = if self.terminal { format!("\r\x1b[K{words}") } else { format!("{words}\n") };
+        io::stderr().write_all(line.as_bytes()).ok();
     }
 
     fn clear(&self) {
-        if self.written.is_some() {
+        if self.terminal {
             io::stderr().write_all(b"\r\x1b[K").ok();
         }
     }
 }
+
+// -- an early end --------------------------------------------------------------------------------------------------------
+
+/// SIGINT or SIGTERM: the histories under way are run to their end, and what was found is told. A second one ends the program.
+struct EarlyEnd(&'static AtomicI32);
+
+/// The signal that came, or 0.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+impl EarlyEnd {
+    /// Threads that begin later leave the signals to the one that waits for them.
+    fn watch() -> anyhow::Result<Self> {
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGTERM);
+        signals.thread_block().context("signals can not be blocked")?;
+        std::thread::spawn(move || {
+            while let Ok(signal) = signals.wait() {
+                if SIGNAL.swap(signal as i32, Ordering::Relaxed) != 0 {
+                    std::process::exit(KILLED + signal as i32);
+                }
+            }
+        });
+        Ok(Self(&SIGNAL))
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// As shells have it for a program that a signal has ended.
+    fn code(&self) -> Option<ExitCode> {
+        let signal = self.0.load(Ordering::Relaxed);
+        (signal != 0).then(|| ExitCode::from(u8::try_from(KILLED + signal).unwrap_or(u8::MAX)))
+    }
+}
+
+/// What shells add to the number of a signal.
+const KILLED: i32 = 128;

@@ -1,5 +1,7 @@
 //! `vpc-lab sim --replay FILE`: a kept history once more, in words.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,13 +10,26 @@ use lab_sim::{History, quiet_panics, replay};
 
 use crate::cli::print;
 
+/// A history of ten thousand acts has about a megabyte.
+const MOST_BYTES: u64 = 16 << 20;
+
 pub(super) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("--replay: {name} can not be read"))?;
+    let text = read(file).with_context(|| format!("--replay: {name} can not be read"))?;
     let history = History::from_text(&text).with_context(|| format!("--replay: {name}"))?;
     print(&conditions(&history))?;
     quiet_panics();
     tell(&history)
+}
+
+/// The text of a file that may be a history.
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = File::open(file)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if length as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!("expected a history of {MOST_BYTES} bytes at most")));
+    }
+    Ok(text)
 }
 
 /// Where it happens.
