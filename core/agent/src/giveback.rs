@@ -18,6 +18,7 @@ use vpc_model::{AttachmentId, EniId, Millis, SecurityGroupId, Slot, Time};
 
 use crate::agent::Agent;
 use crate::cloud::{EniTruth, FailureClass};
+use crate::host::Look;
 use crate::jobs::{CALL_LIMIT, Job};
 use crate::message::{Generation, Notice};
 use crate::places::pause_after;
@@ -52,10 +53,10 @@ impl Release {
 enum Step {
     /// The books are being written.
     Recording,
-    /// EC2 is asked whether it agrees.
-    Asking,
-    /// The host is looked at.
-    Looking,
+    /// EC2 is asked whether it agrees; the host is looked at meanwhile.
+    Asking { look: Look },
+    /// EC2 agrees; the host may not have been looked at.
+    Looking { look: Look },
     /// EC2 takes them away.
     Taking,
 }
@@ -250,12 +251,12 @@ impl Agent {
             return self.end_forbidden(now, &entry.0);
         }
         if release.step == Step::Recording && self.disk.written() >= release.recorded {
-            release.step = Step::Asking;
-            self.host.is_dirty();
+            release.step = Step::Asking { look: self.host.look_again() };
             self.start_job(Job::CheckSlots(entry.0.clone()), 0);
         }
         let Some(release) = self.cloud.back.releases.get(&entry) else { return };
-        if release.step == Step::Looking && self.host.looked_at > release.marked && self.host.error().is_none() {
+        let seen = matches!(release.step, Step::Looking { look } if self.host.has_shown(look));
+        if seen && self.host.error().is_none() {
             let slots = release.slots.clone();
             if self.host.uses_any_of(&slots) && !bug!(PrefixGivenBackWithOnePod) {
                 return self.keep_slots(now, &entry.0, "the host still routes an address of them");
@@ -285,7 +286,7 @@ impl Agent {
             return self.keep_slots(now, eni, "EC2 does not say that the ENI is attached here and ours");
         };
         let shown: BTreeSet<Slot> = truth.slots.iter().copied().collect();
-        let asking = |release: &Release| release.step == Step::Asking;
+        let asking = |release: &Release| matches!(release.step, Step::Asking { .. });
         let in_flight = self.cloud.back.of(eni).filter(|r| asking(r) && r.may_be_taken(now));
         let taken: Vec<Slot> = in_flight.flat_map(|r| r.slots.clone()).filter(|slot| !shown.contains(slot)).collect();
         if !taken.is_empty() {
@@ -297,8 +298,10 @@ impl Agent {
             self.keep_slots(now, eni, "EC2 does not list all of them");
             return self.refreshed(now, eni, Some(truth));
         }
-        for release in self.cloud.back.of(eni).filter(|release| release.step == Step::Asking) {
-            release.step = Step::Looking;
+        for release in self.cloud.back.of(eni) {
+            if let Step::Asking { look } = release.step {
+                release.step = Step::Looking { look };
+            }
         }
     }
 
@@ -409,7 +412,7 @@ impl Agent {
                 self.say(Notice::SlotsKept { eni: eni.clone(), count, why: why.to_owned() });
             }
         }
-        if self.cloud.back.of(eni).any(|release| release.step == Step::Asking) {
+        if self.cloud.back.of(eni).any(|release| matches!(release.step, Step::Asking { .. })) {
             self.queue_job(now + Self::AGAIN, Job::CheckSlots(eni.clone()), 1);
         }
     }

@@ -34,8 +34,16 @@ pub(crate) struct Host {
     pods_seen: BTreeSet<Ipv4Addr>,
     /// When the last look was.
     pub(crate) looked_at: Time,
+    /// Looks begun so far.
+    begun: u64,
+    /// Which of them showed the host last.
+    shown: u64,
     next_look: Option<Time>,
 }
+
+/// A look at the host: the how manieth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look(u64);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -57,12 +65,26 @@ impl Host {
             clearing: BTreeMap::new(),
             pods_seen: BTreeSet::new(),
             looked_at: Time(0),
+            begun: 0,
+            shown: 0,
             next_look: None,
         }
     }
 
     pub(crate) fn is_dirty(&mut self) {
         self.dirty = true;
+    }
+
+    /// Asks for a look that begins from now on; [`Self::has_shown`] tells when it is done. Times would not do: all of it can happen
+    /// within a millisecond.
+    pub(crate) fn look_again(&mut self) -> Look {
+        self.dirty = true;
+        Look(self.begun + 1)
+    }
+
+    /// Whether a look that was asked for, or a later one, has shown the host.
+    pub(crate) fn has_shown(&self, look: Look) -> bool {
+        self.shown >= look.0
     }
 
     /// Whether the host was as it should be at least once.
@@ -147,6 +169,7 @@ impl Agent {
         if self.host.is_idle() && ready && reason {
             self.host.dirty = false;
             self.host.next_look = None;
+            self.host.begun += 1;
             let op = self.cloud.next_op();
             let without = self.host.clearing.keys().cloned().collect();
             self.host.step = Step::Looking { op, without };
@@ -165,6 +188,7 @@ impl Agent {
             Err(error) => return self.host_failed(now, error),
         };
         self.host.looked_at = now;
+        self.host.shown = self.host.begun;
         self.host.viewed = self.pool.enis().map(|eni| eni.facts.id.clone()).collect();
         self.judge_orphans(now, &state);
         self.note_pods(&state);

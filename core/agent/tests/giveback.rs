@@ -79,6 +79,17 @@ fn surplus_is_given_back_and_then_nothing() {
 }
 
 #[test]
+fn a_look_at_the_host_counts_also_when_all_of_it_happens_within_a_millisecond() {
+    let mut world = shrinking();
+    (world.write_takes, world.look_takes, world.call_takes) = (Millis(0), Millis(0), Millis(0));
+    world.run_for(Millis::seconds(300));
+    assert!(given_back(&world) >= 4, "{:?}", world.calls);
+    let stays = |notice: &&Notice| matches!(notice, Notice::SlotsKept { .. });
+    assert_eq!(world.notices.iter().find(stays), None);
+    is_whole(&world);
+}
+
+#[test]
 fn nothing_is_asked_of_ec2_before_the_books_say_it() {
     let mut world = shrinking();
     world.disk_broken = true;

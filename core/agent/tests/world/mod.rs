@@ -53,6 +53,7 @@ pub struct World {
     pub call_takes: Millis,
     pub link_takes: Millis,
     pub write_takes: Millis,
+    pub look_takes: Millis,
     pub restarts: u32,
     /// What the kernel was told to forget, and when.
     pub flushes: Vec<(Time, Vec<Ipv4Addr>)>,
@@ -187,6 +188,7 @@ impl World {
             call_takes: Millis(400),
             link_takes: Millis(900),
             write_takes: Millis(1),
+            look_takes: Millis(1),
             restarts: 0,
             flushes: vec![],
             flush_fails: false,
@@ -444,7 +446,7 @@ impl World {
                 }
                 Effect::ObserveHost { op } => {
                     let state = if self.host_broken { Err("EPERM".to_owned()) } else { Ok(self.host.observe()) };
-                    self.later(Millis(1), Input::HostObserved { op, result: state });
+                    self.later(self.look_takes, Input::HostObserved { op, result: state });
                 }
                 Effect::ApplyHost { op, ops } => {
                     let result = ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|e| e.to_string());
