@@ -38,12 +38,24 @@ enum Sink {
 
 impl Log {
     pub(crate) fn open(conf: &NetConf, verb: Command, sandbox: &SandboxKey, pod: &PodRef) -> Self {
-        let about = [
-            ("verb", verb.as_str().to_owned()),
-            ("container", sandbox.container.clone()),
-            ("interface", sandbox.interface.clone()),
-            ("pod", pod.to_string()),
-        ];
+        Self::open_about(
+            conf,
+            &[
+                ("verb", verb.as_str().to_owned()),
+                ("container", sandbox.container.clone()),
+                ("interface", sandbox.interface.clone()),
+                ("pod", pod.to_string()),
+            ],
+        )
+    }
+
+    /// For a call about no container.
+    pub(crate) fn of_network(conf: &NetConf, verb: Command) -> Self {
+        Self::open_about(conf, &[("verb", verb.as_str().to_owned()), ("network", conf.name.clone())])
+    }
+
+    fn open_about(conf: &NetConf, about: &[(&str, String)]) -> Self {
+        let about = about.iter().cloned();
         let about = about.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect();
         let (sink, trouble) = match conf.log_file.as_str() {
             "" | "stderr" => (Sink::Stderr, None),

@@ -14,6 +14,7 @@ mod config;
 mod env;
 mod error;
 mod result;
+mod valid;
 mod version;
 
 pub use args::PodArgs;
@@ -22,4 +23,5 @@ pub use config::{LogLevel, NetConf, PodMtu};
 pub use env::{Command, Environment, Invocation, is_identifier};
 pub use error::{CniError, ErrorCode};
 pub use result::{CniResult, Dns, Interface, IpConfig, ResultError, Route};
+pub use valid::ValidAttachment;
 pub use version::{UnknownVersion, Version};
