@@ -19,10 +19,11 @@ mod failpoint;
 mod host;
 mod log;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use vpc_wire::cni::{CniError, Command, Environment, ErrorCode, Invocation, NetConf, Version};
+use vpc_wire::cni::{CniError, Command, Environment, ErrorCode, Invocation, NetConf, Version, read_input};
 
 use crate::call::Call;
 use crate::failpoint::Point;
@@ -49,7 +50,7 @@ fn about() -> ExitCode {
 }
 
 fn answer(invocation: Invocation) -> ExitCode {
-    let conf = match read_input().and_then(|input| NetConf::parse(&input)) {
+    let conf = match read_input(std::io::stdin(), INPUT).and_then(|input| NetConf::parse(&input)) {
         Ok(conf) => conf,
         Err(error) => return fail(&error, Version::LATEST),
     };
@@ -96,20 +97,8 @@ fn not_offered(command: Command) -> CniError {
     )
 }
 
-/// The whole of standard input.
-fn read_input() -> Result<Vec<u8>, CniError> {
-    /// A configuration with its previous result has a few kilobytes.
-    const LIMIT: u64 = 16 << 20;
-    let mut input = Vec::new();
-    std::io::stdin()
-        .take(LIMIT + 1)
-        .read_to_end(&mut input)
-        .map_err(|error| CniError::new(ErrorCode::Io, format!("standard input can not be read: {error}")))?;
-    if input.len() as u64 > LIMIT {
-        return Err(CniError::new(ErrorCode::Decode, format!("standard input has more than {} MiB", LIMIT >> 20)));
-    }
-    Ok(input)
-}
+/// How long a runtime may take to write its configuration and close its end.
+const INPUT: Duration = Duration::from_secs(10);
 
 fn say(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {

@@ -13,6 +13,8 @@ mod attachment;
 mod config;
 mod env;
 mod error;
+mod input;
+mod log;
 mod result;
 mod version;
 
@@ -21,5 +23,7 @@ pub use attachment::{Attachment, Attachments, Wired};
 pub use config::{LogLevel, NetConf, PodMtu};
 pub use env::{Command, Environment, Invocation, is_identifier};
 pub use error::{CniError, ErrorCode};
+pub use input::read_input;
+pub use log::PluginLog;
 pub use result::{CniResult, Dns, Interface, IpConfig, ResultError, Route};
 pub use version::{UnknownVersion, Version};
