@@ -23,10 +23,11 @@ mod network;
 mod policy;
 mod status;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use vpc_wire::cni::{CniError, Command, Environment, ErrorCode, Invocation, NetConf, Version};
+use vpc_wire::cni::{CniError, Command, Environment, ErrorCode, Invocation, NetConf, Version, read_input};
 
 use crate::call::Call;
 use crate::failpoint::Point;
@@ -55,7 +56,7 @@ fn about() -> ExitCode {
 }
 
 fn answer(invocation: Invocation, called_at: u64) -> ExitCode {
-    let read = read_input().and_then(|input| NetConf::parse(&input).map(|conf| (input, conf)));
+    let read = read_input(std::io::stdin(), INPUT).and_then(|input| NetConf::parse(&input).map(|conf| (input, conf)));
     let (input, conf) = match read {
         Ok(read) => read,
         Err(error) => return fail(&error, Version::LATEST),
@@ -119,20 +120,8 @@ fn not_offered(command: Command) -> CniError {
     CniError::new(ErrorCode::NotOffered, format!("{} is not about a container", command.as_str()))
 }
 
-/// The whole of standard input.
-fn read_input() -> Result<Vec<u8>, CniError> {
-    /// A configuration with its previous result has a few kilobytes.
-    const LIMIT: u64 = 16 << 20;
-    let mut input = Vec::new();
-    std::io::stdin()
-        .take(LIMIT + 1)
-        .read_to_end(&mut input)
-        .map_err(|error| CniError::new(ErrorCode::Io, format!("standard input can not be read: {error}")))?;
-    if input.len() as u64 > LIMIT {
-        return Err(CniError::new(ErrorCode::Decode, format!("standard input has more than {} MiB", LIMIT >> 20)));
-    }
-    Ok(input)
-}
+/// How long a runtime may take to write its configuration and close its end.
+const INPUT: Duration = Duration::from_secs(10);
 
 fn say(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {

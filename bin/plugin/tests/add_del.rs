@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use node::{Node, config, on_a_node};
+use node::{Node, config, on_a_node, wait_until};
 use serde_json::{Value, json};
 use tonic::Status;
 use vpc_model::{Millis, SandboxKey};
@@ -97,17 +97,6 @@ fn add_wires_the_pod_and_del_leaves_the_host_as_before() {
         wait_until(|| node.state() == before);
         pod.del_after(&add).assert_ok();
     });
-}
-
-/// Destroying a namespace is the kernel's own business and takes it some milliseconds.
-fn wait_until(mut held: impl FnMut() -> bool) {
-    for _ in 0..500 {
-        if held() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("it did not come to hold within 5 s");
 }
 
 #[test]

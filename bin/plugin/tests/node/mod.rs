@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use nix::mount::{MsFlags, mount};
@@ -114,6 +114,8 @@ pub(crate) struct Script {
     pub(crate) sought: Vec<FindRequest>,
     pub(crate) enforced: Vec<EnforceNpRequest>,
     pub(crate) forgotten: Vec<DeleteNpRequest>,
+    /// Containers that hold an address.
+    pub(crate) leases: BTreeSet<String>,
 }
 
 #[derive(Clone, Default)]
@@ -123,12 +125,18 @@ struct Actor(Arc<Mutex<Script>>);
 impl CniBackend for Actor {
     async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
         let mut script = self.0.lock().unwrap();
-        script.added.push(request.into_inner());
+        let request = request.into_inner();
+        if matches!(script.add, Some(Ok(_))) {
+            script.leases.insert(request.container_id.clone());
+        }
+        script.added.push(request);
         script.add.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
     }
     async fn del_network(&self, request: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         let mut script = self.0.lock().unwrap();
-        script.deleted.push(request.into_inner());
+        let request = request.into_inner();
+        script.leases.remove(&request.container_id);
+        script.deleted.push(request);
         script.del.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
     }
 }
@@ -216,6 +224,7 @@ pub(crate) struct Node {
 
 /// A pod on the node. Its namespace goes when it is dropped.
 pub(crate) struct Pod {
+    pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) container: String,
     pub(crate) path: String,
@@ -319,7 +328,7 @@ impl Node {
         let path = format!("/var/run/netns/cni-{name}");
         let netns = Netns::create().unwrap();
         netns.bind_to(&path).unwrap();
-        Pod { name: name.into(), container, path, netns: Some(netns) }
+        Pod { namespace: "default".into(), name: name.into(), container, path, netns: Some(netns) }
     }
 
     /// What the host's kernel holds, sorted, without what stands there before any pod.
@@ -409,9 +418,14 @@ impl Pod {
 
     /// Calls the plugin with a standard input and changes of the environment (`None` takes a variable away).
     pub(crate) fn call_with(&self, verb: &str, input: &str, changes: &[(&str, Option<&str>)]) -> Outcome {
+        run(self.command(verb, changes), input)
+    }
+
+    /// The plugin with the environment of a runtime's call, and changes of it; not yet started.
+    pub(crate) fn command(&self, verb: &str, changes: &[(&str, Option<&str>)]) -> Command {
         let args = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID=u-1",
-            self.name, self.container
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID=u-1",
+            self.namespace, self.name, self.container
         );
         let mut variables = vec![
             ("CNI_COMMAND", Some(verb)),
@@ -422,7 +436,7 @@ impl Pod {
             ("CNI_ARGS", Some(args.as_str())),
         ];
         variables.extend(changes);
-        plugin(input, &variables)
+        command(&variables)
     }
 }
 
@@ -458,6 +472,11 @@ pub(crate) const LOG: &str = "/var/run/plugin.log";
 
 /// Runs the plugin with a standard input and an environment of nothing but the variables given.
 pub(crate) fn plugin(input: &str, variables: &[(&str, Option<&str>)]) -> Outcome {
+    run(command(variables), input)
+}
+
+/// The plugin with an environment of nothing but the variables given, its three streams piped.
+fn command(variables: &[(&str, Option<&str>)]) -> Command {
     let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_aws-cni")));
     command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, value) in variables {
@@ -466,13 +485,34 @@ pub(crate) fn plugin(input: &str, variables: &[(&str, Option<&str>)]) -> Outcome
             None => command.env_remove(name),
         };
     }
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(mut command: Command, input: &str) -> Outcome {
     let mut child = command.spawn().unwrap();
     // A plugin that needs no input may be gone before it is written.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Outcome {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
+    child.wait_with_output().unwrap().into()
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
     }
+}
+
+/// Waits for what the kernel does in its own time: destroying a namespace takes it some milliseconds.
+pub(crate) fn wait_until(mut held: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if held() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it did not come to hold within 5 s");
 }
