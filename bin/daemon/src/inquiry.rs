@@ -40,16 +40,18 @@ impl Inquiry {
     }
 
     async fn readiness(&self) -> Result<StatusReply, Status> {
-        match self.door.ask(|ticket| Input::Status { ticket }, None).await.map_err(ending)? {
-            Outcome::Status(Readiness::Ready) => Ok(StatusReply { network_policy_mode: self.policy_mode.to_string() }),
-            Outcome::Status(Readiness::Starting) => {
+        let readiness = match self.door.ask(|ticket| Input::Status { ticket }, None).await.map_err(ending)? {
+            Outcome::Status(readiness) => *readiness,
+            Outcome::Refused(why) => return Err(answers::refusal(&why).into_status()),
+            other => return Err(answers::odd("a STATUS", &other)),
+        };
+        match readiness {
+            Readiness::Ready => Ok(StatusReply { network_policy_mode: self.policy_mode.to_string() }),
+            Readiness::Starting => {
                 let matter = "the node daemon has not finished its start; its log says what it waits for";
                 Err(Refusal::new(Cause::Starting, matter).into_status())
             }
-            Outcome::Status(Readiness::NotAvailable(why) | Readiness::Limited(why)) | Outcome::Refused(why) => {
-                Err(answers::refusal(&why).into_status())
-            }
-            other => Err(answers::odd("a STATUS", &other)),
+            Readiness::NotAvailable(why) | Readiness::Limited(why) => Err(answers::refusal(&why).into_status()),
         }
     }
 

@@ -186,7 +186,7 @@ fn check_compares_the_daemon_s_lease_with_what_add_promised() {
         node.script().find =
             Some(Ok(FindReply { lease: Some(Lease { ipv4: "10.20.9.99".into(), ..Lease::default() }) }));
         check().assert_error(999, &["not as ADD left it", "lease for the sandbox is 10.20.9.99, not 10.20.9.201"]);
-        node.script().find = None;
+        node.script().find = Some(Err(tonic::Status::not_found("none")));
         check().assert_error(999, &["has no lease of 10.20.9.201"]);
         fs::remove_file(DAEMON_SOCKET).unwrap();
         check().assert_error(999, &["can not be asked for the lease", "ipamd.sock"]);

@@ -163,7 +163,7 @@ impl Agent {
             Input::Add { ticket, request } => self.add(now, ticket, request),
             Input::AddAbandoned { ticket } => self.abandon(now, ticket),
             Input::Del { ticket, key } => self.del(now, ticket, &key),
-            Input::Status { ticket } => self.reply(ticket, Outcome::Status(self.readiness(now))),
+            Input::Status { ticket } => self.reply(ticket, Outcome::Status(Box::new(self.readiness(now)))),
             Input::Find { ticket, key } => self.find(ticket, &key),
             Input::Collect { ticket, request } => self.collect(now, ticket, &request),
             Input::CloudDone { op, result } => self.cloud_done(now, op, result),

@@ -156,7 +156,7 @@ pub enum Outcome {
     /// An ADD gets none, and why.
     Refused(Refusal),
     /// Whether ADD can be served.
-    Status(Readiness),
+    Status(Box<Readiness>),
     /// What a sandbox has.
     Found(Option<Allocation>),
     /// A GC is done: leases that have ended.

@@ -22,7 +22,7 @@ fn readiness(world: &mut World) -> Readiness {
     let ticket = Ticket(900_000 + world.answers.len() as u64);
     world.tell(Input::Status { ticket });
     match &world.answers[&ticket].1 {
-        Outcome::Status(readiness) => readiness.clone(),
+        Outcome::Status(readiness) => (**readiness).clone(),
         other => panic!("{other:?}"),
     }
 }

@@ -3,7 +3,7 @@
 //! A test runs twice. The harness's process only starts itself again, inside fresh namespaces, for that one test; there the body
 //! runs. All of it ends with that process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -108,6 +108,8 @@ pub(crate) struct Script {
     pub(crate) collect: Option<Result<CollectReply, Status>>,
     pub(crate) find: Option<Result<FindReply, Status>>,
     pub(crate) policy: bool,
+    /// What each container was given last.
+    pub(crate) given: BTreeMap<String, String>,
     pub(crate) added: Vec<AddNetworkRequest>,
     pub(crate) deleted: Vec<DelNetworkRequest>,
     pub(crate) collected: Vec<CollectRequest>,
@@ -126,8 +128,10 @@ impl CniBackend for Actor {
     async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
         let mut script = self.0.lock().unwrap();
         let request = request.into_inner();
-        if matches!(script.add, Some(Ok(_))) {
+        if let Some(Ok(reply)) = &script.add {
+            let given = reply.allocations.first().map(|one| one.ipv4.clone()).unwrap_or_default();
             script.leases.insert(request.container_id.clone());
+            script.given.insert(request.container_id.clone(), given);
         }
         script.added.push(request);
         script.add.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
@@ -136,6 +140,7 @@ impl CniBackend for Actor {
         let mut script = self.0.lock().unwrap();
         let request = request.into_inner();
         script.leases.remove(&request.container_id);
+        script.given.remove(&request.container_id);
         script.deleted.push(request);
         script.del.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
     }
@@ -155,7 +160,12 @@ impl rpc::Node for Actor {
     async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindReply>, Status> {
         let mut script = self.0.lock().unwrap();
         script.sought.push(request.into_inner());
-        script.find.clone().unwrap_or_else(|| Err(Status::not_found("no lease"))).map(Response::new)
+        let container =
+            script.sought.last().and_then(|asked| asked.attachment.clone()).unwrap_or_default().container_id;
+        let lease = script.given.get(&container).cloned();
+        let known = lease.map(|ipv4| FindReply { lease: Some(Lease { ipv4, ..Lease::default() }) });
+        let known = known.ok_or_else(|| Status::not_found("no lease"));
+        script.find.clone().unwrap_or(known).map(Response::new)
     }
 }
 
@@ -316,7 +326,6 @@ impl Node {
             route_table_id: table,
         };
         let mut script = self.script();
-        script.find = Some(Ok(FindReply { lease: Some(Lease { ipv4: address.into(), ..Lease::default() }) }));
         script.add =
             Some(Ok(AddNetworkReply { success: true, allocations: vec![entry.clone()], ..Default::default() }));
         script.del = Some(Ok(DelNetworkReply { success: true, allocations: vec![entry], ..Default::default() }));
