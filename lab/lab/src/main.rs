@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// For `vpc-lab sim`, which does little but allocate and free small things.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     vpc_lab::cli::main()

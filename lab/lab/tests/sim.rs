@@ -45,6 +45,29 @@ fn a_campaign_says_its_seed_first_and_at_the_end_what_was_tried() {
     assert!(!said.err.contains('\r'), "no progress line but on a terminal: {}", said.err);
 }
 
+/// Whoever has stopped reading does not make it a good end: too few steps do not reach what must be reached.
+#[test]
+fn the_exit_code_is_true_also_where_nobody_reads() {
+    let folder = folder();
+    let mut command = Command::new(vpc_lab());
+    command.args(["sim", "--steps", "300", "--seed", "11", "--jobs", "1", "--acts", "20", "--covered"]);
+    command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn the_clouds_calendar_can_be_behind() {
+    let folder = folder();
+    let text = History::draw(5, 0).to_text().unwrap();
+    let skewed =
+        "[[act]]\nat-ms = 10\ndo = \"fault\"\nfor-ms = 5\n[act.fault]\nfault = \"clock-skew\"\nby_ms = -1000\n";
+    std::fs::write(folder.path().join("behind.toml"), format!("{text}\n{skewed}")).unwrap();
+    let said = sim(folder.path(), &["--replay", "behind.toml"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+}
+
 #[test]
 fn without_a_seed_a_fresh_one_is_drawn_each_time() {
     let folder = folder();
@@ -107,6 +130,7 @@ fn a_file_that_is_no_history_is_told_by_its_field() {
         (text.replace(calm, "calm-ms = 1000000000000"), "calm-ms: `1000000000000` is not accepted: expected 0 to"),
         (text.replace("disk-ms = ", "disk-ms = 9"), "disk-ms"),
         (text.replace("audit-every-ms = 60000", "audit-every-ms = 0"), "node[0].settings.audit-every-ms"),
+        (text.replacen("cool-down-ms = ", "cool-down-ms = 9000", 1), "expected 0 to 600000 milliseconds"),
         (act("do = \"reboot\"\nnode = 70"), ".node: `70` is not accepted: expected a node from 0 to"),
         (act("do = \"reboot\"\nnode = 0\naway-ms = 4"), "`away-ms` is not accepted: expected one of at-ms, do, node"),
         (act("do = \"terminate\"\nnode = 0\naway-ms = 999999999"), ".away-ms"),

@@ -11,6 +11,9 @@ use std::time::Instant;
 
 use lab_sim::{Campaign, Feature, Finding, Found, Limits, Report, Why, attempt, quiet_panics, replay, shrink};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let (words, numbers): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|argument| argument.parse::<u64>().is_err());

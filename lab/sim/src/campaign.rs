@@ -105,26 +105,36 @@ impl Campaign {
         History::draw_of(mixed ^ (mixed >> 31), self.acts, &self.kinds)
     }
 
+    /// Steps that a history of usual length has at least, mostly.
+    const OF_A_HISTORY: u64 = 2_000;
+
     /// Runs it, until the steps are made or `most` histories went wrong. `tell` hears of the steps made so far, from time to time; it
     /// ends early when that says no.
     pub fn run(&self, most: usize, tell: &(dyn Fn(u64) -> bool + Sync)) -> Finding {
         let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let row = Mutex::new(Row { steps: self.steps, most, ..Row::default() });
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let history = self.history(number);
-                        let outcome = attempt(&history);
-                        let Ok(mut row) = row.lock() else { return };
-                        let complete = row.add(number, Done { history, outcome });
-                        if !tell(row.finding.steps) || complete {
-                            stop.store(true, Ordering::Relaxed);
-                        }
-                    }
-                });
+        let work = || {
+            while !stop.load(Ordering::Relaxed) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let history = self.history(number);
+                let outcome = attempt(&history);
+                let Ok(mut row) = row.lock() else { return };
+                let complete = row.add(number, Done { history, outcome });
+                if !tell(row.finding.steps) || complete {
+                    stop.store(true, Ordering::Relaxed);
+                }
             }
+        };
+        // More at once than histories are needed would only run some that do not count.
+        let useful = usize::try_from(self.steps / Self::OF_A_HISTORY).unwrap_or(usize::MAX).saturating_add(1);
+        std::thread::scope(|scope| {
+            for _ in 1..self.jobs.min(useful) {
+                // Where the system gives no more threads, those there are do all of it.
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
+            work();
         });
         row.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finding
     }

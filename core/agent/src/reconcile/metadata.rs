@@ -60,7 +60,7 @@ impl Agent {
         }
         for mut eni in seen {
             // What an earlier life gave back is not there, whoever still shows it.
-            eni.slots.retain(|slot| !self.was_released(&eni.facts.id, *slot));
+            eni.slots.retain(|slot| bug!(MetadataBelievedAtStart) || !self.was_released(&eni.facts.id, *slot));
             let recorded = known.iter().find(|other| other.facts.id == eni.facts.id);
             if eni.facts.is_primary() || (eni.usable && (believed || recorded.is_some() || has_pods(&eni))) {
                 let recorded: &[Slot] = recorded.map_or(&[], |eni| &eni.slots);

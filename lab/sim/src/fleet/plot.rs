@@ -46,7 +46,7 @@ pub fn svg(report: &FleetReport) -> String {
     );
     panel(&mut out, TOP, READY_HEIGHT, "nodes ready", f64::from(nodes), report.end);
     for wave in &report.waves {
-        let bound = Millis(wave.at.0 + (wave.at_best.0 as f64 * FleetReport::RATIO) as u64);
+        let bound = Millis(wave.at.0 + wave.bound().0);
         let at = x(bound, report.end);
         _ = writeln!(
             out,

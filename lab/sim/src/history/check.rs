@@ -10,17 +10,25 @@ const MOST_NODES: usize = 20;
 /// The longest span and the last moment, in milliseconds: a week. Drawn histories end within two hours.
 const WEEK: i64 = 604_800_000;
 
+const TEN_YEARS: i64 = 315_360_000_000;
+
 /// Fields of milliseconds with bounds of their own, and why. All others may be from nothing to a week.
-const BOUNDS: [(&str, i64, i64); 5] = [
+const BOUNDS: [(&str, i64, i64); 9] = [
     // Every audit is a look at the host and the metadata.
     ("audit-every-ms", 1_000, 86_400_000),
-    // A write that takes longer than a caller waits shows nothing but that.
-    ("disk-ms", 0, 60_000),
+    // A write that takes as long as a caller waits shows nothing but that: an ADD's promise is on disk before it is answered.
+    ("disk-ms", 0, 30_000),
+    // The calm ends half an hour after the trouble: by then all of it must have gone its way.
+    ("cool-down-ms", 0, 600_000),
+    ("min-eni-age-ms", 0, 600_000),
+    ("release-every-ms", 0, 600_000),
     // The calm waits for every daemon to run again.
     ("away-ms", 0, 600_000),
     ("start-ms", 0, 600_000),
     // Ten years, ahead or back.
-    ("by-ms", -315_360_000_000, 315_360_000_000),
+    ("by-ms", -TEN_YEARS, TEN_YEARS),
+    // The cloud's calendar; what else has this field can not be negative by its type.
+    ("by_ms", -TEN_YEARS, TEN_YEARS),
 ];
 
 impl History {

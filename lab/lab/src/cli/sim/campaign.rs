@@ -15,7 +15,7 @@ use lab_sim::{Campaign, Feature, Finding, Found, Limits, Shrunk, quiet_panics, r
 use nix::sys::signal::{SigSet, Signal};
 
 use super::replay::tell;
-use crate::cli::print;
+use super::say;
 
 /// From one progress line to the next.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -94,7 +94,7 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
         return tell(&campaign.history(number));
     }
     let end = EarlyEnd::watch()?;
-    print(&format!("seed {}\n", campaign.seed))?;
+    say(&format!("seed {}\n", campaign.seed))?;
     let begin = Instant::now();
     let line = ProgressLine::new(campaign.steps);
     let most = if wanted.keep_going { MOST_FOUND } else { 1 };
@@ -104,17 +104,17 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     });
     line.clear();
     let took = begin.elapsed();
-    print(&finding.coverage.to_string())?;
-    print(&figures(&finding, jobs, took))?;
+    say(&finding.coverage.to_string())?;
+    say(&figures(&finding, jobs, took))?;
     tell_found(&campaign, &finding, out)?;
     if let Some(code) = end.code() {
-        print(&format!("ended before its time: {} of {} steps\n", finding.steps, campaign.steps))?;
+        say(&format!("ended before its time: {} of {} steps\n", finding.steps, campaign.steps))?;
         return Ok(if finding.found.is_empty() { code } else { ExitCode::FAILURE });
     }
     let mut well = finding.found.is_empty();
     if wanted.covered {
         let judgement = finding.coverage.judge();
-        print(&format!("{judgement}\n"))?;
+        say(&format!("{judgement}\n"))?;
         well &= judgement.is_empty();
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -151,7 +151,7 @@ fn figures(finding: &Finding, jobs: usize, took: Duration) -> String {
 fn tell_found(campaign: &Campaign, finding: &Finding, out: &Path) -> anyhow::Result<()> {
     for (shrunk, found) in in_order(&finding.found).into_iter().enumerate() {
         let again = format!("vpc-lab sim {}", campaign.again(found.number));
-        print(&format!("\nhistory {}: {}\n  as it was found: {again}\n", found.number, found.why))?;
+        say(&format!("\nhistory {}: {}\n  as it was found: {again}\n", found.number, found.why))?;
         if shrunk < MOST_SHRUNK {
             let file = out.join(format!("sim-{}-{}.toml", campaign.seed, found.number));
             make_small(found, &again, &file)?;
@@ -186,9 +186,9 @@ fn make_small(found: &Found, again: &str, file: &Path) -> anyhow::Result<()> {
     let text = shrunk.history.to_text()?;
     let kept = format!("# {}\n# Found as: {again}\n{text}", shrunk.why);
     std::fs::write(file, kept).with_context(|| format!("--out: {} can not be written", file.display()))?;
-    print(&format!("  made small in {} runs: {}\n", shrunk.runs, sizes(found, &shrunk)))?;
-    print(&format!("\n{}\n", replay(&shrunk.history)?.story))?;
-    print(&format!("  replay: vpc-lab sim --replay {}\n", file.display()))
+    say(&format!("  made small in {} runs: {}\n", shrunk.runs, sizes(found, &shrunk)))?;
+    say(&format!("\n{}\n", replay(&shrunk.history)?.story))?;
+    say(&format!("  replay: vpc-lab sim --replay {}\n", file.display()))
 }
 
 fn sizes(found: &Found, shrunk: &Shrunk) -> String {
@@ -247,7 +247,7 @@ impl ProgressLine {
 
 // -- an early end --------------------------------------------------------------------------------------------------------
 
-/// SIGINT or SIGTERM: the histories under way are run to their end, and what was found is told. A second one ends the program.
+/// SIGINT, SIGTERM or SIGHUP: the histories under way are run to their end, and what was found is told. A second one ends the program.
 struct EarlyEnd(&'static AtomicI32);
 
 /// The signal that came, or 0.
@@ -259,14 +259,16 @@ impl EarlyEnd {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGINT);
         signals.add(Signal::SIGTERM);
+        signals.add(Signal::SIGHUP);
         signals.thread_block().context("signals can not be blocked")?;
-        std::thread::spawn(move || {
+        let wait = move || {
             while let Ok(signal) = signals.wait() {
                 if SIGNAL.swap(signal as i32, Ordering::Relaxed) != 0 {
                     std::process::exit(KILLED + signal as i32);
                 }
             }
-        });
+        };
+        std::thread::Builder::new().spawn(wait).context("no thread can be started to wait for signals")?;
         Ok(Self(&SIGNAL))
     }
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use lab_sim::fleet::{Case, Fleet, FleetReport, svg, text};
 
-use crate::cli::print;
+use super::say;
 
 /// A 10,000-node start is to be simulated in so many seconds on one core. Told, and no reason to fail: machines differ.
 const REAL_TIME: f64 = 300.0;
@@ -77,12 +77,12 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
         let begun = Instant::now();
         let fleet = Fleet { nodes: wanted.nodes, case: *case, seed: wanted.seed, counted: !wanted.uncounted };
         let report = fleet.run()?;
-        print(&told(&report, begun.elapsed().as_secs_f64()))?;
+        say(&told(&report, begun.elapsed().as_secs_f64()))?;
         if let Some((path, file)) = plots.get_mut(case.name()) {
             let plot = svg(&report);
             file.write_all(plot.as_bytes())
                 .with_context(|| format!("--plot: {} can not be written", path.display()))?;
-            print(&format!("plot: {}\n", path.display()))?;
+            say(&format!("plot: {}\n", path.display()))?;
         }
         if !report.holds() {
             code = ExitCode::FAILURE;

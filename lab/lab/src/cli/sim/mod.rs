@@ -9,6 +9,7 @@ mod replay;
 use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 /// It could not be run; as clap ends on bad arguments.
@@ -37,6 +38,15 @@ pub(super) fn run(sim: Sim) -> anyhow::Result<ExitCode> {
             Some(file) => replay::run(file),
             None => campaign::run(&sim.wanted),
         }),
+    }
+}
+
+/// To stdout. Who has stopped reading (`| head`) ends nothing: the exit code is still to say what was found.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("stdout"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use lab_sim::{History, quiet_panics, replay};
 
-use crate::cli::print;
+use super::say;
 
 /// A history of ten thousand acts has about a megabyte.
 const MOST_BYTES: u64 = 16 << 20;
@@ -17,7 +17,7 @@ pub(super) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let name = file.display();
     let text = read(file).with_context(|| format!("--replay: {name} can not be read"))?;
     let history = History::from_text(&text).with_context(|| format!("--replay: {name}"))?;
-    print(&conditions(&history))?;
+    say(&conditions(&history))?;
     quiet_panics();
     tell(&history)
 }
@@ -43,15 +43,15 @@ fn conditions(history: &History) -> String {
 /// Runs a history and prints its story.
 pub(super) fn tell(history: &History) -> anyhow::Result<ExitCode> {
     let run = replay(history)?;
-    print(&run.story)?;
+    say(&run.story)?;
     let (steps, calls) = (run.report.steps, run.report.calls);
     match run.why {
         Some(why) => {
-            print(&format!("wrong: {why}\n"))?;
+            say(&format!("wrong: {why}\n"))?;
             Ok(ExitCode::FAILURE)
         }
         None => {
-            print(&format!("nothing wrong in {steps} steps, {calls} EC2 calls\n"))?;
+            say(&format!("nothing wrong in {steps} steps, {calls} EC2 calls\n"))?;
             Ok(ExitCode::SUCCESS)
         }
     }
