@@ -11,19 +11,23 @@
 mod args;
 mod attachment;
 mod config;
+mod egress;
 mod env;
 mod error;
 mod input;
 mod log;
+mod program;
 mod result;
 mod version;
 
 pub use args::PodArgs;
 pub use attachment::{Attachment, Attachments, Wired};
 pub use config::{LogLevel, NetConf, PodMtu};
+pub use egress::EgressConf;
 pub use env::{Command, Environment, Invocation, is_identifier};
 pub use error::{CniError, ErrorCode};
 pub use input::read_input;
 pub use log::PluginLog;
+pub use program::{Failure, run_program};
 pub use result::{CniResult, Dns, Interface, IpConfig, ResultError, Route};
 pub use version::{UnknownVersion, Version};
