@@ -5,6 +5,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
+mod peers;
 mod refusal;
 #[cfg(feature = "server")]
 pub mod server;

@@ -10,7 +10,6 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 pub use super::pb::cni_backend_server::{CniBackend, CniBackendServer};
@@ -102,7 +101,8 @@ impl Health {
     }
 }
 
-/// Serves the contract on `listener` until `until` resolves; calls under way are finished first.
+/// Serves the contract on `listener` until `until` resolves; calls under way are finished first. Only root and the daemon's own user are
+/// served, others find the connection closed.
 ///
 /// `ready` gets a handle of the health service before the first connection is taken; it starts as serving, as the reference's does.
 pub async fn serve<B, C>(
@@ -129,7 +129,7 @@ where
         .add_service(ConfigServerBackendServer::new(configs))
         .add_service(health)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until)
+        .serve_with_incoming_shutdown(super::peers::of_root(listener), until)
         .await?;
     Ok(())
 }
