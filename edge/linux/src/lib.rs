@@ -12,6 +12,9 @@
 
 mod conntrack;
 mod filter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod hostop;
 mod monitor;
