@@ -28,6 +28,12 @@ impl Log {
         Self(PluginLog::open(&conf.log_file, conf.log_level, "aws-cni", &about))
     }
 
+    /// For a call about no container.
+    pub(crate) fn of_network(conf: &NetConf, verb: Command) -> Self {
+        let about = [("network", conf.name.as_str()), ("verb", verb.as_str())];
+        Self(PluginLog::open(&conf.log_file, conf.log_level, "aws-cni", &about))
+    }
+
     /// The call as it came.
     pub(crate) fn begin(&self, call: &Call) {
         self.info(&format!(

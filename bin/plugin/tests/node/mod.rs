@@ -3,7 +3,7 @@
 //! A test runs twice. The harness's process only starts itself again, inside fresh namespaces, for that one test; there the body
 //! runs. All of it ends with that process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -17,11 +17,14 @@ use serde_json::Value;
 use tonic::{Request, Response, Status};
 use vpc_hostnet::HostOp;
 use vpc_linux::{LinkChange, Netns, Rtnl, VethPeer, VethSpec};
+use vpc_wire::rpc::node::{CollectReply, CollectRequest, FindReply, FindRequest, Lease, StatusReply, StatusRequest};
 use vpc_wire::rpc::pb::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
     EnforceNpReply, EnforceNpRequest, IpAllocationMetadata, NetworkPolicyAgentConfigReply,
 };
-use vpc_wire::rpc::server::{CniBackend, ConfigServerBackend, NpBackend, NpBackendServer, listen, serve};
+use vpc_wire::rpc::server::{
+    self as rpc, CniBackend, ConfigServerBackend, NpBackend, NpBackendServer, listen, serve, serve_node,
+};
 use vpc_wire::rpc::{DAEMON_SOCKET, POLICY_AGENT_SOCKET};
 
 /// Tells the second process which test it is.
@@ -101,9 +104,16 @@ pub(crate) fn skip(name: &str, why: &str) {
 pub(crate) struct Script {
     pub(crate) add: Option<Result<AddNetworkReply, Status>>,
     pub(crate) del: Option<Result<DelNetworkReply, Status>>,
+    pub(crate) status: Option<Result<StatusReply, Status>>,
+    pub(crate) collect: Option<Result<CollectReply, Status>>,
+    pub(crate) find: Option<Result<FindReply, Status>>,
     pub(crate) policy: bool,
+    /// What each container was given last.
+    pub(crate) given: BTreeMap<String, String>,
     pub(crate) added: Vec<AddNetworkRequest>,
     pub(crate) deleted: Vec<DelNetworkRequest>,
+    pub(crate) collected: Vec<CollectRequest>,
+    pub(crate) sought: Vec<FindRequest>,
     pub(crate) enforced: Vec<EnforceNpRequest>,
     pub(crate) forgotten: Vec<DeleteNpRequest>,
     /// Containers that hold an address.
@@ -118,8 +128,10 @@ impl CniBackend for Actor {
     async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
         let mut script = self.0.lock().unwrap();
         let request = request.into_inner();
-        if matches!(script.add, Some(Ok(_))) {
+        if let Some(Ok(reply)) = &script.add {
+            let given = reply.allocations.first().map(|one| one.ipv4.clone()).unwrap_or_default();
             script.leases.insert(request.container_id.clone());
+            script.given.insert(request.container_id.clone(), given);
         }
         script.added.push(request);
         script.add.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
@@ -128,8 +140,32 @@ impl CniBackend for Actor {
         let mut script = self.0.lock().unwrap();
         let request = request.into_inner();
         script.leases.remove(&request.container_id);
+        script.given.remove(&request.container_id);
         script.deleted.push(request);
         script.del.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl rpc::Node for Actor {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let script = self.0.lock().unwrap();
+        script.status.clone().unwrap_or_else(|| Ok(StatusReply::default())).map(Response::new)
+    }
+    async fn collect(&self, request: Request<CollectRequest>) -> Result<Response<CollectReply>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.collected.push(request.into_inner());
+        script.collect.clone().unwrap_or_else(|| Ok(CollectReply::default())).map(Response::new)
+    }
+    async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindReply>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.sought.push(request.into_inner());
+        let container =
+            script.sought.last().and_then(|asked| asked.attachment.clone()).unwrap_or_default().container_id;
+        let lease = script.given.get(&container).cloned();
+        let known = lease.map(|ipv4| FindReply { lease: Some(Lease { ipv4, ..Lease::default() }) });
+        let known = known.ok_or_else(|| Status::not_found("no lease"));
+        script.find.clone().unwrap_or(known).map(Response::new)
     }
 }
 
@@ -242,6 +278,17 @@ impl Node {
 
     /// Starts the daemon that follows the script.
     pub(crate) fn daemon(&mut self) {
+        let actor = Actor(self.script.clone());
+        let _inside = self.runtime.enter();
+        let listener = listen(DAEMON_SOCKET.as_ref()).unwrap();
+        self.runtime.spawn(async move {
+            let (backend, configs) = (actor.clone(), actor.clone());
+            serve_node(listener, backend, configs, actor, |_| {}, std::future::pending()).await.unwrap();
+        });
+    }
+
+    /// Starts one of the reference's make: nothing but the reference's services.
+    pub(crate) fn reference_daemon(&mut self) {
         let actor = Actor(self.script.clone());
         let _inside = self.runtime.enter();
         let listener = listen(DAEMON_SOCKET.as_ref()).unwrap();
@@ -413,6 +460,20 @@ pub(crate) fn config(previous: Option<Value>) -> String {
         config["prevResult"] = previous;
     }
     config.to_string()
+}
+
+/// The configuration of a list of version 1.1.0, with more keys.
+pub(crate) fn config_1_1(more: Value) -> String {
+    let mut config: Value = serde_json::from_str(&config(None)).unwrap();
+    config["cniVersion"] = "1.1.0".into();
+    let Value::Object(more) = more else { panic!("{more}") };
+    more.into_iter().for_each(|(key, value)| config[key] = value);
+    config.to_string()
+}
+
+/// A call about the network as a whole.
+pub(crate) fn network_call(verb: &str, input: &str) -> Outcome {
+    plugin(input, &[("CNI_COMMAND", Some(verb)), ("CNI_PATH", Some("/opt/cni/bin"))])
 }
 
 /// Where [`config`] logs to.

@@ -18,6 +18,7 @@ mod input;
 mod log;
 mod program;
 mod result;
+mod valid;
 mod version;
 
 pub use args::PodArgs;
@@ -30,4 +31,5 @@ pub use input::read_input;
 pub use log::PluginLog;
 pub use program::{Failure, run_program};
 pub use result::{CniResult, Dns, Interface, IpConfig, ResultError, Route};
+pub use valid::ValidAttachment;
 pub use version::{UnknownVersion, Version};

@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
+use super::node::{CollectReply, CollectRequest, FindReply, FindRequest, NodeClient, StatusReply, StatusRequest};
 use super::pb::cni_backend_client::CniBackendClient;
 use super::pb::np_backend_client::NpBackendClient;
 use super::pb::{
@@ -86,6 +87,12 @@ impl CallError {
         }
     }
 
+    /// Whether the daemon is of a make that does not have the call.
+    #[must_use]
+    pub fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Status { code: Code::Unimplemented, .. })
+    }
+
     /// Whether the daemon said that it knows nothing of the sandbox, whichever make of daemon it is.
     #[must_use]
     pub fn is_unknown_pod(&self) -> bool {
@@ -122,6 +129,24 @@ impl Client {
     pub fn del_network(&self, request: DelNetworkRequest, within: Duration) -> Result<DelNetworkReply, CallError> {
         let mut daemon = CniBackendClient::new(self.channel.clone());
         self.call("DelNetwork", within, daemon.del_network(timed(request, within)))
+    }
+
+    /// Asks the daemon whether it can serve ADD.
+    pub fn status(&self, within: Duration) -> Result<StatusReply, CallError> {
+        let mut daemon = NodeClient::new(self.channel.clone());
+        self.call("Status", within, daemon.status(timed(StatusRequest {}, within)))
+    }
+
+    /// Ends the leases that no valid attachment stands behind.
+    pub fn collect(&self, request: CollectRequest, within: Duration) -> Result<CollectReply, CallError> {
+        let mut daemon = NodeClient::new(self.channel.clone());
+        self.call("Collect", within, daemon.collect(timed(request, within)))
+    }
+
+    /// Asks for the lease of a sandbox.
+    pub fn find(&self, request: FindRequest, within: Duration) -> Result<FindReply, CallError> {
+        let mut daemon = NodeClient::new(self.channel.clone());
+        self.call("Find", within, daemon.find(timed(request, within)))
     }
 
     /// Asks the policy agent to enforce a new pod's policies.
