@@ -5,6 +5,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "client")]
+mod http2;
 mod refusal;
 #[cfg(feature = "server")]
 pub mod server;
