@@ -27,7 +27,7 @@ const RUST_NAMES: &[(&str, &str)] = &[
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let contract = protox::compile(["rpc.proto", "refusal.proto"], ["proto"])?;
+    let contract = protox::compile(["rpc.proto", "refusal.proto", "node.proto"], ["proto"])?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     std::fs::write(out.join("contract.bin"), contract.encode_to_vec())?;
     tonic_prost_build::configure()

@@ -12,7 +12,7 @@ pub fn add(outcome: Outcome, policy_mode: &str) -> Result<AddNetworkReply, Statu
     match outcome {
         Outcome::Added(reply) => Ok(added(&reply, policy_mode)),
         Outcome::Refused(why) => Err(refusal(&why).into_status()),
-        Outcome::Deleted(_) => Err(Status::internal("an ADD was answered as a DEL: please report this")),
+        other => Err(odd("an ADD", &other)),
     }
 }
 
@@ -38,8 +38,21 @@ pub fn del(outcome: Outcome, sandbox: &SandboxKey, policy_mode: &str) -> Result<
         }),
         Outcome::Deleted(DelReply::UnknownPod) => Err(WireRefusal::unknown_pod(sandbox).into_status()),
         Outcome::Refused(why) => Err(refusal(&why).into_status()),
-        Outcome::Added(_) => Err(Status::internal("a DEL was answered as an ADD: please report this")),
+        other => Err(odd("a DEL", &other)),
     }
+}
+
+/// An answer to another question than was asked.
+pub(crate) fn odd(asked: &str, outcome: &Outcome) -> Status {
+    let answered = match outcome {
+        Outcome::Added(_) => "an ADD",
+        Outcome::Deleted(_) => "a DEL",
+        Outcome::Refused(_) => "an ADD that was refused",
+        Outcome::Status(_) => "a STATUS",
+        Outcome::Found(_) => "a question for a lease",
+        Outcome::Collected(_) => "a GC",
+    };
+    Status::internal(format!("{asked} was answered as {answered}: please report this"))
 }
 
 fn place(allocation: &Allocation) -> IpAllocationMetadata {

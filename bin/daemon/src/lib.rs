@@ -23,6 +23,7 @@ pub mod disk;
 pub mod door;
 pub mod failpoint;
 pub mod host;
+pub mod inquiry;
 pub mod linux;
 pub mod listing;
 pub mod lock;

@@ -26,6 +26,7 @@ use crate::cluster::Kubernetes;
 use crate::disk::Hand;
 use crate::door::{Door, door};
 use crate::failpoint::Point;
+use crate::inquiry::Inquiry;
 use crate::memory::Memory;
 use crate::server::{Backend, Configs, NodeIdentity};
 use crate::shell::{Edges, Shell};
@@ -109,12 +110,14 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
         Point::StartAfterListen.pass();
         let (give_health, health) = oneshot::channel();
         let (close, closed) = oneshot::channel::<()>();
-        let backend = Backend::new(door, self.identity.policy_mode.clone());
+        let backend = Backend::new(door.clone(), self.identity.policy_mode.clone());
+        let inquiry = Inquiry::new(door, clock, self.identity.policy_mode.clone());
         let take_health = |health| drop(give_health.send(health));
-        let mut serving = tokio::spawn(rpc::serve(listener, backend, Configs(self.identity), take_health, async {
-            // The sender goes with the shell, by order or otherwise.
-            let _ = closed.await;
-        }));
+        let mut serving =
+            tokio::spawn(rpc::serve_node(listener, backend, Configs(self.identity), inquiry, take_health, async {
+                // The sender goes with the shell, by order or otherwise.
+                let _ = closed.await;
+            }));
         let announcing = announce(health, is_ready, ready);
         let shell = Shell::new(agent, first, clock, inbox, edges);
         let ended = tokio::select! {

@@ -84,7 +84,7 @@ fn same_version(client: &str) -> Result<(), Status> {
     }
 }
 
-fn sandbox(network: &str, container: &str, interface: &str) -> Result<SandboxKey, Status> {
+pub(crate) fn sandbox(network: &str, container: &str, interface: &str) -> Result<SandboxKey, Status> {
     for (name, value) in [("NetworkName", network), ("ContainerID", container), ("IfName", interface)] {
         if value.is_empty() {
             let matter =
@@ -95,7 +95,7 @@ fn sandbox(network: &str, container: &str, interface: &str) -> Result<SandboxKey
     Ok(SandboxKey { network: network.into(), container: container.into(), interface: interface.into() })
 }
 
-fn ending(_: Closed) -> Status {
+pub(crate) fn ending(_: Closed) -> Status {
     answers::refusal(&vpc_agent::Refusal::ShuttingDown).into_status()
 }
 

@@ -195,6 +195,9 @@ impl Shell {
             }
             Input::Add { .. }
             | Input::Del { .. }
+            | Input::Status { .. }
+            | Input::Find { .. }
+            | Input::Collect { .. }
             | Input::HostChanged
             | Input::VpcCidrs(_)
             | Input::Cluster(_)

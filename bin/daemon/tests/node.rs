@@ -23,6 +23,7 @@ use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{CardIndex, DeviceIndex, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, VethPrefix, WallTime};
 use vpc_wire::checkpoint as file;
 use vpc_wire::rpc::client::{CallError, Client};
+use vpc_wire::rpc::node::{Attachment, CollectRequest, FindRequest};
 use vpc_wire::rpc::pb::{AddNetworkRequest, DelNetworkRequest};
 use vpc_wire::rpc::{Cause, Refusal};
 
@@ -168,6 +169,11 @@ impl World {
         let reply = self.client().del_network(request, PATIENCE)?;
         Ok(reply.allocations[0].ipv4.parse().unwrap())
     }
+}
+
+/// A sandbox as the node's own service names it.
+fn attachment(container: &str) -> Attachment {
+    Attachment { container_id: container.into(), interface: "eth0".into() }
 }
 
 impl Run {
@@ -655,4 +661,41 @@ fn listening() -> BTreeSet<String> {
         (words.get(3) == Some(&"0A")).then(|| words[9].to_owned())
     });
     listening.filter(|inode| mine.contains(inode)).collect()
+}
+
+/// STATUS, CHECK and GC over the socket, against the books and the disk.
+#[test]
+fn the_node_s_own_service_answers_for_the_books() {
+    let world = World::new();
+    let run = world.start(9);
+    world.client().status(PATIENCE).unwrap();
+    let [first, second] = ["c-1", "c-2"].map(|container| world.add(container).unwrap());
+    let find = |container: &str| {
+        world
+            .client()
+            .find(FindRequest { network: "aws-cni".into(), attachment: Some(attachment(container)) }, PATIENCE)
+    };
+    assert_eq!(find("c-1").unwrap().lease.unwrap().ipv4, first.to_string());
+    assert!(find("c-9").unwrap_err().is_unknown_pod());
+    assert!(find("").unwrap_err().to_string().contains("ContainerID is empty"));
+
+    let now = || vpc_linux::monotonic_nanos().unwrap();
+    let collect = |network: &str, called_at_ns| {
+        let request = CollectRequest { network: network.into(), valid: vec![attachment("c-2")], called_at_ns };
+        world.client().collect(request, PATIENCE)
+    };
+    // What was promised after the runtime called stays, and so do other networks' leases.
+    assert_eq!(collect("aws-cni", now() - PATIENCE.as_nanos() as u64).unwrap().ended, []);
+    assert_eq!(collect("other", now()).unwrap().ended, []);
+    assert!(collect("", now()).unwrap_err().to_string().contains("network is empty"));
+    run.wait_until(|_| {
+        let ended = collect("aws-cni", now()).unwrap().ended;
+        ended.iter().any(|lease| lease.ipv4 == first.to_string() && lease.pod_name == "pod-c-1")
+    });
+    assert!(find("c-1").unwrap_err().is_unknown_pod());
+    assert_eq!(find("c-2").unwrap().lease.unwrap().ipv4, second.to_string());
+    assert_eq!(collect("aws-cni", 0).unwrap().ended, [], "a second GC does nothing");
+    let books = std::fs::read_to_string(world.checkpoint()).unwrap();
+    assert!(!books.contains("c-1") && books.contains("c-2"), "{books}");
+    run.stop();
 }

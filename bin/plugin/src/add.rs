@@ -15,6 +15,7 @@ use crate::call::Call;
 use crate::daemon::{self, Daemon, Given};
 use crate::failpoint::Point;
 use crate::host::{Host, PodNetns};
+use crate::policy;
 
 pub(crate) fn add(call: &Call) -> Result<(), CniError> {
     // First what needs no undoing: a namespace that is gone must not cost an address.
@@ -78,7 +79,7 @@ fn wire(
     });
     host.wire(call, netns, &steps)?;
     Point::WireDone.pass();
-    let told = daemon::enforce_policies(call, policy_mode).and_then(|()| tell(result));
+    let told = policy::enforce(call, policy_mode).and_then(|()| tell(result));
     if told.is_err() {
         Point::UndoBeforeUnwire.pass();
         host.take_back(call, given);

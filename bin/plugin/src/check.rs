@@ -3,6 +3,7 @@
 //! ```text
 //!   prevResult --address, table, links--> wiring(..): what ADD made -----+
 //!   the pod's namespace and the host's, as the kernel has them ----------+--> nothing, or each difference by name
+//!   Find --> the lease in the daemon's books ----------------------------+
 //! ```
 //!
 //! What ADD made must be there; what later plugins of the chain added may be there too: more addresses, routes and links, another MTU,
@@ -16,14 +17,16 @@ use vpc_model::{LinkName, RouteTable};
 use vpc_wire::cni::{Attachment, Attachments, CniError, ErrorCode};
 
 use crate::call::Call;
+use crate::daemon::Daemon;
 use crate::host::PodNetns;
 
 pub(crate) fn check(call: &Call) -> Result<(), CniError> {
     let promised = promised(call)?;
     let netns = PodNetns::open(call)?;
-    let wrong = compare(call, &netns, &promised).map_err(|error| {
+    let mut wrong = compare(call, &netns, &promised).map_err(|error| {
         CniError::new(ErrorCode::Internal, format!("{} can not be looked at: {error}", call.whom()))
     })?;
+    wrong.extend(lease_differs(call, &promised));
     if wrong.is_empty() {
         return Ok(());
     }
@@ -47,6 +50,26 @@ fn promised(call: &Call) -> Result<Attachment, CniError> {
         Some(attachment) => Ok(attachment),
         None => {
             refuse(ErrorCode::BadConfig, format!("`prevResult` tells no IPv4 address of interface {}", call.pod_link))
+        }
+    }
+}
+
+/// Whether the daemon's books say something else: the address would go to another pod. A daemon that does not answer is a difference
+/// too, since the pod's DEL needs it; one of a make that has no such answer is not.
+fn lease_differs(call: &Call, promised: &Attachment) -> Option<String> {
+    let lease = match Daemon::connect().and_then(|daemon| daemon.lease(call)) {
+        Ok(lease) => lease,
+        Err(error) if error.is_unimplemented() => {
+            call.log.debug("the node daemon is of a make that tells no leases: its books are not compared");
+            return None;
+        }
+        Err(error) => return Some(format!("the node daemon can not be asked for the lease: {error}")),
+    };
+    match lease {
+        None => Some(format!("the node daemon has no lease of {} for the sandbox", promised.address)),
+        Some(lease) if lease.ipv4 == promised.address.to_string() => None,
+        Some(lease) => {
+            Some(format!("the node daemon's lease for the sandbox is {}, not {}", lease.ipv4, promised.address))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the daemon and of the network policy agent, how long is waited, and what their answers mean for the runtime.
+//! What is asked of the daemon, how long is waited, and what their answers mean for the runtime.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -7,11 +7,9 @@ use std::time::Duration;
 use vpc_model::RouteTable;
 use vpc_wire::cni::{CniError, ErrorCode};
 use vpc_wire::rpc::client::{CallError, Client};
-use vpc_wire::rpc::pb::{
-    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpRequest, EnforceNpRequest,
-    IpAllocationMetadata,
-};
-use vpc_wire::rpc::{CLIENT_VERSION, DAEMON_SOCKET, POLICY_AGENT_SOCKET};
+use vpc_wire::rpc::node::{Attachment, FindRequest, Lease};
+use vpc_wire::rpc::pb::{AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, IpAllocationMetadata};
+use vpc_wire::rpc::{CLIENT_VERSION, DAEMON_SOCKET};
 
 use crate::call::Call;
 
@@ -19,12 +17,12 @@ use crate::call::Call;
 pub(crate) const ADD_BUDGET: Duration = Duration::from_secs(60);
 /// How long a DEL may take until the daemon has answered. It never waits for the cloud.
 pub(crate) const DEL_BUDGET: Duration = Duration::from_secs(10);
+/// How long the daemon may look for a lease: it has it at hand.
+const FIND_BUDGET: Duration = Duration::from_secs(5);
 /// How long the release of a failed ADD may take.
 const RELEASE_BUDGET: Duration = Duration::from_secs(5);
-/// How long a connection to a local socket may take; the reference gives the policy agent as much.
+/// How long a connection to the daemon's socket may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long the policy agent may take.
-const POLICY_BUDGET: Duration = Duration::from_secs(10);
 
 /// Why an address is given back: a label of the daemon's metrics.
 const POD_DELETED: &str = "PodDeleted";
@@ -68,6 +66,18 @@ impl Daemon {
     /// For DEL.
     pub(crate) fn del(&self, call: &Call) -> Result<DelNetworkReply, CallError> {
         self.0.del_network(del_request(call, POD_DELETED), call.left_of(DEL_BUDGET))
+    }
+
+    /// The address the daemon keeps for the sandbox, for CHECK. `None`: none.
+    pub(crate) fn lease(&self, call: &Call) -> Result<Option<Lease>, CallError> {
+        let attachment =
+            Attachment { container_id: call.sandbox.container.clone(), interface: call.sandbox.interface.clone() };
+        let request = FindRequest { network: call.sandbox.network.clone(), attachment: Some(attachment) };
+        match self.0.find(request, FIND_BUDGET) {
+            Ok(reply) => Ok(reply.lease),
+            Err(error) if error.is_unknown_pod() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// For an ADD that failed after the address was given. The address is the daemon's again, or the runtime's DEL will see to it: a
@@ -172,52 +182,6 @@ pub(crate) fn address_of(entry: &IpAllocationMetadata) -> Option<IpAddr> {
 /// The table of an entry: 0 and 1 mean main, as in the reference.
 pub(crate) fn table_of(number: i32) -> RouteTable {
     u32::try_from(number).ok().filter(|number| *number > 1).map_or(RouteTable::MAIN, RouteTable)
-}
-
-/// Asks the policy agent to enforce the new pod's policies, in every mode but the empty one.
-pub(crate) fn enforce_policies(call: &Call, mode: &str) -> Result<(), CniError> {
-    if mode.is_empty() {
-        return Ok(());
-    }
-    let request = EnforceNpRequest {
-        k8s_pod_name: call.pod.name.clone(),
-        k8s_pod_namespace: call.pod.namespace.clone(),
-        network_policy_mode: mode.to_owned(),
-        interface_count: 1,
-    };
-    let failed = |code, why: String| {
-        CniError::new(code, format!("{}: the network policy agent did not take it (mode {mode}): {why}", call.whom()))
-    };
-    let asked = Client::connect(Path::new(POLICY_AGENT_SOCKET), CONNECT)
-        .and_then(|agent| agent.enforce_policies(request, POLICY_BUDGET.min(call.left_of(ADD_BUDGET))));
-    match asked {
-        Ok(reply) if reply.success => Ok(()),
-        Ok(_) => Err(failed(ErrorCode::Internal, "it refused; its log says why".to_owned())),
-        Err(error) if error.passes() => Err(failed(ErrorCode::TryAgainLater, error.to_string())),
-        Err(error) => Err(failed(ErrorCode::Internal, error.to_string())),
-    }
-}
-
-/// Tells the policy agent that the pod is gone. Only an agent that is not there is an error: the runtime then tries again, and by then
-/// nothing else is left to do. What a present agent answers is only logged.
-pub(crate) fn forget_policies(call: &Call, mode: &str) -> Result<(), CniError> {
-    if mode.is_empty() {
-        return Ok(());
-    }
-    let request =
-        DeleteNpRequest { k8s_pod_name: call.pod.name.clone(), k8s_pod_namespace: call.pod.namespace.clone() };
-    let agent = Client::connect(Path::new(POLICY_AGENT_SOCKET), CONNECT).map_err(|error| {
-        CniError::new(
-            ErrorCode::TryAgainLater,
-            format!("{}: the network policy agent can not be told that it is gone: {error}", call.whom()),
-        )
-    })?;
-    match agent.delete_policies(request, POLICY_BUDGET) {
-        Ok(reply) if reply.success => {}
-        Ok(_) => call.log.error("the network policy agent did not forget the pod; its log says why"),
-        Err(error) => call.log.error(&format!("the network policy agent did not forget the pod: {error}")),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

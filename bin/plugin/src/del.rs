@@ -26,6 +26,7 @@ use crate::call::Call;
 use crate::daemon::{self, Daemon};
 use crate::failpoint::Point;
 use crate::host::{self, Host};
+use crate::policy;
 
 /// An address to be untied from the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +82,8 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     }
     trouble?;
     Point::DelBeforeEnd.pass();
-    daemon::forget_policies(call, &reply.network_policy_mode)
+    policy::forget(call, &reply.network_policy_mode);
+    Ok(())
 }
 
 /// What the previous result tells. An unusable one must not keep a pod from being deleted: the daemon knows the address too.

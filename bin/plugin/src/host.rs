@@ -4,13 +4,14 @@ use std::fmt;
 
 use vpc_hostnet::{HostLayout, HostOp, LinkAlias, Route, Wiring, priority, unwiring};
 use vpc_linux::{FibQuery, LinkInfo, NetlinkError, Netns, NetnsError, Rtnl, RuleSpec, unwire, wire_pod_in_steps};
-use vpc_model::{Ipv4Net, LinkName, RouteTable};
+use vpc_model::{Ipv4Net, LinkName, RouteTable, VethPrefix};
 use vpc_wire::cni::{CniError, ErrorCode};
 
 use crate::call::Call;
 use crate::daemon::Given;
 use crate::del::Tie;
 use crate::failpoint::Point;
+use crate::log::Log;
 
 /// The pod's namespace.
 pub(crate) struct PodNetns(Netns);
@@ -63,6 +64,18 @@ fn own(path: &str) -> CniError {
     )
 }
 
+/// The sandbox whose address is untied.
+pub(crate) struct Owner<'a> {
+    /// For messages.
+    pub(crate) whom: &'a str,
+    /// What its link carries.
+    pub(crate) alias: LinkAlias,
+    /// What names of pods' links begin with.
+    pub(crate) veth_prefix: &'a VethPrefix,
+    /// Where what was done is said.
+    pub(crate) log: &'a Log,
+}
+
 /// The host's network: the namespace the plugin was started in.
 pub(crate) struct Host(Rtnl);
 
@@ -93,10 +106,18 @@ impl Host {
 
     /// Removes an address's rules and route, unless the address is someone else's by now.
     pub(crate) fn untie(&mut self, call: &Call, tie: &Tie) -> Result<(), CniError> {
-        let failed = |error: &dyn fmt::Display| internal(&format!("unwire {} of {}", tie.address, call.whom()), error);
-        if let Some(owner) = self.foreign_owner(call, tie).map_err(|error| failed(&error))? {
-            call.log
-                .info(&format!("{} is left alone: it leads to link {owner}, which is another sandbox's", tie.address));
+        let whom = call.whom();
+        let owner = Owner { whom: &whom, alias: call.alias(), veth_prefix: &call.conf.veth_prefix, log: &call.log };
+        self.untie_of(&owner, tie)
+    }
+
+    /// [`Host::untie`] for any sandbox.
+    pub(crate) fn untie_of(&mut self, owner: &Owner<'_>, tie: &Tie) -> Result<(), CniError> {
+        let failed = |error: &dyn fmt::Display| internal(&format!("unwire {} of {}", tie.address, owner.whom), error);
+        if let Some(other) = self.foreign_owner(owner, tie).map_err(|error| failed(&error))? {
+            owner
+                .log
+                .info(&format!("{} is left alone: it leads to link {other}, which is another sandbox's", tie.address));
             return Ok(());
         }
         let own = Ipv4Net::from(tie.address);
@@ -106,7 +127,7 @@ impl Host {
         // Whatever table else: old versions left a rule for each CIDR of the VPC, and a previous result may not know the table.
         let from = RuleSpec { from: Some(own), ..RuleSpec::lookup(priority::FROM_POD, ANY_TABLE) };
         self.0.delete_rule(&from).map_err(|error| failed(&error))?;
-        call.log.info(&format!("rules and route of {} are removed", tie.address));
+        owner.log.info(&format!("rules and route of {} are removed", tie.address));
         Ok(())
     }
 
@@ -128,14 +149,14 @@ impl Host {
     }
 
     /// The link an address leads to, if that is the link of another sandbox. Two questions to the kernel, no list.
-    fn foreign_owner(&mut self, call: &Call, tie: &Tie) -> Result<Option<LinkName>, NetlinkError> {
+    fn foreign_owner(&mut self, owner: &Owner<'_>, tie: &Tie) -> Result<Option<LinkName>, NetlinkError> {
         // Nothing leads there, or no one may send there: nobody's.
         let Ok(way) = self.0.look_up(&FibQuery { to: tie.address, from: None, iif: None, mark: None }) else {
             return Ok(None);
         };
         let Some(index) = way.link.filter(|_| way.via.is_none()) else { return Ok(None) };
         let link = self.0.find_link(index)?;
-        Ok(link.filter(|link| is_foreign(call, tie, link)).map(|link| link.name))
+        Ok(link.filter(|link| is_foreign(owner, tie, link)).map(|link| link.name))
     }
 }
 
@@ -144,12 +165,12 @@ const ANY_TABLE: RouteTable = RouteTable(0);
 
 /// Whether a link is a pod's and not this sandbox's: by the owner it tells, else by its name. The same pod's name is this sandbox's if it
 /// tells no owner, as the reference's plugin leaves it.
-fn is_foreign(call: &Call, tie: &Tie, link: &LinkInfo) -> bool {
-    let owner = link.alias.as_deref().and_then(|alias| alias.parse::<LinkAlias>().ok());
-    match owner {
-        Some(owner) => owner != call.alias(),
+fn is_foreign(owner: &Owner<'_>, tie: &Tie, link: &LinkInfo) -> bool {
+    let told = link.alias.as_deref().and_then(|alias| alias.parse::<LinkAlias>().ok());
+    match told {
+        Some(told) => told != owner.alias,
         None => {
-            let prefix = call.conf.veth_prefix.as_str();
+            let prefix = owner.veth_prefix.as_str();
             link.name != tie.host_link && !prefix.is_empty() && link.name.as_str().starts_with(prefix)
         }
     }

@@ -16,25 +16,32 @@ mod check;
 mod daemon;
 mod del;
 mod failpoint;
+mod gc;
 mod host;
 mod log;
+mod network;
+mod policy;
+mod status;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use vpc_wire::cni::{CniError, Command, Environment, ErrorCode, Invocation, NetConf, Version};
+use vpc_wire::cni::{CniError, Command, Environment, ErrorCode, Invocation, NetConf, Version, read_input};
 
 use crate::call::Call;
 use crate::failpoint::Point;
+use crate::network::Network;
 
 fn main() -> ExitCode {
+    let called_at = network::called_now();
     if Point::listed() {
         return ExitCode::SUCCESS;
     }
     match Environment::read(|name| std::env::var_os(name)) {
         Ok(Environment::NotCalledByARuntime) => about(),
         Ok(Environment::Called(invocation)) if invocation.command == Command::Version => say(&Version::reply()),
-        Ok(Environment::Called(invocation)) => answer(invocation),
+        Ok(Environment::Called(invocation)) => answer(invocation, called_at),
         Err(error) => fail(&error, Version::LATEST),
     }
 }
@@ -48,13 +55,18 @@ fn about() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn answer(invocation: Invocation) -> ExitCode {
-    let conf = match read_input().and_then(|input| NetConf::parse(&input)) {
-        Ok(conf) => conf,
+fn answer(invocation: Invocation, called_at: u64) -> ExitCode {
+    let read = read_input(std::io::stdin(), INPUT).and_then(|input| NetConf::parse(&input).map(|conf| (input, conf)));
+    let (input, conf) = match read {
+        Ok(read) => read,
         Err(error) => return fail(&error, Version::LATEST),
     };
     let version = conf.version;
-    match serve(invocation, conf) {
+    let served = match invocation.command {
+        verb @ (Command::Status | Command::Gc) => serve_network(verb, conf, &input, called_at),
+        _ => serve(invocation, conf),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, version),
     }
@@ -80,6 +92,21 @@ fn serve(invocation: Invocation, conf: NetConf) -> Result<(), CniError> {
     outcome
 }
 
+/// The verbs about the network as a whole. CNI specification 1.1.0 brought both.
+fn serve_network(verb: Command, conf: NetConf, input: &[u8], called_at: u64) -> Result<(), CniError> {
+    if conf.version < Version::V1_1_0 {
+        return Err(too_old(verb, Version::V1_1_0, conf.version));
+    }
+    let network = Network::new(verb, conf, called_at);
+    if verb == Command::Status {
+        // Runtimes ask every few seconds: only what is wrong is worth a line.
+        return status::status(&network).inspect_err(|error| network.log.end(&Err(error.clone())));
+    }
+    let outcome = gc::gc(&network, input);
+    network.log.end(&outcome);
+    outcome
+}
+
 /// A verb that the configuration's version does not have.
 fn too_old(command: Command, since: Version, version: Version) -> CniError {
     CniError::new(
@@ -88,28 +115,13 @@ fn too_old(command: Command, since: Version, version: Version) -> CniError {
     )
 }
 
-/// The verbs that are not answered yet. A runtime calls STATUS and GC only for lists of version 1.1.0, which ours is not.
+/// A verb that is not about a container.
 fn not_offered(command: Command) -> CniError {
-    CniError::new(
-        ErrorCode::NotOffered,
-        format!("this plugin does not offer {}: it answers ADD, DEL, CHECK and VERSION", command.as_str()),
-    )
+    CniError::new(ErrorCode::NotOffered, format!("{} is not about a container", command.as_str()))
 }
 
-/// The whole of standard input.
-fn read_input() -> Result<Vec<u8>, CniError> {
-    /// A configuration with its previous result has a few kilobytes.
-    const LIMIT: u64 = 16 << 20;
-    let mut input = Vec::new();
-    std::io::stdin()
-        .take(LIMIT + 1)
-        .read_to_end(&mut input)
-        .map_err(|error| CniError::new(ErrorCode::Io, format!("standard input can not be read: {error}")))?;
-    if input.len() as u64 > LIMIT {
-        return Err(CniError::new(ErrorCode::Decode, format!("standard input has more than {} MiB", LIMIT >> 20)));
-    }
-    Ok(input)
-}
+/// How long a runtime may take to write its configuration and close its end.
+const INPUT: Duration = Duration::from_secs(10);
 
 fn say(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use node::{Node, config, on_a_node};
+use node::{Node, config, on_a_node, wait_until};
 use serde_json::{Value, json};
 use tonic::Status;
 use vpc_model::{Millis, SandboxKey};
@@ -97,17 +97,6 @@ fn add_wires_the_pod_and_del_leaves_the_host_as_before() {
         wait_until(|| node.state() == before);
         pod.del_after(&add).assert_ok();
     });
-}
-
-/// Destroying a namespace is the kernel's own business and takes it some milliseconds.
-fn wait_until(mut held: impl FnMut() -> bool) {
-    for _ in 0..500 {
-        if held() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("it did not come to hold within 5 s");
 }
 
 #[test]
@@ -296,17 +285,10 @@ fn a_policy_mode_asks_the_agent_and_its_refusal_undoes_everything() {
     on_a_node("a_policy_mode_asks_the_agent_and_its_refusal_undoes_everything", |node| {
         node.daemon();
         node.gives("10.20.9.201", 1, 2);
-        let mode = |node: &mut Node| {
-            let mut script = node.script();
-            let Some(Ok(add)) = &mut script.add else { panic!() };
-            add.network_policy_mode = "standard".into();
-            let Some(Ok(del)) = &mut script.del else { panic!() };
-            del.network_policy_mode = "standard".into();
-        };
-        mode(node);
+        policy_mode(node, "strict");
         let pod = node.pod("web-1");
         // No agent at all.
-        pod.call("ADD").assert_error(11, &["network policy agent", "standard", "npa.sock"]);
+        pod.call("ADD").assert_error(11, &["network policy agent", "strict", "npa.sock"]);
         assert_eq!(node.script().deleted.pop().unwrap().reason, "SetupNSFailed");
         assert_eq!(node.state(), set([]));
         assert_eq!(pod.state().into_iter().filter(|line| line.starts_with("link")).collect::<Vec<_>>(), ["link lo up"]);
@@ -322,16 +304,55 @@ fn a_policy_mode_asks_the_agent_and_its_refusal_undoes_everything() {
         let asked = node.script().enforced.pop().unwrap();
         assert_eq!(
             (asked.k8s_pod_name.as_str(), asked.network_policy_mode.as_str(), asked.interface_count),
-            ("web-1", "standard", 1)
+            ("web-1", "strict", 1)
         );
         // Its refusal to forget is only logged.
         node.script().policy = false;
         pod.del_after(&add).assert_ok();
         assert_eq!(node.script().forgotten.pop().unwrap().k8s_pod_namespace, "default");
-        // Without an agent DEL is to be repeated, with everything else done.
+        // Without an agent there is nothing to forget.
         fs::remove_file(vpc_wire::rpc::POLICY_AGENT_SOCKET).unwrap();
-        pod.del_after(&add).assert_error(11, &["network policy agent"]);
+        pod.del_after(&add).assert_ok();
         assert!(!node.state().iter().any(|line| line.starts_with("rule")));
+    });
+}
+
+fn policy_mode(node: &mut Node, mode: &str) {
+    let mut script = node.script();
+    let Some(Ok(add)) = &mut script.add else { panic!() };
+    add.network_policy_mode = mode.into();
+    let Some(Ok(del)) = &mut script.del else { panic!() };
+    del.network_policy_mode = mode.into();
+}
+
+/// Pods may start before their policies are in force: then an agent that is not there keeps none from starting. One that hangs or
+/// refuses is there.
+#[test]
+fn without_a_policy_agent_a_pod_starts_in_every_mode_but_strict() {
+    on_a_node("without_a_policy_agent_a_pod_starts_in_every_mode_but_strict", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let pod = node.pod("web-1");
+        for mode in ["standard", "none", "Standard"] {
+            policy_mode(node, mode);
+            let add = pod.call("ADD");
+            add.assert_ok();
+            let log = fs::read_to_string(node::LOG).unwrap();
+            let warned: Vec<_> = log.lines().filter(|line| line.contains("starts without network policies")).collect();
+            assert_eq!(warned.len(), 1, "{log}");
+            assert!(warned[0].contains(r#""level":"warn""#) && warned[0].contains(mode), "{}", warned[0]);
+            pod.del_after(&add).assert_ok();
+            fs::remove_file(node::LOG).unwrap();
+        }
+        // What nobody knows is taken for the careful mode.
+        for mode in ["strict", "Strict", "paranoid"] {
+            policy_mode(node, mode);
+            pod.call("ADD").assert_error(11, &["network policy agent", mode, "npa.sock"]);
+            assert_eq!(node.state().iter().filter(|line| line.starts_with("rule")).count(), 0);
+        }
+        node.policy_agent(false);
+        policy_mode(node, "standard");
+        pod.call("ADD").assert_error(999, &["network policy agent", "it refused"]);
     });
 }
 

@@ -41,23 +41,6 @@ fn version_needs_nothing_and_reads_nothing() {
 }
 
 #[test]
-fn verbs_not_offered_are_refused_by_name() {
-    let input = config(None).replace("\"0.4.0\"", "\"1.1.0\"");
-    let container = [
-        ("CNI_CONTAINERID", Some("c")),
-        ("CNI_NETNS", Some("/x")),
-        ("CNI_IFNAME", Some("eth0")),
-        ("CNI_PATH", Some("/x")),
-    ];
-    for verb in ["STATUS", "GC"] {
-        let variables: Vec<_> = container.iter().copied().chain([("CNI_COMMAND", Some(verb))]).collect();
-        let outcome = plugin(&input, &variables);
-        outcome.assert_error(100, &[verb, "ADD, DEL, CHECK and VERSION"]);
-        assert_eq!(outcome.json()["cniVersion"], "1.1.0");
-    }
-}
-
-#[test]
 fn wrong_configurations_are_refused_before_anything_is_done() {
     on_a_node("wrong_configurations_are_refused_before_anything_is_done", |node| {
         node.daemon();

@@ -31,8 +31,8 @@ pub(crate) struct Disk {
     writing: Option<Generation>,
     /// Not to be tried before.
     pub(crate) paused_until: Option<Time>,
-    /// The last write failed.
-    pub(crate) failed: bool,
+    /// Why the last write failed, if it did.
+    pub(crate) failure: Option<String>,
     /// The next write says everything: it is the first, or the one before it failed.
     whole: bool,
     /// Answers that hold once their generation is on disk.
@@ -48,7 +48,7 @@ impl Disk {
             written: Generation::default(),
             writing: None,
             paused_until: None,
-            failed: false,
+            failure: None,
             whole: true,
             replies: Vec::new(),
             unrecorded: BTreeMap::new(),
@@ -117,7 +117,7 @@ impl Agent {
         let due = |entry: &(Generation, Ticket, Outcome)| entry.0 <= generation;
         let (held, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.disk.replies).into_iter().partition(due);
         self.disk.replies = later;
-        self.disk.failed = result.is_err();
+        self.disk.failure = result.as_ref().err().cloned();
         match result {
             Ok(()) => {
                 self.disk.written = generation;

@@ -68,7 +68,8 @@ pub(crate) struct GiveBack {
     releases: BTreeMap<(EniId, Unit), Release>,
     /// Positions given back lately: metadata and even EC2 may still show them.
     pub(crate) gone: BTreeMap<(EniId, Slot), Time>,
-    /// Those of them that the metadata have never failed to show since: where nobody else may be asked, they are believed only after that.
+    /// Those of them that no whole reading of the metadata has failed to show since: where nobody else may be asked, they are believed
+    /// only after that.
     ghosts: BTreeSet<(EniId, Slot)>,
     /// Positions EC2 did not list and the metadata have shown ever since: the same goes for them. Not recorded: EC2 is asked at every start.
     denied: BTreeSet<(EniId, Slot)>,
@@ -105,7 +106,7 @@ impl GiveBack {
         self.leaving.get(eni).is_some_and(|exit| exit.is_detached())
     }
 
-    /// The metadata were read.
+    /// The metadata were read, and list all that is held.
     pub(crate) fn ghosts_are_among(&mut self, shown: &BTreeSet<(EniId, Slot)>) {
         self.ghosts.retain(|ghost| shown.contains(ghost));
         self.denied.retain(|ghost| shown.contains(ghost));

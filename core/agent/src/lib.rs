@@ -21,6 +21,7 @@ mod causes;
 mod checkpoint;
 mod cloud;
 mod cluster;
+mod collect;
 mod config;
 mod disk;
 mod event;
@@ -34,6 +35,7 @@ mod orphans;
 mod pacer;
 mod places;
 mod planning;
+mod readiness;
 mod reconcile;
 mod refusal;
 mod rests;
@@ -50,9 +52,11 @@ pub use cloud::{
     CloudAnswer, CloudCall, CloudFailure, EniKind, EniTruth, FailureClass, LeakedEni, OpId, Place, SubnetTruth,
 };
 pub use cluster::{About, ClusterEvent, ClusterNews, EniConfig, NodeView};
+pub use collect::Collect;
 pub use config::{CloudUse, Config, EniConfigKeys, Metadata, NodeFacts, Placing, SeenEni};
 pub use message::{AddReply, AddRequest, DelReply, Effect, Generation, Input, Level, Notice, Outcome, Ticket, Wake};
 pub use pacer::{BUCKETS, Bucket, Ec2Action, Pacer, Weight};
 pub use places::{Choice, Home, NamedBy, NoPlace, PlaceNews, Places, Refused, name_of_eni_config};
+pub use readiness::Readiness;
 pub use refusal::Refusal;
 pub use situation::{Purpose, Situation};

@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use vpc_hostnet::{HostOp, HostState};
-use vpc_ipam::{Allocation, EniRole, Retired};
+use vpc_ipam::{Allocation, EniRole, Held, Retired};
 use vpc_model::{EniId, Ipv4Net, LinkName, Mac, Millis, PodRef, SandboxKey, Slot};
 
-use crate::{CloudAnswer, CloudCall, CloudFailure, ClusterNews, Config, Metadata, OpId, PlaceNews, Refusal, Update};
+use crate::{
+    CloudAnswer, CloudCall, CloudFailure, ClusterNews, Collect, Config, Metadata, OpId, PlaceNews, Readiness, Refusal,
+    Update,
+};
 
 /// One caller that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +50,25 @@ pub enum Input {
         ticket: Ticket,
         /// Which sandbox.
         key: SandboxKey,
+    },
+    /// STATUS: can ADD be served?
+    Status {
+        /// Who waits for the answer.
+        ticket: Ticket,
+    },
+    /// CHECK: which lease has a sandbox?
+    Find {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// Which sandbox.
+        key: SandboxKey,
+    },
+    /// GC: leases that no valid attachment stands behind end.
+    Collect {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// What is valid.
+        request: Collect,
     },
     /// The cloud has answered.
     CloudDone {
@@ -133,6 +155,12 @@ pub enum Outcome {
     Deleted(DelReply),
     /// An ADD gets none, and why.
     Refused(Refusal),
+    /// Whether ADD can be served.
+    Status(Box<Readiness>),
+    /// What a sandbox has.
+    Found(Option<Allocation>),
+    /// A GC is done: leases that have ended.
+    Collected(Vec<Held>),
 }
 
 /// What should now happen in the world.

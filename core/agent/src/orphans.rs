@@ -261,7 +261,7 @@ impl Agent {
         }
     }
 
-    fn last_asked(&self, held: &Held) -> Time {
+    pub(crate) fn last_asked(&self, held: &Held) -> Time {
         self.orphans.asked.get(&held.key).copied().unwrap_or(held.since)
     }
 

@@ -383,7 +383,7 @@ impl Agent {
     }
 
     /// EC2 does not show an ENI of the pool attached here.
-    fn not_here(&mut self, now: Time, eni: &EniId, truth: Option<&EniTruth>) {
+    pub(crate) fn not_here(&mut self, now: Time, eni: &EniId, truth: Option<&EniTruth>) {
         let Some(known) = self.pool.eni(eni) else { return };
         // Its tie is being cut, and EC2 says so of this very ENI. An answer that lags shows it available, or nowhere.
         let leaves = truth.is_some_and(|truth| !truth.available);

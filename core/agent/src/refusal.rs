@@ -215,16 +215,17 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none = NoneWithin(self.waited().unwrap_or_default());
         match self {
-            Self::Warming { coming, waiting, waited } => {
-                write!(f, "no address within {waited}: {}, {waiting} pods wait", OnTheirWay(*coming))
+            Self::Warming { coming, waiting, .. } => {
+                write!(f, "{none}: {}, {waiting} pods wait", OnTheirWay(*coming))
             }
-            Self::NotSchedulable { coming, waiting, waited } => {
-                write!(f, "no address within {waited}: the node takes no pods (cordoned), so none are kept ready; ")?;
+            Self::NotSchedulable { coming, waiting, .. } => {
+                write!(f, "{none}: the node takes no pods (cordoned), so none are kept ready; ")?;
                 write!(f, "{} for the {waiting} pods that wait here all the same", OnTheirWay(*coming))
             }
-            Self::Full { enis, max_enis, total, held, retired, waited } => {
-                write!(f, "no address within {waited}: all {total} addresses of the node are taken ")?;
+            Self::Full { enis, max_enis, total, held, retired, .. } => {
+                write!(f, "{none}: all {total} addresses of the node are taken ")?;
                 write!(f, "({held} by pods) on {enis} of {max_enis} ENIs; ")?;
                 if *retired > 0 {
                     write!(
@@ -236,37 +237,30 @@ impl fmt::Display for Refusal {
                     "one comes free when a pod ends, or use a larger instance type (or MAX_ENI, where it is set)",
                 )
             }
-            Self::Cooling { total, held, cooling, next_free_in, waited } => {
-                write!(f, "no address within {waited}: of the node's {total} addresses {held} belong to pods and ")?;
+            Self::Cooling { total, held, cooling, next_free_in, .. } => {
+                write!(f, "{none}: of the node's {total} addresses {held} belong to pods and ")?;
                 write!(f, "{cooling} rest after use; the next one has rested in {next_free_in}")
             }
-            Self::SubnetExhausted { subnets, retry_in, waited } => {
-                write!(
-                    f,
-                    "no address within {waited}: no free addresses in {}; asked again in {retry_in}",
-                    list(subnets)
-                )?;
+            Self::SubnetExhausted { subnets, retry_in, .. } => {
+                write!(f, "{none}: no free addresses in {}; asked again in {retry_in}", list(subnets))?;
                 f.write_str(
                     " (free some, or give the node another subnet: tag kubernetes.io/role/cni=1, or an ENIConfig)",
                 )
             }
-            Self::Fragmented { subnets, retry_in, waited } => {
-                write!(f, "no address within {waited}: no free /28 in {}; asked again in {retry_in}", list(subnets))?;
+            Self::Fragmented { subnets, retry_in, .. } => {
+                write!(f, "{none}: no free /28 in {}; asked again in {retry_in}", list(subnets))?;
                 f.write_str(" (reserve a block of the subnet for prefixes, or use another subnet)")
             }
-            Self::Denied { action, failure, retry_in, waited } => {
-                write!(f, "no address within {waited}: the node's role may not {action}: {failure}; ")?;
+            Self::Denied { action, failure, retry_in, .. } => {
+                write!(f, "{none}: the node's role may not {action}: {failure}; ")?;
                 write!(f, "tried again in {retry_in}")
             }
-            Self::Throttled { failure, retry_in, waited } | Self::Cloud { failure, retry_in, waited } => {
-                write!(f, "no address within {waited}: {failure}; EC2 is asked again in {retry_in}")
+            Self::Throttled { failure, retry_in, .. } | Self::Cloud { failure, retry_in, .. } => {
+                write!(f, "{none}: {failure}; EC2 is asked again in {retry_in}")
             }
-            Self::NoPlace { why, waited } => write!(f, "no address within {waited}: no ENI can be made: {why}"),
-            Self::Unconfirmed { addresses, failure, waited } => {
-                write!(
-                    f,
-                    "no address within {waited}: EC2 has not said since the daemon's start what is on the node; "
-                )?;
+            Self::NoPlace { why, .. } => write!(f, "{none}: no ENI can be made: {why}"),
+            Self::Unconfirmed { addresses, failure, .. } => {
+                write!(f, "{none}: EC2 has not said since the daemon's start what is on the node; ")?;
                 match addresses {
                     0 => f.write_str("before that nothing is fetched")?,
                     _ => write!(f, "{addresses} addresses that only the metadata show wait for its word")?,
@@ -276,12 +270,12 @@ impl fmt::Display for Refusal {
                     None => Ok(()),
                 }
             }
-            Self::CloudOff { allowed, total, held, cooling, waited } => {
+            Self::CloudOff { allowed, total, held, cooling, .. } => {
                 let setting = match allowed {
                     CloudUse::Off => "VPC_CNI_EC2=off or ENABLE_IMDS_ONLY_MODE",
                     _ => "DISABLE_NETWORK_RESOURCE_PROVISIONING",
                 };
-                write!(f, "no address within {waited}: all {total} addresses of the node are taken ({held} by pods, ")?;
+                write!(f, "{none}: all {total} addresses of the node are taken ({held} by pods, ")?;
                 write!(
                     f,
                     "{cooling} resting), and the settings forbid to fetch more ({setting}): add some from outside"
@@ -291,6 +285,18 @@ impl fmt::Display for Refusal {
             Self::Checkpoint { error } => write!(f, "the assignment could not be recorded: {error}"),
             Self::ShuttingDown => f.write_str("the node daemon is ending; it answers again after its restart"),
             Self::Cancelled => f.write_str("the sandbox was deleted while it waited for an address"),
+        }
+    }
+}
+
+/// That there is no address. What was asked without waiting tells no wait.
+struct NoneWithin(Millis);
+
+impl fmt::Display for NoneWithin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Millis(0) => f.write_str("no address"),
+            waited => write!(f, "no address within {waited}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! An ADD takes a warm address, or waits, bounded, for the one it causes to be fetched. A DEL never waits for the cloud.
 
-use vpc_ipam::{Allocation, Taken, bug};
+use vpc_ipam::{Allocation, Held, Taken, bug};
 use vpc_model::{Millis, SandboxKey, Time};
 
 use crate::agent::Agent;
@@ -66,20 +66,25 @@ impl Agent {
         {
             self.refuse(waiter.ticket, &waiter.request, Refusal::Cancelled);
         }
+        match self.end_sandbox(now, key) {
+            Some(held) => {
+                let generation = self.touch_disk();
+                self.disk.replies.push((generation, ticket, Outcome::Deleted(DelReply::Released(held.allocation))));
+            }
+            None => self.reply(ticket, Outcome::Deleted(DelReply::UnknownPod)),
+        }
+    }
+
+    /// A sandbox has ended: its address rests from now on. `None`: it had none. The answer must wait for the disk.
+    pub(crate) fn end_sandbox(&mut self, now: Time, key: &SandboxKey) -> Option<Held> {
         self.suspects.remove(key);
         self.by_link.remove(key);
         self.orphans.was_deleted(key);
         self.disk.unrecorded.remove(key);
-        match self.pool.release(key, now, self.config.target.cool_down) {
-            Some(released) => {
-                let allocation = released.held.allocation;
-                self.podless.insert(allocation.address);
-                self.cancel_promises(allocation);
-                let generation = self.touch_disk();
-                self.disk.replies.push((generation, ticket, Outcome::Deleted(DelReply::Released(allocation))));
-            }
-            None => self.reply(ticket, Outcome::Deleted(DelReply::UnknownPod)),
-        }
+        let held = self.pool.release(key, now, self.config.target.cool_down)?.held;
+        self.podless.insert(held.allocation.address);
+        self.cancel_promises(held.allocation);
+        Some(held)
     }
 
     /// ADDs that were about to be told an address that has just been released: their sandbox is gone.
@@ -162,7 +167,11 @@ impl Agent {
                     None => self.reply(ticket, Outcome::Refused(refusal)),
                 }
             }
-            Outcome::Deleted(_) | Outcome::Refused(_) => self.reply(ticket, outcome),
+            Outcome::Deleted(_)
+            | Outcome::Refused(_)
+            | Outcome::Status(_)
+            | Outcome::Found(_)
+            | Outcome::Collected(_) => self.reply(ticket, outcome),
         }
     }
 

@@ -192,7 +192,7 @@ impl Agent {
         if self.terminating {
             return Situation::Terminating;
         }
-        if self.disk.failed {
+        if self.disk.failure.is_some() {
             return Situation::DiskSick;
         }
         if self.host.error().is_some() {

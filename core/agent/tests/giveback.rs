@@ -266,6 +266,28 @@ fn r03_what_was_given_back_is_not_taken_for_ours_though_the_metadata_still_show_
     }
 }
 
+/// EC2 may not be asked any more, and the metadata are behind: half a picture of theirs in between ends nobody's memory.
+#[test]
+fn what_was_given_back_is_remembered_through_half_a_picture_of_the_metadata() {
+    let mut world = shrinking();
+    let before = on_cloud(&world);
+    while on_cloud(&world).len() == before.len() {
+        world.run_for(SECOND);
+    }
+    let gone: BTreeSet<Slot> = before.difference(&on_cloud(&world)).copied().collect();
+    world.ghosts = gone.clone();
+    world.config.cloud = CloudUse::Off;
+    world.tell(Input::Settings(Box::new(world.config.clone())));
+    world.run_for(Millis::seconds(120));
+    // Primary addresses alone.
+    let ghosts = std::mem::take(&mut world.ghosts);
+    world.unshown = on_cloud(&world);
+    world.run_for(Millis::seconds(61));
+    (world.ghosts, world.unshown) = (ghosts, BTreeSet::new());
+    world.run_for(Millis::seconds(300));
+    assert!(in_books(&world).is_disjoint(&gone), "{:?}", world.notices);
+}
+
 /// What a node does whose daemon is killed at the effect of this number; `None` when there are not so many.
 fn killed_at(number: usize, after: bool, config: &vpc_agent::Config) -> Option<World> {
     let mut world = World::settled(config.clone());

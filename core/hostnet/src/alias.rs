@@ -105,6 +105,20 @@ impl LinkAlias {
         self.digest.is_some()
     }
 
+    /// Whether both are sandboxes of one pod, so that the newer may take the older's place. Containers without a pod's name have nothing
+    /// in common. Of names cut short only the heads are compared.
+    #[must_use]
+    pub fn is_of_same_pod(&self, other: &Self) -> bool {
+        let same = |a: &str, b: &str| {
+            a == b || self.is_shortened() && b.starts_with(a) || other.is_shortened() && a.starts_with(b)
+        };
+        let (own, others) = (&self.pod, &other.pod);
+        !own.name.is_empty()
+            && !others.name.is_empty()
+            && same(&own.namespace, &others.namespace)
+            && same(&own.name, &others.name)
+    }
+
     fn shortened(&self, text: &str) -> Self {
         let digest: String =
             Sha1::digest(text.as_bytes()).iter().take(DIGEST / 2).map(|b| format!("{b:02x}")).collect();

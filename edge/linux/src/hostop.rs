@@ -34,6 +34,14 @@ pub enum OpError {
         /// What it is.
         kind: String,
     },
+    /// A veth of the name we need is there, and it is somebody else's.
+    #[error("link {link} is there and is not ours to remove, it belongs to {owner}: end that first, or rename it")]
+    Taken {
+        /// The link.
+        link: LinkName,
+        /// Whose it is, as far as it tells.
+        owner: String,
+    },
     /// The packet filter is the daemon's: whoever holds no nfnetlink socket can not change it.
     #[error("the packet filter is changed by the daemon only, never while a pod is wired")]
     FilterNotHere,
@@ -46,7 +54,10 @@ impl OpError {
         match self {
             Self::Netlink(error) => Some(error.errno),
             Self::Sysctl(SysctlError::Refused { errno, .. }) => Some(*errno),
-            Self::Sysctl(SysctlError::Key { .. }) | Self::NotAVeth { .. } | Self::FilterNotHere => None,
+            Self::Sysctl(SysctlError::Key { .. })
+            | Self::NotAVeth { .. }
+            | Self::Taken { .. }
+            | Self::FilterNotHere => None,
         }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! One file for each kind of kernel object: how to ask for it, how to read the answer, which errors mean "already so".
 
+mod clock;
 mod conntrack;
 mod filter;
 mod host;
@@ -24,6 +25,7 @@ mod rubbish;
 pub mod sysctl;
 mod wire;
 
+pub use clock::monotonic_nanos;
 pub use filter::{FILTER_TABLE, filter_batch, filter_seen};
 pub use host::{ApplyError, LinuxHost, OpFailure, WATCHED_SYSCTLS};
 pub use hostop::OpError;

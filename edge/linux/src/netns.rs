@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,7 +101,12 @@ impl Netns {
     /// of a namespace that has been deleted leaves an ordinary file behind.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NetnsError> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|e| NetnsError::Open { path: path.into(), errno: errno(&e) })?;
+        // Whatever stands there is opened at once: a FIFO would wait for a writer, a terminal would become ours.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .map_err(|e| NetnsError::Open { path: path.into(), errno: errno(&e) })?;
         let fd = OwnedFd::from(file);
         if is_network_namespace(&fd) {
             Ok(Self { fd: Arc::new(fd) })

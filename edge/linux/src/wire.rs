@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use vpc_hostnet::{HostOp, PodOp, VethPair, Wiring};
+use vpc_hostnet::{HostOp, LinkAlias, ParseAliasError, PodOp, VethPair, Wiring};
 use vpc_model::LinkName;
 
 use crate::hostop::{self, OpError, OpResult, route_spec};
 use crate::netlink::{NetlinkError, Request};
 use crate::netns::Netns;
 use crate::rtnl::addr::Address;
-use crate::rtnl::link::{LinkChange, LinkRef, VethPeer, VethSpec};
+use crate::rtnl::link::{LinkChange, LinkInfo, LinkRef, VethPeer, VethSpec};
 use crate::rtnl::neigh::NeighSpec;
 use crate::rtnl::{Rtnl, addr, link, neigh, route};
 use crate::sysctl;
@@ -109,7 +109,7 @@ pub fn wire_pod_in_steps(
     before(WireStep::EnterPod);
     let mut pod = Rtnl::open_in(pod_ns).map_err(at(WireStep::EnterPod))?;
     before(WireStep::RemoveLeftover);
-    remove_leftover(host, &wiring.veth.host_link).map_err(at(WireStep::RemoveLeftover))?;
+    remove_leftover(host, &wiring.veth).map_err(at(WireStep::RemoveLeftover))?;
     before(WireStep::CreateVeth);
     let (host_index, peer) = create(host, pod_ns, &wiring.veth).map_err(at(WireStep::CreateVeth))?;
 
@@ -137,15 +137,38 @@ pub fn unwire(host: &mut Rtnl, ops: &[HostOp]) -> Result<(), OpError> {
     hostop::apply(host, None, BTreeMap::new(), ops).into_iter().try_for_each(|result| result.map(drop))
 }
 
-/// An earlier attempt for the same pod that died half-way leaves a link of the same name.
-fn remove_leftover(host: &mut Rtnl, name: &LinkName) -> Result<(), OpError> {
-    let Some(leftover) = host.find_link(name)? else { return Ok(()) };
+/// An earlier attempt for the same pod that died half-way, or the pod's earlier sandbox, leaves a link of the same name. Names are 44
+/// bits of a digest: two pods may share one, and then the first keeps it.
+fn remove_leftover(host: &mut Rtnl, veth: &VethPair) -> Result<(), OpError> {
+    let link = &veth.host_link;
+    let Some(leftover) = host.find_link(link)? else { return Ok(()) };
     match leftover.kind.as_deref() {
-        Some("veth") => match host.delete_link(leftover.index) {
-            Err(error) if !error.is_absent() => Err(error.into()),
-            _ => Ok(()),
-        },
-        other => Err(OpError::NotAVeth { link: name.clone(), kind: other.unwrap_or("device").to_owned() }),
+        Some("veth") => {}
+        other => return Err(OpError::NotAVeth { link: link.clone(), kind: other.unwrap_or("device").to_owned() }),
+    }
+    if let Some(owner) = stranger(&leftover, &veth.alias) {
+        return Err(OpError::Taken { link: link.clone(), owner });
+    }
+    match host.delete_link(leftover.index) {
+        Err(error) if !error.is_absent() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whose a veth is, if not the pod's that carries `own` as its alias. Without an alias it is taken for one the reference's plugin made
+/// for this pod, as long as its other end has been given away.
+fn stranger(link: &LinkInfo, own: &str) -> Option<String> {
+    let Some(text) = link.alias.as_deref().filter(|text| !text.is_empty()) else {
+        return (!link.peer_elsewhere).then(|| "somebody whose veth pair has both ends on the host".to_owned());
+    };
+    match (text.parse::<LinkAlias>(), own.parse::<LinkAlias>()) {
+        _ if text == own => None,
+        (Ok(owner), Ok(own)) if owner.is_of_same_pod(&own) => None,
+        // Its name is made of this pod's, and another version of this program does not name a pod that is not there.
+        (Err(ParseAliasError::Version(_) | ParseAliasError::Damaged(_)), _) => None,
+        (Ok(owner), _) if owner.pod().name.is_empty() => Some(format!("container {}", owner.container())),
+        (Ok(owner), _) => Some(format!("pod {}, container {}", owner.pod(), owner.container())),
+        (Err(ParseAliasError::Foreign(text)), _) => Some(format!("whoever gave it the alias `{text}`")),
     }
 }
 

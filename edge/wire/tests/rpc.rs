@@ -111,6 +111,18 @@ fn numbers_names_and_types_are_the_contract_s() {
     );
 }
 
+/// What is ours beside it: never in the reference's package.
+#[test]
+fn our_own_service_has_a_package_of_its_own() {
+    let set = FileDescriptorSet::decode(DESCRIPTOR).unwrap();
+    let ours = set.file.iter().filter(|file| file.package() == "vpccni.v1");
+    let methods: Vec<_> = ours
+        .flat_map(|file| &file.service)
+        .flat_map(|service| service.method.iter().map(|method| format!("{}/{}", service.name(), method.name())))
+        .collect();
+    assert_eq!(methods, ["Node/Status", "Node/Collect", "Node/Find"]);
+}
+
 #[test]
 fn generated_code_puts_fields_under_their_numbers() {
     let request = AddNetworkRequest {

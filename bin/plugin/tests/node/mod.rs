@@ -3,12 +3,12 @@
 //! A test runs twice. The harness's process only starts itself again, inside fresh namespaces, for that one test; there the body
 //! runs. All of it ends with that process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use nix::mount::{MsFlags, mount};
@@ -17,11 +17,14 @@ use serde_json::Value;
 use tonic::{Request, Response, Status};
 use vpc_hostnet::HostOp;
 use vpc_linux::{LinkChange, Netns, Rtnl, VethPeer, VethSpec};
+use vpc_wire::rpc::node::{CollectReply, CollectRequest, FindReply, FindRequest, Lease, StatusReply, StatusRequest};
 use vpc_wire::rpc::pb::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
     EnforceNpReply, EnforceNpRequest, IpAllocationMetadata, NetworkPolicyAgentConfigReply,
 };
-use vpc_wire::rpc::server::{CniBackend, ConfigServerBackend, NpBackend, NpBackendServer, listen, serve};
+use vpc_wire::rpc::server::{
+    self as rpc, CniBackend, ConfigServerBackend, NpBackend, NpBackendServer, listen, serve, serve_node,
+};
 use vpc_wire::rpc::{DAEMON_SOCKET, POLICY_AGENT_SOCKET};
 
 /// Tells the second process which test it is.
@@ -101,11 +104,20 @@ pub(crate) fn skip(name: &str, why: &str) {
 pub(crate) struct Script {
     pub(crate) add: Option<Result<AddNetworkReply, Status>>,
     pub(crate) del: Option<Result<DelNetworkReply, Status>>,
+    pub(crate) status: Option<Result<StatusReply, Status>>,
+    pub(crate) collect: Option<Result<CollectReply, Status>>,
+    pub(crate) find: Option<Result<FindReply, Status>>,
     pub(crate) policy: bool,
+    /// What each container was given last.
+    pub(crate) given: BTreeMap<String, String>,
     pub(crate) added: Vec<AddNetworkRequest>,
     pub(crate) deleted: Vec<DelNetworkRequest>,
+    pub(crate) collected: Vec<CollectRequest>,
+    pub(crate) sought: Vec<FindRequest>,
     pub(crate) enforced: Vec<EnforceNpRequest>,
     pub(crate) forgotten: Vec<DeleteNpRequest>,
+    /// Containers that hold an address.
+    pub(crate) leases: BTreeSet<String>,
 }
 
 #[derive(Clone, Default)]
@@ -115,13 +127,45 @@ struct Actor(Arc<Mutex<Script>>);
 impl CniBackend for Actor {
     async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
         let mut script = self.0.lock().unwrap();
-        script.added.push(request.into_inner());
+        let request = request.into_inner();
+        if let Some(Ok(reply)) = &script.add {
+            let given = reply.allocations.first().map(|one| one.ipv4.clone()).unwrap_or_default();
+            script.leases.insert(request.container_id.clone());
+            script.given.insert(request.container_id.clone(), given);
+        }
+        script.added.push(request);
         script.add.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
     }
     async fn del_network(&self, request: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         let mut script = self.0.lock().unwrap();
-        script.deleted.push(request.into_inner());
+        let request = request.into_inner();
+        script.leases.remove(&request.container_id);
+        script.given.remove(&request.container_id);
+        script.deleted.push(request);
         script.del.clone().unwrap_or_else(|| Err(Status::internal("not in the script"))).map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl rpc::Node for Actor {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let script = self.0.lock().unwrap();
+        script.status.clone().unwrap_or_else(|| Ok(StatusReply::default())).map(Response::new)
+    }
+    async fn collect(&self, request: Request<CollectRequest>) -> Result<Response<CollectReply>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.collected.push(request.into_inner());
+        script.collect.clone().unwrap_or_else(|| Ok(CollectReply::default())).map(Response::new)
+    }
+    async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindReply>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.sought.push(request.into_inner());
+        let container =
+            script.sought.last().and_then(|asked| asked.attachment.clone()).unwrap_or_default().container_id;
+        let lease = script.given.get(&container).cloned();
+        let known = lease.map(|ipv4| FindReply { lease: Some(Lease { ipv4, ..Lease::default() }) });
+        let known = known.ok_or_else(|| Status::not_found("no lease"));
+        script.find.clone().unwrap_or(known).map(Response::new)
     }
 }
 
@@ -190,6 +234,7 @@ pub(crate) struct Node {
 
 /// A pod on the node. Its namespace goes when it is dropped.
 pub(crate) struct Pod {
+    pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) container: String,
     pub(crate) path: String,
@@ -233,6 +278,17 @@ impl Node {
 
     /// Starts the daemon that follows the script.
     pub(crate) fn daemon(&mut self) {
+        let actor = Actor(self.script.clone());
+        let _inside = self.runtime.enter();
+        let listener = listen(DAEMON_SOCKET.as_ref()).unwrap();
+        self.runtime.spawn(async move {
+            let (backend, configs) = (actor.clone(), actor.clone());
+            serve_node(listener, backend, configs, actor, |_| {}, std::future::pending()).await.unwrap();
+        });
+    }
+
+    /// Starts one of the reference's make: nothing but the reference's services.
+    pub(crate) fn reference_daemon(&mut self) {
         let actor = Actor(self.script.clone());
         let _inside = self.runtime.enter();
         let listener = listen(DAEMON_SOCKET.as_ref()).unwrap();
@@ -281,7 +337,7 @@ impl Node {
         let path = format!("/var/run/netns/cni-{name}");
         let netns = Netns::create().unwrap();
         netns.bind_to(&path).unwrap();
-        Pod { name: name.into(), container, path, netns: Some(netns) }
+        Pod { namespace: "default".into(), name: name.into(), container, path, netns: Some(netns) }
     }
 
     /// What the host's kernel holds, sorted, without what stands there before any pod.
@@ -371,9 +427,14 @@ impl Pod {
 
     /// Calls the plugin with a standard input and changes of the environment (`None` takes a variable away).
     pub(crate) fn call_with(&self, verb: &str, input: &str, changes: &[(&str, Option<&str>)]) -> Outcome {
+        run(self.command(verb, changes), input)
+    }
+
+    /// The plugin with the environment of a runtime's call, and changes of it; not yet started.
+    pub(crate) fn command(&self, verb: &str, changes: &[(&str, Option<&str>)]) -> Command {
         let args = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID=u-1",
-            self.name, self.container
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID=u-1",
+            self.namespace, self.name, self.container
         );
         let mut variables = vec![
             ("CNI_COMMAND", Some(verb)),
@@ -384,7 +445,7 @@ impl Pod {
             ("CNI_ARGS", Some(args.as_str())),
         ];
         variables.extend(changes);
-        plugin(input, &variables)
+        command(&variables)
     }
 }
 
@@ -401,11 +462,30 @@ pub(crate) fn config(previous: Option<Value>) -> String {
     config.to_string()
 }
 
+/// The configuration of a list of version 1.1.0, with more keys.
+pub(crate) fn config_1_1(more: Value) -> String {
+    let mut config: Value = serde_json::from_str(&config(None)).unwrap();
+    config["cniVersion"] = "1.1.0".into();
+    let Value::Object(more) = more else { panic!("{more}") };
+    more.into_iter().for_each(|(key, value)| config[key] = value);
+    config.to_string()
+}
+
+/// A call about the network as a whole.
+pub(crate) fn network_call(verb: &str, input: &str) -> Outcome {
+    plugin(input, &[("CNI_COMMAND", Some(verb)), ("CNI_PATH", Some("/opt/cni/bin"))])
+}
+
 /// Where [`config`] logs to.
 pub(crate) const LOG: &str = "/var/run/plugin.log";
 
 /// Runs the plugin with a standard input and an environment of nothing but the variables given.
 pub(crate) fn plugin(input: &str, variables: &[(&str, Option<&str>)]) -> Outcome {
+    run(command(variables), input)
+}
+
+/// The plugin with an environment of nothing but the variables given, its three streams piped.
+fn command(variables: &[(&str, Option<&str>)]) -> Command {
     let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_aws-cni")));
     command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, value) in variables {
@@ -414,13 +494,34 @@ pub(crate) fn plugin(input: &str, variables: &[(&str, Option<&str>)]) -> Outcome
             None => command.env_remove(name),
         };
     }
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(mut command: Command, input: &str) -> Outcome {
     let mut child = command.spawn().unwrap();
     // A plugin that needs no input may be gone before it is written.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Outcome {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
+    child.wait_with_output().unwrap().into()
+}
+
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
     }
+}
+
+/// Waits for what the kernel does in its own time: destroying a namespace takes it some milliseconds.
+pub(crate) fn wait_until(mut held: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if held() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it did not come to hold within 5 s");
 }

@@ -91,8 +91,12 @@ impl Agent {
             if in_flight && !self.busy(eni) {
                 return self.gone(eni);
             }
+            let since = known.since;
             self.disagreed(now);
-            return self.keep(now, eni, "EC2 does not know it");
+            self.keep(now, eni, "EC2 does not know it");
+            // It was here long enough to be listed, and is no newer for what was tried: so it is in doubt at once.
+            self.pool.renew(eni, since);
+            return self.not_here(now, eni, None);
         };
         let stranger = truth.slots.iter().any(|slot| !known.slots.contains_key(slot) && !self.was_released(eni, *slot));
         if self.busy(eni) || stranger {

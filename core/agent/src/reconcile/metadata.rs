@@ -184,7 +184,7 @@ impl Agent {
             self.places.groups(metadata.groups.clone());
             self.follow_groups();
         }
-        if self.cloud.back.has_ghosts() {
+        if self.cloud.back.has_ghosts() && self.shows_all_held(&metadata) {
             let positions =
                 |seen: &SeenEni| seen.slots.iter().map(|slot| (seen.facts.id.clone(), *slot)).collect::<Vec<_>>();
             self.cloud.back.ghosts_are_among(&metadata.enis.iter().flat_map(positions).collect());
@@ -221,6 +221,18 @@ impl Agent {
             self.recon.doubts = Some(Doubts { odd, ask_again: now + Millis(pause), times: times + 1 });
             self.ask_about_node();
         }
+    }
+
+    /// Whether a reading lists every position the books hold. One that does not is half a picture or an old one: that it lacks what was
+    /// given back as well proves nothing.
+    fn shows_all_held(&self, metadata: &Metadata) -> bool {
+        let shown = |id: &EniId, slot: &Slot| {
+            metadata.enis.iter().any(|seen| seen.facts.id == *id && seen.slots.contains(slot))
+        };
+        self.pool.enis().all(|eni| {
+            let held = eni.slots.iter().filter(|(_, state)| **state == SlotState::Held);
+            held.into_iter().all(|(slot, _)| shown(&eni.facts.id, slot))
+        })
     }
 
     fn differences(&self, now: Time, metadata: &Metadata) -> BTreeSet<Odd> {

@@ -27,6 +27,25 @@ fn a_pod_without_a_name_has_an_alias_too() {
 }
 
 #[test]
+fn sandboxes_of_one_pod_are_known_by_its_name_whole_or_cut() {
+    let of = |network: &str, container: &str, namespace: &str, name: &str| {
+        LinkAlias::new(network, container, &pod(namespace, name))
+    };
+    let long = "n".repeat(253);
+    for (same, a, b) in [
+        (true, of("aws-cni", "c1", "default", "web-0"), of("aws-cni", "c2", "default", "web-0")),
+        (true, of("aws-cni", "c1", "default", &long), of("aws-cni", CONTAINER, "default", &long)),
+        (false, of("aws-cni", "c1", "default", "web-0"), of("aws-cni", "c2", "default", "web-01")),
+        (false, of("aws-cni", "c1", "default", "web-0"), of("aws-cni", "c2", "other", "web-0")),
+        (false, of("aws-cni", "c1", "default", &long), of("aws-cni", "c2", "other", &long)),
+        (false, of("aws-cni", "c1", "", ""), of("aws-cni", "c2", "", "")),
+        (false, of("aws-cni", "c1", "default", "web-0"), of("aws-cni", "c1", "", "")),
+    ] {
+        assert_eq!((a.is_of_same_pod(&b), b.is_of_same_pod(&a)), (same, same), "{a} and {b}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_shortened_and_says_so() {
     let namespace = "n".repeat(63);
     let (one, other) = ("p".repeat(252) + "a", "p".repeat(252) + "b");

@@ -76,6 +76,8 @@ pub struct LinkInfo {
     pub group: u32,
     /// The other end's index, for a veth (in the other end's namespace).
     pub peer_index: Option<u32>,
+    /// The other end is in another namespace (`IFLA_LINK_NETNSID`).
+    pub peer_elsewhere: bool,
     /// The bridge (or the like) it is a port of.
     pub master: Option<u32>,
     /// Its IPv4 settings.
@@ -308,6 +310,7 @@ pub(crate) fn read(kind: u16, body: &[u8]) -> Option<LinkInfo> {
         alias: None,
         group: 0,
         peer_index: None,
+        peer_elsewhere: false,
         master: None,
         conf: Ipv4Conf::default(),
     };
@@ -317,6 +320,7 @@ pub(crate) fn read(kind: u16, body: &[u8]) -> Option<LinkInfo> {
             libc::IFLA_MTU => found.mtu = u32_of(payload)?,
             libc::IFLA_IFALIAS => found.alias = Some(text_of(payload)).filter(|text| !text.is_empty()),
             libc::IFLA_GROUP => found.group = u32_of(payload)?,
+            libc::IFLA_LINK_NETNSID => found.peer_elsewhere = true,
             libc::IFLA_LINK => found.peer_index = u32_of(payload).filter(|index| *index != 0),
             libc::IFLA_MASTER => found.master = u32_of(payload),
             libc::IFLA_LINKINFO => found.kind = Attributes(payload).get(IFLA_INFO_KIND).map(text_of),

@@ -140,7 +140,7 @@ impl NetConf {
     }
 }
 
-fn parse_json(bytes: &[u8]) -> Result<Value, CniError> {
+pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, CniError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(decode("standard input is empty: expected the plugin's configuration as a JSON object"));
     }

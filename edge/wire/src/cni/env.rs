@@ -56,6 +56,10 @@ impl FromStr for Command {
     }
 }
 
+/// Longest container id taken, in bytes. Runtimes have 64. With the longest name of an interface (15) and a sign between them it must be
+/// the name of a file ([`crate::tombstone`]), which has 255 at most (`NAME_MAX`).
+const LONGEST_CONTAINER: usize = 234;
+
 /// The environment as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Environment {
@@ -127,9 +131,10 @@ impl Raw {
         self.check_presence(command)?;
         let mut interface = None;
         if command.names_a_container() {
-            if !is_identifier(&self.container) {
+            if !is_identifier(&self.container) || self.container.len() > LONGEST_CONTAINER {
                 return Err(bad(format!(
-                    "CNI_CONTAINERID `{}` is not a container id: expected a letter or digit, then letters, digits, `_`, `.` or `-`",
+                    "CNI_CONTAINERID `{}` is not a container id: expected a letter or digit, then letters, digits, `_`, `.` or `-`, at \
+                     most {LONGEST_CONTAINER} in all",
                     shown(&self.container)
                 )));
             }
@@ -255,6 +260,7 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_refused_by_its_variable_s_name() {
+        let too_long = "c".repeat(LONGEST_CONTAINER + 1);
         for (name, value) in [
             ("CNI_COMMAND", "add"),
             ("CNI_COMMAND", "FLY"),
@@ -262,6 +268,7 @@ mod tests {
             ("CNI_CONTAINERID", "../../etc"),
             ("CNI_CONTAINERID", "c 1"),
             ("CNI_CONTAINERID", "c\n"),
+            ("CNI_CONTAINERID", &too_long),
             ("CNI_IFNAME", "."),
             ("CNI_IFNAME", ".."),
             ("CNI_IFNAME", "a/b"),

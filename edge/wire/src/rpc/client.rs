@@ -14,6 +14,7 @@ use prost::Message;
 use tonic::Code;
 
 use super::http2::{Answer, Connection, Failure};
+use super::node::{CollectReply, CollectRequest, FindReply, FindRequest, StatusReply, StatusRequest};
 use super::pb::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
     EnforceNpReply, EnforceNpRequest,
@@ -78,6 +79,12 @@ impl CallError {
         }
     }
 
+    /// Whether the daemon is of a make that does not have the call.
+    #[must_use]
+    pub fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Status { code: Code::Unimplemented, .. })
+    }
+
     /// Whether the daemon said that it knows nothing of the sandbox, whichever make of daemon it is.
     #[must_use]
     pub fn is_unknown_pod(&self) -> bool {
@@ -116,6 +123,21 @@ impl Client {
     /// Gives an address back.
     pub fn del_network(&self, request: DelNetworkRequest, within: Duration) -> Result<DelNetworkReply, CallError> {
         self.call("/rpc.CNIBackend/DelNetwork", &request, within)
+    }
+
+    /// Asks the daemon whether it can serve ADD.
+    pub fn status(&self, within: Duration) -> Result<StatusReply, CallError> {
+        self.call("/vpccni.v1.Node/Status", &StatusRequest {}, within)
+    }
+
+    /// Ends the leases that no valid attachment stands behind.
+    pub fn collect(&self, request: CollectRequest, within: Duration) -> Result<CollectReply, CallError> {
+        self.call("/vpccni.v1.Node/Collect", &request, within)
+    }
+
+    /// Asks for the lease of a sandbox.
+    pub fn find(&self, request: FindRequest, within: Duration) -> Result<FindReply, CallError> {
+        self.call("/vpccni.v1.Node/Find", &request, within)
     }
 
     /// Asks the policy agent to enforce a new pod's policies.

@@ -1,7 +1,8 @@
 //! The gRPC contract between plugin, daemon and network policy agent.
 //!
 //! [`pb`] holds the messages, exactly those of the reference. What they can not say, namely *why* a request was refused,
-//! travels beside them as a detail of the gRPC status: a [`Refusal`].
+//! travels beside them as a detail of the gRPC status: a [`Refusal`]. What the reference's plugin never asks is a service of its own:
+//! [`node`].
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -19,10 +20,21 @@ pub mod pb {
     tonic::include_proto!("rpc");
 }
 
-/// The status detail, generated from `proto/refusal.proto`; [`Refusal`] is what the project speaks.
+/// What is ours alone, generated from `proto/refusal.proto` ([`Refusal`] is what the project speaks) and `proto/node.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 mod refusal_pb {
     tonic::include_proto!("vpccni.v1");
+}
+
+/// The service `vpccni.v1.Node`: what STATUS, GC and CHECK ask of the daemon.
+pub mod node {
+    #[cfg(feature = "async-client")]
+    pub use super::refusal_pb::node_client::NodeClient;
+    #[cfg(feature = "server")]
+    pub use super::refusal_pb::node_server::{Node, NodeServer};
+    pub use super::refusal_pb::{
+        Attachment, CollectReply, CollectRequest, FindReply, FindRequest, Lease, StatusReply, StatusRequest,
+    };
 }
 
 /// Where the daemon listens, on the host and in its container alike.

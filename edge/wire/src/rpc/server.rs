@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 
+pub use super::node::{Node, NodeServer};
 pub use super::pb::cni_backend_server::{CniBackend, CniBackendServer};
 pub use super::pb::config_server_backend_server::{ConfigServerBackend, ConfigServerBackendServer};
 pub use super::pb::np_backend_server::{NpBackend, NpBackendServer};
@@ -105,6 +107,27 @@ impl Health {
 /// Serves the contract on `listener` until `until` resolves; calls under way are finished first.
 ///
 /// `ready` gets a handle of the health service before the first connection is taken; it starts as serving, as the reference's does.
+pub async fn serve_node<B, C, N>(
+    listener: UnixListener,
+    backend: B,
+    configs: C,
+    node: N,
+    ready: impl FnOnce(Health),
+    until: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    B: CniBackend,
+    C: ConfigServerBackend,
+    N: Node,
+{
+    let services = common(ready).await?;
+    let services = services.add_service(NodeServer::new(node));
+    let services =
+        services.add_service(CniBackendServer::new(backend)).add_service(ConfigServerBackendServer::new(configs));
+    Ok(services.serve_with_incoming_shutdown(UnixListenerStream::new(listener), until).await?)
+}
+
+/// Serves what the reference's daemon does and nothing else: for those who play it.
 pub async fn serve<B, C>(
     listener: UnixListener,
     backend: B,
@@ -116,6 +139,14 @@ where
     B: CniBackend,
     C: ConfigServerBackend,
 {
+    let services = common(ready).await?;
+    let services =
+        services.add_service(CniBackendServer::new(backend)).add_service(ConfigServerBackendServer::new(configs));
+    Ok(services.serve_with_incoming_shutdown(UnixListenerStream::new(listener), until).await?)
+}
+
+/// Health and reflection.
+async fn common(ready: impl FnOnce(Health)) -> Result<Router, ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let handle = Health(reporter);
     handle.set_serving(true).await;
@@ -124,12 +155,5 @@ where
         .register_encoded_file_descriptor_set(super::DESCRIPTOR)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    Server::builder()
-        .add_service(CniBackendServer::new(backend))
-        .add_service(ConfigServerBackendServer::new(configs))
-        .add_service(health)
-        .add_service(reflection)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until)
-        .await?;
-    Ok(())
+    Ok(Server::builder().add_service(health).add_service(reflection))
 }

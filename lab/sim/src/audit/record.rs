@@ -63,6 +63,13 @@ pub(crate) struct Record {
     pub(super) gave_back: BTreeSet<(EniId, Slot)>,
 }
 
+/// EC2 was asked what is on the node, and has answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    at: Time,
+    answered: Time,
+}
+
 /// What EC2 told the daemon in its present life.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
@@ -85,7 +92,7 @@ pub(crate) struct Heard {
     /// It was told what the node's ENIs are.
     pub(super) node: bool,
     /// When it asked that, as far as it was answered.
-    pub(super) asked_node: Vec<Time>,
+    pub(super) asked_node: Vec<Asked>,
     /// When each call was made.
     asked: BTreeMap<OpId, Time>,
     /// It was told of the subnets.
@@ -180,7 +187,7 @@ impl World {
                 let Some(call) = record.heard.open.remove(op) else { return };
                 let asked = record.heard.asked.remove(op).unwrap_or(now);
                 if call == CloudCall::DescribeNode && result.is_ok() {
-                    record.heard.asked_node.push(asked);
+                    record.heard.asked_node.push(Asked { at: asked, answered: now });
                     keep_newest(&mut record.heard.asked_node, NODE_ANSWERS);
                 }
                 let subnet = match &call {
@@ -370,15 +377,15 @@ impl Heard {
 
     /// Whether EC2 has said what is on the node, asked at that time or later.
     pub(super) fn was_told_since(&self, since: Time) -> bool {
-        self.asked_node.iter().any(|asked| *asked >= since)
+        self.asked_node.iter().any(|asked| asked.at >= since)
     }
 
     /// Whether EC2 has said twice what is on the node, since what others did then could be seen: the second time when the daemon
     /// no longer takes what lacks for something too new to be listed.
     pub(super) fn was_told_twice(&self, stirred: Option<Time>) -> bool {
         let Some(stirred) = stirred else { return true };
-        let first = self.asked_node.iter().find(|asked| **asked >= stirred + LAG);
+        let first = self.asked_node.iter().find(|asked| asked.at >= stirred + LAG);
         let Some(first) = first else { return false };
-        self.asked_node.iter().any(|asked| *asked >= *first + TWICE && *asked >= stirred + FRESH)
+        self.asked_node.iter().any(|asked| asked.answered >= first.answered + TWICE && asked.at >= stirred + FRESH)
     }
 }

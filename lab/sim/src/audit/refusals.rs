@@ -233,6 +233,9 @@ impl Judge<'_> {
         let unseen = self.tied().any(|eni| !self.own.enis.contains_key(eni.id));
         // When it has gone, another one can come.
         let leaves = self.recently(record.moved, GOES) || self.tied().any(|eni| eni.leaves);
+        // The same goes for a position, also while a call that failed is made again or looked into.
+        let clears = |failure: &CloudFailure| failure.action == "UnassignPrivateIpAddresses";
+        let leaves = leaves || record.heard.failures(self.now, GOES).any(clears);
         // What a pod that may not wait lacks is asked for in the moment in which it is refused.
         let asked_now = self.wait.0 == 0 && coming > 0;
         let free = || self.addresses().any(|address| self.is_free(address));

@@ -54,6 +54,8 @@ pub enum Plain {
     Tick,
     /// An answer of EC2 that nobody waits for any more.
     LateAnswer,
+    /// A runtime asks whether ADD can be served, for a lease, or for a GC.
+    Inquiry,
 }
 
 /// How a call ended.
@@ -69,7 +71,7 @@ pub enum Ended {
 
 impl Plain {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Add,
         Self::AddAbandoned,
         Self::Del,
@@ -89,6 +91,7 @@ impl Plain {
         Self::Terminate,
         Self::Tick,
         Self::LateAnswer,
+        Self::Inquiry,
     ];
 
     fn name(self) -> &'static str {
@@ -112,6 +115,7 @@ impl Plain {
             Self::Terminate => "terminate",
             Self::Tick => "tick",
             Self::LateAnswer => "late-answer",
+            Self::Inquiry => "inquiry",
         }
     }
 }
@@ -158,6 +162,7 @@ impl Kind {
             Input::Add { .. } => Plain::Add,
             Input::AddAbandoned { .. } => Plain::AddAbandoned,
             Input::Del { .. } => Plain::Del,
+            Input::Status { .. } | Input::Find { .. } | Input::Collect { .. } => Plain::Inquiry,
             Input::HostObserved { result: Ok(_), .. } => Plain::HostObserved,
             Input::HostObserved { result: Err(_), .. } => Plain::HostUnseen,
             Input::HostApplied { result: Ok(()), .. } => Plain::HostApplied,

@@ -52,6 +52,9 @@ impl Story {
             Input::HostObserved { .. }
             | Input::HostApplied { .. }
             | Input::FlowsFlushed { .. }
+            | Input::Status { .. }
+            | Input::Find { .. }
+            | Input::Collect { .. }
             | Input::HostChanged
             | Input::VpcCidrs(_)
             | Input::Cluster(_)
@@ -158,6 +161,9 @@ fn replied(key: &SandboxKey, outcome: &Outcome) -> Said {
         }
         Outcome::Deleted(DelReply::UnknownPod) => {
             (Weight::Event, vec![pod(key)], format!("answers DEL {container}: it knows no such sandbox"))
+        }
+        Outcome::Status(_) | Outcome::Found(_) | Outcome::Collected(_) => {
+            (Weight::Detail, vec![pod(key)], format!("answers a question about {container}"))
         }
         Outcome::Refused(refusal) => (Weight::Event, vec![pod(key)], format!("refuses ADD {container}: {refusal}")),
     }
