@@ -8,7 +8,7 @@
 //!   containerd <--result or error on stdout, exit 0 or 1
 //! ```
 //!
-//! The process lives for a millisecond or two: no argument parser, no subscriber, one runtime of one thread for the one gRPC call.
+//! The process lives for a millisecond: no argument parser, no subscriber, no runtime; the one gRPC call is made with blocking system calls.
 
 mod add;
 mod call;
