@@ -8,6 +8,7 @@
 //!   dist           static programs, as they are shipped                            dist.rs
 //!   sim-bugs       deliberate bugs, each looked for in the simulator               bugs.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
+//!   bench plugin   the plugin beside the bare kernel and other plugins             bench/plugin.rs
 //!   bench pool     what an AddNetwork takes, memory, calls of EC2                  bench/pool.rs
 //!   bench fabric   what the lab's fabric costs beside a plain router               bench/fabric.rs
 //! ```
@@ -68,6 +69,8 @@ enum Chore {
 enum Bench {
     /// The pod's path: ADD, DEL, start, a burst of pods
     Add(bench::Options),
+    /// The plugin alone: ADD and DEL beside the bare kernel, `ptp` with `host-local`, and any other plugin
+    Plugin(bench::plugin::Options),
     /// The pool: AddNetwork alone, memory, calls of EC2, start, many pods at once
     Pool(bench::pool::Options),
     /// The lab's fabric: round trip and throughput through it and through a plain router
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Chore::Dist => dist::run(),
         Chore::SimBugs(options) => bugs::run(&options),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
+        Chore::Bench { what: Bench::Plugin(options) } => bench::plugin::run(&options),
         Chore::Bench { what: Bench::Pool(options) } => bench::pool::run(&options),
         Chore::Bench { what: Bench::Fabric(options) } => bench::fabric::run(&options),
     };

@@ -6,6 +6,10 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "client")]
+mod http2;
+#[cfg(feature = "server")]
+mod peers;
 mod refusal;
 #[cfg(feature = "server")]
 pub mod server;
@@ -26,8 +30,8 @@ mod refusal_pb {
 
 /// The service `vpccni.v1.Node`: what STATUS, GC and CHECK ask of the daemon.
 pub mod node {
-    #[cfg(feature = "client")]
-    pub(super) use super::refusal_pb::node_client::NodeClient;
+    #[cfg(feature = "async-client")]
+    pub use super::refusal_pb::node_client::NodeClient;
     #[cfg(feature = "server")]
     pub use super::refusal_pb::node_server::{Node, NodeServer};
     pub use super::refusal_pb::{
