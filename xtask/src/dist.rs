@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: plugin and daemon as they are shipped: static, stripped, in `<target>/dist`.
+//! `cargo xtask dist`: plugins and daemon as they are shipped: static, stripped, in `<target>/dist`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{bugs, crash, shell};
 
-/// Package, profile. Each has a profile of its own, and the plugin is built alone so that no feature the daemon asks of a shared
-/// crate gets into it.
-const SHIPPED: [(&str, &str); 2] = [("aws-cni", "plugin"), ("aws-k8s-agent", "daemon")];
+/// Package, profile. Programs of one kind have a profile of their own, and each is built alone so that no feature the daemon asks of a shared
+/// crate gets into a plugin.
+const SHIPPED: [(&str, &str); 3] = [("aws-cni", "plugin"), ("egress-cni", "plugin"), ("aws-k8s-agent", "daemon")];
 
 /// Builds, prints sizes.
 pub(crate) fn run() -> Result<ExitCode> {

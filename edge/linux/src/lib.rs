@@ -13,6 +13,9 @@
 mod clock;
 mod conntrack;
 mod filter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod hostop;
 mod monitor;

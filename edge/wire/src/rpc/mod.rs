@@ -8,6 +8,8 @@
 pub mod client;
 #[cfg(feature = "client")]
 mod http2;
+#[cfg(feature = "server")]
+mod peers;
 mod refusal;
 #[cfg(feature = "server")]
 pub mod server;
