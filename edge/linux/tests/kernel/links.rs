@@ -49,6 +49,7 @@ fn a_link_that_is_not_there_is_no_failure_to_look_for() {
     sandboxed("links::a_link_that_is_not_there_is_no_failure_to_look_for", || {
         let mut rtnl = Rtnl::open().unwrap();
         assert_eq!(rtnl.find_link(&name("eth7")).unwrap(), None);
+        assert_eq!((rtnl.has_link(&name("eth7")), rtnl.has_link(&name("lo"))), (Ok(false), Ok(true)));
         assert_eq!(rtnl.find_link(4711).unwrap(), None);
         let error = rtnl.link(&name("eth7")).unwrap_err();
         assert!(error.is_absent() && error.to_string().contains("get link eth7"), "{error}");
