@@ -7,6 +7,7 @@
 //!   crash          pods come and go while plugin and daemon are killed at random   crash.rs
 //!   dist           static programs, as they are shipped                            dist.rs
 //!   sim-bugs       deliberate bugs, each looked for in the simulator               bugs.rs
+//!   gate           system calls and instructions of a plugin's call, below ceilings  gate.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
 //!   bench plugin   the plugin beside the bare kernel and other plugins             bench/plugin.rs
 //!   bench pool     what an AddNetwork takes, memory, calls of EC2                  bench/pool.rs
@@ -20,6 +21,7 @@ mod bugs;
 mod crash;
 mod demo;
 mod dist;
+mod gate;
 mod shell;
 mod simulate;
 mod tally;
@@ -56,6 +58,8 @@ enum Chore {
     Crash(crash::Options),
     /// Build the static programs as they are shipped, and print their sizes
     Dist,
+    /// Count system calls and instructions of the shipped plugin's ADD and DEL; exit code 1 if one is above its ceiling
+    Gate,
     /// Show that the simulator finds what is wrong: look for each deliberate bug with some seeds; fails if one is missed
     SimBugs(bugs::Options),
     /// Measure, each figure beside a control in the same run; never fails
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Crash(options) => crash::run(&options),
         Chore::Dist => dist::run(),
+        Chore::Gate => gate::run(),
         Chore::SimBugs(options) => bugs::run(&options),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
         Chore::Bench { what: Bench::Plugin(options) } => bench::plugin::run(&options),
