@@ -35,11 +35,6 @@ const APART: &[(&str, &str, &str)] = &[
     ("aws-cni", "tracing-subscriber", "the plugin starts once for every pod"),
     ("egress-cni", "vpc-linux", "off, it touches nothing"),
     ("aws-cni", "hyper-rustls", "the plugin speaks to a unix socket"),
-    (
-        "aws-cni",
-        "h2",
-        "the plugin makes one call after the other: a client with streams and a runtime costs more than the call",
-    ),
 ];
 
 /// Crates that bring a clock, randomness, a socket, a runtime or the system with them: not in any core crate.
