@@ -16,6 +16,13 @@ pub mod server;
 
 pub use refusal::{Cause, Refusal, UNKNOWN_POD_TEXT};
 
+/// What fuzz targets try.
+#[cfg(all(fuzzing, feature = "client"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::http2::fuzzing::hear;
+}
+
 /// The messages and services, generated from `proto/rpc.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod pb {

@@ -100,6 +100,31 @@ pub(super) struct Connection {
     received: usize,
 }
 
+/// What fuzz targets try.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use std::io::Write as _;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    use super::Connection;
+
+    /// Asks twice over one connection whose other side says just these bytes; how many answers that made. More than a socket holds is
+    /// not said.
+    #[must_use]
+    pub fn hear(bytes: &[u8]) -> usize {
+        let Ok((own, mut other)) = UnixStream::pair() else { return 0 };
+        let said = &bytes[..bytes.len().min(60_000)];
+        if other.write_all(said).and_then(|()| other.shutdown(Shutdown::Write)).is_err() {
+            return 0;
+        }
+        let mut connection = Connection::over(own);
+        let until = Instant::now() + Duration::from_secs(5);
+        (0..2).filter(|_| connection.unary("/rpc.CNIBackend/AddNetwork", b"x", until).is_ok()).count()
+    }
+}
+
 impl Connection {
     /// Connects. Nothing is said before the first call.
     pub(super) fn open(path: &Path, within: Duration) -> io::Result<Self> {
@@ -108,8 +133,12 @@ impl Connection {
         let limit = TimeVal::microseconds(i64::try_from(within.as_micros()).unwrap_or(i64::MAX).max(1));
         setsockopt(&fd, sockopt::SendTimeout, &limit)?;
         connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        Ok(Self {
-            socket: UnixStream::from(fd),
+        Ok(Self::over(UnixStream::from(fd)))
+    }
+
+    fn over(socket: UnixStream) -> Self {
+        Self {
+            socket,
             patience: None,
             inbox: Vec::new(),
             read: 0,
@@ -119,7 +148,7 @@ impl Connection {
             window: WINDOW,
             stream_window: WINDOW,
             received: 0,
-        })
+        }
     }
 
     /// Asks once and waits for the answer.
