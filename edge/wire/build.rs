@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     std::fs::write(out.join("contract.bin"), contract.encode_to_vec())?;
     tonic_prost_build::configure()
-        .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
+        .client_mod_attribute(".", "#[cfg(feature = \"async-client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .compile_fds(with_rust_names(contract))?;
     Ok(())

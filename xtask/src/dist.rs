@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: plugin and daemon as they are shipped: static, stripped, in `<target>/dist`.
+//! `cargo xtask dist`: plugins and daemon as they are shipped: static, stripped, in `<target>/dist`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{bugs, crash, shell};
 
-/// Package, profile. Each has a profile of its own, and the plugin is built alone so that no feature the daemon asks of a shared
-/// crate gets into it.
-const SHIPPED: [(&str, &str); 2] = [("aws-cni", "plugin"), ("aws-k8s-agent", "daemon")];
+/// Package, profile. Programs of one kind have a profile of their own, and each is built alone so that no feature the daemon asks of a shared
+/// crate gets into a plugin.
+const SHIPPED: [(&str, &str); 3] = [("aws-cni", "plugin"), ("egress-cni", "plugin"), ("aws-k8s-agent", "daemon")];
 
 /// Builds, prints sizes.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -26,35 +26,39 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
     let triple = triple()?;
     have_c_compiler(&triple)?;
     have_target(&triple)?;
-    let target = shell::target()?;
-    let dist = target.join("dist");
-    fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
     let mut programs = Vec::new();
     for (package, profile) in SHIPPED {
-        shell::must(&mut shell::cargo([
-            "build",
-            "--locked",
-            "--profile",
-            profile,
-            "--target",
-            &triple,
-            "-p",
-            package,
-        ]))?;
-        let built = target.join(&triple).join(profile).join(package);
-        let shipped = dist.join(package);
-        fs::copy(&built, &shipped)
-            .with_context(|| format!("cannot copy {} to {}", built.display(), shipped.display()))?;
-        must_be_static(&shipped)?;
-        bugs::must_have_none(&shipped)?;
-        crash::must_have_none(&shipped)?;
-        programs.push(shipped);
+        programs.push(one(&triple, package, profile)?);
     }
     Ok(programs)
 }
 
+/// The plugin alone. There is no C in it.
+pub(crate) fn plugin() -> Result<PathBuf> {
+    let triple = triple()?;
+    have_target(&triple)?;
+    let (package, profile) = SHIPPED[0];
+    one(&triple, package, profile)
+}
+
+fn one(triple: &str, package: &str, profile: &str) -> Result<PathBuf> {
+    shell::must(&mut shell::cargo(["build", "--locked", "--profile", profile, "--target", triple, "-p", package]))?;
+    let target = shell::target()?;
+    let built = target.join(triple).join(profile).join(package);
+    let dist = target.join("dist");
+    fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
+    let shipped = dist.join(package);
+    // A program that runs can not be written to, but it can be replaced.
+    let _ = fs::remove_file(&shipped);
+    fs::copy(&built, &shipped).with_context(|| format!("cannot copy {} to {}", built.display(), shipped.display()))?;
+    must_be_static(&shipped)?;
+    bugs::must_have_none(&shipped)?;
+    crash::must_have_none(&shipped)?;
+    Ok(shipped)
+}
+
 /// The musl target of this machine's kind.
-fn triple() -> Result<String> {
+pub(crate) fn triple() -> Result<String> {
     match std::env::consts::ARCH {
         arch @ ("x86_64" | "aarch64") => Ok(format!("{arch}-unknown-linux-musl")),
         other => bail!("static programs are built on x86_64 and aarch64, this is {other}"),

@@ -7,7 +7,9 @@
 //!   crash          pods come and go while plugin and daemon are killed at random   crash.rs
 //!   dist           static programs, as they are shipped                            dist.rs
 //!   sim-bugs       deliberate bugs, each looked for in the simulator               bugs.rs
+//!   gate           system calls and instructions of a plugin's call, below ceilings  gate.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
+//!   bench plugin   the plugin beside the bare kernel and other plugins             bench/plugin.rs
 //!   bench pool     what an AddNetwork takes, memory, calls of EC2                  bench/pool.rs
 //!   bench fabric   what the lab's fabric costs beside a plain router               bench/fabric.rs
 //! ```
@@ -19,6 +21,7 @@ mod bugs;
 mod crash;
 mod demo;
 mod dist;
+mod gate;
 mod shell;
 mod simulate;
 mod tally;
@@ -55,6 +58,8 @@ enum Chore {
     Crash(crash::Options),
     /// Build the static programs as they are shipped, and print their sizes
     Dist,
+    /// Count system calls and instructions of the shipped plugin's ADD and DEL; exit code 1 if one is above its ceiling
+    Gate,
     /// Show that the simulator finds what is wrong: look for each deliberate bug with some seeds; fails if one is missed
     SimBugs(bugs::Options),
     /// Measure, each figure beside a control in the same run; never fails
@@ -68,6 +73,8 @@ enum Chore {
 enum Bench {
     /// The pod's path: ADD, DEL, start, a burst of pods
     Add(bench::Options),
+    /// The plugin alone: ADD and DEL beside the bare kernel, `ptp` with `host-local`, and any other plugin
+    Plugin(bench::plugin::Options),
     /// The pool: AddNetwork alone, memory, calls of EC2, start, many pods at once
     Pool(bench::pool::Options),
     /// The lab's fabric: round trip and throughput through it and through a plain router
@@ -81,8 +88,10 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Crash(options) => crash::run(&options),
         Chore::Dist => dist::run(),
+        Chore::Gate => gate::run(),
         Chore::SimBugs(options) => bugs::run(&options),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),
+        Chore::Bench { what: Bench::Plugin(options) } => bench::plugin::run(&options),
         Chore::Bench { what: Bench::Pool(options) } => bench::pool::run(&options),
         Chore::Bench { what: Bench::Fabric(options) } => bench::fabric::run(&options),
     };

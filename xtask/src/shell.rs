@@ -5,8 +5,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The programs of the lab: it finds plugin and daemon beside itself, so all three are built into one folder.
-pub(crate) const PROGRAMS: [&str; 3] = ["vpc-lab", "aws-cni", "aws-k8s-agent"];
+/// The programs of the lab: it finds plugins and daemon beside itself, so all are built into one folder.
+pub(crate) const PROGRAMS: [&str; 4] = ["vpc-lab", "aws-cni", "egress-cni", "aws-k8s-agent"];
 
 /// Root of the repository.
 pub(crate) fn root() -> PathBuf {

@@ -14,6 +14,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use vpc_wire::cni::Version;
 
 use crate::failpoint::Point;
 use crate::settings::ConflistSettings;
@@ -83,7 +84,12 @@ pub fn document(settings: &ConflistSettings, node_ipv6: Option<Ipv6Addr>) -> Val
             },
         }));
     }
-    json!({ "cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": true, "plugins": plugins })
+    // Before CNI 1.1.0 the list is the reference's, which keeps runtimes from calling CHECK.
+    let mut list = json!({ "cniVersion": settings.version.as_str(), "name": "aws-cni", "plugins": plugins });
+    if settings.version < Version::V1_1_0 {
+        list["disableCheck"] = true.into();
+    }
+    list
 }
 
 /// Takes out the plugins that `installed` does not know, since one missing binary would fail every pod; says which.
@@ -172,6 +178,20 @@ mod tests {
              "pluginLogFile":"/var/log/aws-routed-eni/egress-v6-plugin.log","pluginLogLevel":"DEBUG"},
             {"type":"portmap","capabilities":{"portMappings":true},"snat":true}]});
         assert_eq!(document(&chart, None), want);
+    }
+
+    /// With it a runtime calls every verb. The plugins' own parts are the same.
+    #[test]
+    fn a_list_of_version_1_1_0_has_check_too_and_no_other_list_does() {
+        let new = document(&settings(&[("VPC_CNI_CONF_VERSION", "1.1.0")]), None);
+        let keys: Vec<&String> = new.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["cniVersion", "name", "plugins"]);
+        assert_eq!((&new["cniVersion"], &new["name"]), (&json!("1.1.0"), &json!("aws-cni")));
+        let old = document(&settings(&[]), None);
+        assert_eq!(new["plugins"], old["plugins"]);
+        for same in ["", "0.4.0"] {
+            assert_eq!(document(&settings(&[("VPC_CNI_CONF_VERSION", same)]), None), old);
+        }
     }
 
     #[test]

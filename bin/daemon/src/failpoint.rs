@@ -103,6 +103,10 @@ vpc_failpoint::points! { "aws-k8s-agent":
         HostBeforeApply = "host-before-apply",
         /// The host is changed, the agent does not know.
         HostAfterApply = "host-after-apply",
+        /// Links of sandboxes that have ended are about to be removed.
+        HostBeforeUnlink = "host-before-unlink",
+        /// They are gone, the agent does not know.
+        HostAfterUnlink = "host-after-unlink",
         /// Connections of rested addresses are about to be forgotten.
         HostBeforeFlush = "host-before-flush",
         /// They are forgotten.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc;
 use std::thread;
 
-use vpc_agent::Input;
+use vpc_agent::{DoomedLink, Input};
 use vpc_hostnet::{HostOp, HostState};
 
 use crate::door::Door;
@@ -25,6 +25,12 @@ pub trait Hand: Send + 'static {
     /// # Errors
     /// What could not be done, in words.
     fn apply(&mut self, ops: &[HostOp]) -> Result<(), String>;
+
+    /// Removes these links together, each only if its alias says that it is its owner's.
+    ///
+    /// # Errors
+    /// What could not be done, in words.
+    fn remove_links(&mut self, links: &[DoomedLink]) -> Result<(), String>;
 
     /// Has the kernel forget every tracked connection from or to these addresses.
     ///
@@ -58,6 +64,12 @@ fn carry_out(hand: &mut impl Hand, work: HostWork) -> Input {
             let result = hand.forget_flows(&addresses);
             Point::HostAfterFlush.pass();
             Input::FlowsFlushed { op, result }
+        }
+        HostWork::RemoveLinks(op, links) => {
+            Point::HostBeforeUnlink.pass();
+            let result = hand.remove_links(&links);
+            Point::HostAfterUnlink.pass();
+            Input::LinksRemoved { op, result }
         }
         HostWork::Apply(op, ops) => {
             Point::HostBeforeApply.pass();

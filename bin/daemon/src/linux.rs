@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vpc_agent::Input;
+use vpc_agent::{DoomedLink, Input};
 use vpc_hostnet::{HostOp, HostState};
 use vpc_linux::{Interest, LinkEvent, LinkMonitor, LinuxHost, NetlinkError};
 use vpc_model::VethPrefix;
@@ -23,6 +23,13 @@ impl Hand for LinuxHost {
 
     fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
         Self::apply(self, ops).map_err(|error| error.to_string())
+    }
+
+    fn remove_links(&mut self, links: &[DoomedLink]) -> Result<(), String> {
+        let named = links.iter().map(|doomed| (&doomed.link, &doomed.owner));
+        let count = self.remove_pod_links(named).map_err(|error| error.to_string())?;
+        tracing::debug!(asked = links.len(), links = count, "links of pods that have ended are removed");
+        Ok(())
     }
 
     fn forget_flows(&mut self, addresses: &[Ipv4Addr]) -> Result<(), String> {

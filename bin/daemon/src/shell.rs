@@ -14,7 +14,9 @@ use std::pin::Pin;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
-use vpc_agent::{Agent, CloudCall, Effect, Generation, Input, Level, Notice, OpId, Outcome, Ticket, Update, Wake};
+use vpc_agent::{
+    Agent, CloudCall, DoomedLink, Effect, Generation, Input, Level, Notice, OpId, Outcome, Ticket, Update, Wake,
+};
 use vpc_cluster::Cluster;
 use vpc_hostnet::HostOp;
 
@@ -52,6 +54,8 @@ pub enum HostWork {
     Observe(OpId),
     /// Change it, in this order.
     Apply(OpId, Vec<HostOp>),
+    /// Remove these links together.
+    RemoveLinks(OpId, Vec<DoomedLink>),
     /// Forget tracked connections of these addresses.
     Flush(OpId, Vec<Ipv4Addr>),
 }
@@ -182,6 +186,7 @@ impl Shell {
             Input::CloudDone { .. }
             | Input::HostObserved { .. }
             | Input::HostApplied { .. }
+            | Input::LinksRemoved { .. }
             | Input::CheckpointWritten { .. }
             | Input::MetadataRead { .. }
             | Input::FlowsFlushed { .. } => {
@@ -235,6 +240,7 @@ impl Shell {
                 Effect::ReadMetadata { op } => self.edges.metadata.send(op).is_ok(),
                 Effect::FlushFlows { op, addresses } => self.edges.host.send(HostWork::Flush(op, addresses)).is_ok(),
                 Effect::ObserveHost { op } => self.edges.host.send(HostWork::Observe(op)).is_ok(),
+                Effect::RemoveLinks { op, links } => self.edges.host.send(HostWork::RemoveLinks(op, links)).is_ok(),
                 Effect::ApplyHost { op, ops } => self.edges.host.send(HostWork::Apply(op, ops)).is_ok(),
                 Effect::WriteCheckpoint { generation, update } => {
                     self.to_write = Some((generation, update));

@@ -15,8 +15,8 @@ use aws_k8s_agent::node::{Cloud, Node};
 use aws_k8s_agent::server::NodeIdentity;
 use tokio::sync::Notify;
 use vpc_agent::{
-    CloudAnswer, CloudCall, CloudFailure, CloudUse, Config, EniKind, EniTruth, FailureClass, Metadata, NodeFacts,
-    Placing, SeenEni,
+    CloudAnswer, CloudCall, CloudFailure, CloudUse, Config, DoomedLink, EniKind, EniTruth, FailureClass, Metadata,
+    NodeFacts, Placing, SeenEni,
 };
 use vpc_hostnet::{HostOp, HostSettings, HostState, LinkAlias, PaperHost};
 use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
@@ -80,6 +80,12 @@ impl Hand for OnPaper {
     fn apply(&mut self, ops: &[HostOp]) -> Result<(), String> {
         let mut host = self.0.lock().unwrap();
         ops.iter().try_for_each(|op| host.apply(op)).map_err(|error| error.to_string())
+    }
+
+    fn remove_links(&mut self, links: &[DoomedLink]) -> Result<(), String> {
+        let mut host = self.0.lock().unwrap();
+        links.iter().for_each(|doomed| host.remove_link_of(&doomed.link, &doomed.owner.to_string()));
+        Ok(())
     }
 
     fn forget_flows(&mut self, _: &[Ipv4Addr]) -> Result<(), String> {

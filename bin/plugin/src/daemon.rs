@@ -118,7 +118,7 @@ pub(crate) fn no_address(call: &Call, error: &CallError) -> CniError {
             CallError::Broken { .. } => {
                 format!("no address for {whom}: what listens there is not the node daemon, or it died: {error}")
             }
-            CallError::Status { .. } | CallError::Runtime(_) => format!("no address for {whom}: {error}"),
+            CallError::Status { .. } => format!("no address for {whom}: {error}"),
         },
     )
 }

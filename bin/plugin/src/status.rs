@@ -57,7 +57,7 @@ fn not_ready(error: &CallError) -> CniError {
         CallError::Broken { .. } => {
             (ErrorCode::NotAvailable, "what listens there is not the node daemon, or it died: ")
         }
-        CallError::Refused(_) | CallError::Status { .. } | CallError::Runtime(_) => (ErrorCode::NotAvailable, ""),
+        CallError::Refused(_) | CallError::Status { .. } => (ErrorCode::NotAvailable, ""),
     };
     CniError::new(code, format!("no pod can be added: {why}{error}"))
 }

@@ -15,6 +15,7 @@ use crate::disk::Disk;
 use crate::host::Host;
 use crate::jobs::Cloud;
 use crate::leaked::Sweep;
+use crate::links::Links;
 use crate::message::{Effect, Input, Notice, Outcome, Ticket, Wake};
 use crate::orphans::Orphans;
 use crate::pacer::Ec2Action;
@@ -58,6 +59,8 @@ pub struct Agent {
     pub(crate) podless: BTreeSet<Ipv4Addr>,
     /// Addresses between their rest and the next pod.
     pub(crate) rests: Rests,
+    /// Links of sandboxes that have ended.
+    pub(crate) links: Links,
     /// What the host has and nobody owns.
     pub(crate) orphans: Orphans,
     /// ENIs of lost nodes.
@@ -127,6 +130,7 @@ impl Agent {
             by_link: BTreeMap::new(),
             podless: BTreeSet::new(),
             rests: Rests::default(),
+            links: Links::default(),
             orphans: Orphans::default(),
             sweep: Sweep::new(&facts.instance, config.nonce),
             terminating: false,
@@ -169,6 +173,7 @@ impl Agent {
             Input::CloudDone { op, result } => self.cloud_done(now, op, result),
             Input::HostObserved { op, result } => self.host_observed(now, op, result),
             Input::HostApplied { op, result } => self.host_applied(now, op, result),
+            Input::LinksRemoved { op, result } => self.links_removed(op, result),
             Input::HostChanged => {
                 self.host_changed(now);
                 self.read_metadata_soon(now);
@@ -306,6 +311,7 @@ impl Agent {
 
     /// What follows from the new state, in the order that helps pods first.
     fn settle(&mut self, now: Time) {
+        self.remove_links();
         self.end_rests(now);
         self.serve_waiters(now);
         self.end_overdue_calls(now);

@@ -30,6 +30,7 @@ mod giveback;
 mod host;
 mod jobs;
 mod leaked;
+mod links;
 mod message;
 mod orphans;
 mod pacer;
@@ -54,6 +55,7 @@ pub use cloud::{
 pub use cluster::{About, ClusterEvent, ClusterNews, EniConfig, NodeView};
 pub use collect::Collect;
 pub use config::{CloudUse, Config, EniConfigKeys, Metadata, NodeFacts, Placing, SeenEni};
+pub use links::DoomedLink;
 pub use message::{AddReply, AddRequest, DelReply, Effect, Generation, Input, Level, Notice, Outcome, Ticket, Wake};
 pub use pacer::{BUCKETS, Bucket, Ec2Action, Pacer, Weight};
 pub use places::{Choice, Home, NamedBy, NoPlace, PlaceNews, Places, Refused, name_of_eni_config};

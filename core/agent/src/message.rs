@@ -8,8 +8,8 @@ use vpc_ipam::{Allocation, EniRole, Held, Retired};
 use vpc_model::{EniId, Ipv4Net, LinkName, Mac, Millis, PodRef, SandboxKey, Slot};
 
 use crate::{
-    CloudAnswer, CloudCall, CloudFailure, ClusterNews, Collect, Config, Metadata, OpId, PlaceNews, Readiness, Refusal,
-    Update,
+    CloudAnswer, CloudCall, CloudFailure, ClusterNews, Collect, Config, DoomedLink, Metadata, OpId, PlaceNews,
+    Readiness, Refusal, Update,
 };
 
 /// One caller that waits for an answer.
@@ -89,6 +89,13 @@ pub enum Input {
         /// Which change.
         op: OpId,
         /// Whether all of it was done; else what was not.
+        result: Result<(), String>,
+    },
+    /// Links of sandboxes that have ended are gone, or could not be removed.
+    LinksRemoved {
+        /// Which removal.
+        op: OpId,
+        /// Whether.
         result: Result<(), String>,
     },
     /// Something changed on the host by itself (a link appeared, rules were flushed).
@@ -191,6 +198,14 @@ pub enum Effect {
         op: OpId,
         /// What to do.
         ops: Vec<HostOp>,
+    },
+    /// Remove these links together, each only if its alias says that it is its owner's; comes back as [`Input::LinksRemoved`]. At most
+    /// one removal is under way.
+    RemoveLinks {
+        /// Number of the removal.
+        op: OpId,
+        /// Which.
+        links: Vec<DoomedLink>,
     },
     /// Write the checkpoint; comes back as [`Input::CheckpointWritten`]. At most one is under way.
     WriteCheckpoint {
@@ -337,6 +352,13 @@ pub enum Notice {
         /// After how long.
         after: Millis,
     },
+    /// Links of sandboxes that have ended could not be removed.
+    LinksKept {
+        /// How many were to go.
+        links: usize,
+        /// What was said.
+        error: String,
+    },
     /// The checkpoint could not be written.
     CheckpointFailed {
         /// What was said.
@@ -428,6 +450,7 @@ impl Notice {
             Self::SlotsKept { .. } => Level::Info,
             Self::MetadataUnread { .. }
             | Self::WithoutPrefixes { .. }
+            | Self::LinksKept { .. }
             | Self::FlowsKept { .. }
             | Self::FlowsRemain { .. } => Level::Warn,
             Self::HostRepaired { .. } | Self::LeasePruned { .. } | Self::StrayFound { .. } => Level::Info,
@@ -482,6 +505,10 @@ impl fmt::Display for Notice {
                     "{addresses}: free after {after} although connections of former pods are still tracked; their packets may reach the next pods"
                 )
             }
+            Self::LinksKept { links, error } => write!(
+                f,
+                "{links} links of pods that have ended could not be removed; they go with the pods' network namespaces: {error}"
+            ),
             Self::CheckpointFailed { error } => write!(f, "the checkpoint could not be written: {error}"),
             Self::LeasePruned { key, address, why } => write!(f, "lease of {address} to {key} ended: {why}"),
             Self::TiesOfNobody { address, why } => {

@@ -2,6 +2,9 @@
 //!
 //! An ADD takes a warm address, or waits, bounded, for the one it causes to be fetched. A DEL never waits for the cloud.
 
+use std::collections::{BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
+
 use vpc_ipam::{Allocation, Held, Taken, bug};
 use vpc_model::{Millis, SandboxKey, Time};
 
@@ -84,6 +87,7 @@ impl Agent {
         let held = self.pool.release(key, now, self.config.target.cool_down)?.held;
         self.podless.insert(held.allocation.address);
         self.cancel_promises(held.allocation);
+        self.doom_link(&held);
         Some(held)
     }
 
@@ -108,8 +112,18 @@ impl Agent {
         self.serve_the_living(now);
         let mut barred = self.host.removing().cloned().unwrap_or_default();
         barred.extend(self.orphans.routed());
+        barred.extend(self.links.addresses());
+        // A sandbox that is made anew under the same name waits for its old link to go.
+        let (held_up, waiters): (VecDeque<Waiter>, VecDeque<Waiter>) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| self.links.has(&waiter.request.key));
+        self.waiters = waiters;
+        self.serve_in_turn(now, &barred);
+        self.waiters.extend(held_up);
+    }
+
+    fn serve_in_turn(&mut self, now: Time, barred: &BTreeSet<Ipv4Addr>) {
         while let Some(waiter) = self.waiters.pop_front() {
-            match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, &barred) {
+            match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, barred) {
                 Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
                 Taken::Fresh(allocation) => self.give(&waiter, allocation),
                 Taken::None => return self.waiters.push_front(waiter),

@@ -449,6 +449,7 @@ fn what_a_sandbox_without_a_lease_had_rests_when_it_ends() {
 #[test]
 fn a_link_that_lingers_after_its_del_is_said_once_and_left() {
     let mut world = two_enis();
+    world.links_stay = true;
     let held = world.agent.pool().of(&key("p9")).unwrap().allocation;
     let del = world.del("p9");
     world.run_for(SECOND);

@@ -314,6 +314,13 @@ impl PaperHost {
         self.sandboxes.remove(sandbox);
     }
 
+    /// Removes a link, with its other end, if it bears this alias.
+    pub fn remove_link_of(&mut self, link: &LinkName, alias: &str) {
+        if self.stack.links.get(link).is_some_and(|found| found.alias.as_deref() == Some(alias)) {
+            self.drop_link(link);
+        }
+    }
+
     /// A sandbox.
     #[must_use]
     pub fn pod(&self, sandbox: &str) -> Option<&PaperPod> {

@@ -218,6 +218,15 @@ impl Entry {
     }
 }
 
+/// Reads an entry and makes its removal, as far as it is one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(incoming: &Incoming<'_>) {
+    if let Some(entry) = Entry::read(incoming) {
+        let _ = entry.ends().count();
+        let _ = entry.removal().to_bytes(1);
+    }
+}
+
 fn nfgenmsg() -> [u8; NFGENMSG] {
     [libc::AF_INET as u8, 0, 0, 0]
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use vpc_hostnet::{HostOp, HostState, Link, LinkKind, Neighbour, Route, RpFilter, Rule};
+use vpc_hostnet::{HostOp, HostState, Link, LinkAlias, LinkKind, Neighbour, Route, RpFilter, Rule};
 use vpc_model::{LinkName, Mac, RouteTable};
 
 use crate::conntrack::{self, Conntrack};
@@ -174,6 +174,26 @@ impl LinuxHost {
 }
 
 impl LinuxHost {
+    /// Removes pods' links together, each only if its alias says that it is its owner's; says how many there were. No dump. Takes the
+    /// kernel some twenty milliseconds, for many hardly more than for one.
+    ///
+    /// # Errors
+    /// The first question or removal the kernel refused; a link that is gone already is no error.
+    pub fn remove_pod_links<'a>(
+        &mut self,
+        links: impl IntoIterator<Item = (&'a LinkName, &'a LinkAlias)>,
+    ) -> Result<usize, NetlinkError> {
+        let mut doomed = Vec::new();
+        for (name, owner) in links {
+            let found = self.rtnl.find_link(name)?;
+            // By index from here on: a link of the same name that comes meanwhile has another one.
+            let own = found.filter(|link| link.alias.as_deref().is_some_and(|alias| owner.is_written(alias)));
+            doomed.extend(own.filter(|link| link.kind.as_deref() == Some("veth")).map(|link| link.index));
+        }
+        self.rtnl.delete_links_as_group(&doomed)?;
+        Ok(doomed.len())
+    }
+
     /// Has the kernel forget every tracked IPv4 connection from or to these addresses, whichever way it was opened and whatever it
     /// was translated to, in every zone; says how many there were. All others stay. A kernel that tracks no connections has none.
     ///

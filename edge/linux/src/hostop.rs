@@ -70,7 +70,22 @@ pub(crate) type KnownLinks = BTreeMap<LinkName, u32>;
 
 /// Carries out operations in order, all of them even when some fail; one result for each.
 pub(crate) fn apply(rtnl: &mut Rtnl, nft: Option<&mut Nft>, known: KnownLinks, ops: &[HostOp]) -> Vec<OpResult> {
-    let results = ops.iter().map(|_| Ok(false)).collect();
+    carry_out(rtnl, nft, known, ops, None)
+}
+
+/// [`apply`] with one more request in the last send; its result is the last one.
+pub(crate) fn apply_and(rtnl: &mut Rtnl, known: KnownLinks, ops: &[HostOp], last: Request) -> Vec<OpResult> {
+    carry_out(rtnl, None, known, ops, Some(last))
+}
+
+fn carry_out(
+    rtnl: &mut Rtnl,
+    nft: Option<&mut Nft>,
+    known: KnownLinks,
+    ops: &[HostOp],
+    last: Option<Request>,
+) -> Vec<OpResult> {
+    let results = (0..ops.len() + usize::from(last.is_some())).map(|_| Ok(false)).collect();
     let mut run = Run { rtnl, nft, known, results, batch: Vec::new(), removed: Vec::new() };
     let mut rest = ops.iter().enumerate().peekable();
     while let Some((at, op)) = rest.next() {
@@ -89,6 +104,7 @@ pub(crate) fn apply(rtnl: &mut Rtnl, nft: Option<&mut Nft>, known: KnownLinks, o
             _ => run.queue(at, op),
         }
     }
+    run.batch.extend(last.map(|request| (ops.len(), request)));
     run.flush();
     run.results
 }

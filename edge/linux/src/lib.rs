@@ -2,7 +2,7 @@
 //! (nfnetlink), network namespaces, sysctls. No external program, no runtime, nothing but system calls.
 //!
 //! ```text
-//!  plugin:  wire_pod(host, pod namespace, Wiring) --5 sends, no dump--> a wired pod, or nothing at all
+//!  plugin:  wire_pod(host, pod namespace, Wiring) --3 sends, no dump--> a wired pod, or nothing at all
 //!  daemon:  LinuxHost::observe() -> HostState -> (core decides) -> [HostOp] -> LinuxHost::apply()
 //!           LinkMonitor --events--> look again
 //!  lab:     Netns, Rtnl, nft::Batch
@@ -13,6 +13,9 @@
 mod clock;
 mod conntrack;
 mod filter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod hostop;
 mod monitor;

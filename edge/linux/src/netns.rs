@@ -6,14 +6,14 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 
 /// File system type of namespace files (`NSFS_MAGIC` in the kernel's magic.h).
@@ -91,7 +91,8 @@ impl Netns {
     /// # Errors
     /// When `/proc` is not there.
     pub fn current() -> Result<Self, NetnsError> {
-        Self::open(OWN)
+        // Nothing else can be there: no need to look what it is.
+        Ok(Self { fd: Arc::new(open_file(Path::new(OWN))?) })
     }
 
     /// The namespace at a path (`/proc/<pid>/ns/net`, `/run/netns/<name>`, `CNI_NETNS`).
@@ -102,12 +103,7 @@ impl Netns {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NetnsError> {
         let path = path.as_ref();
         // Whatever stands there is opened at once: a FIFO would wait for a writer, a terminal would become ours.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(|e| NetnsError::Open { path: path.into(), errno: errno(&e) })?;
-        let fd = OwnedFd::from(file);
+        let fd = open_file(path)?;
         if is_network_namespace(&fd) {
             Ok(Self { fd: Arc::new(fd) })
         } else {
@@ -208,6 +204,16 @@ impl Drop for WayBack {
     fn drop(&mut self) {
         if setns(self.home.as_fd(), CloneFlags::CLONE_NEWNET).is_err() {
             std::process::abort();
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<OwnedFd, NetnsError> {
+    const HOW: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+    loop {
+        match openat(AT_FDCWD, path, HOW, Mode::empty()) {
+            Err(Errno::EINTR) => {}
+            opened => return opened.map_err(|errno| NetnsError::Open { path: path.into(), errno }),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 
 /// A switch that could not be read or set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +85,40 @@ pub fn write_if_present(key: &str, value: &str) -> Result<(), SysctlError> {
         Err(error) if error.is_absent() => Ok(()),
         other => other,
     }
+}
+
+/// Sets several switches of one folder, those that are there. The folder is looked for once; one that is not there has no switches.
+///
+/// # Errors
+/// The first switch that is there and can not be set.
+pub fn write_those_present(folder: &str, switches: &[(&str, &str)]) -> Result<(), SysctlError> {
+    let path = path_of(folder)?;
+    let failed = |key: String, value: Option<&str>, errno| SysctlError::Refused {
+        what: "set",
+        key,
+        value: value.map(str::to_owned),
+        errno,
+    };
+    let folder_fd = match openat(AT_FDCWD, &path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(failed(folder.to_owned(), None, errno)),
+    };
+    for (name, value) in switches {
+        let key = || format!("{folder}/{name}");
+        match openat(&folder_fd, *name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map(File::from) {
+            Ok(file) if holds(&file, value) => {}
+            Ok(file) => {
+                let written = file.write_all_at(value.as_bytes(), 0);
+                written.map_err(|e| refused("set", &key(), Some(value), &e))?;
+            }
+            Err(Errno::ENOENT) => {}
+            // On a read-only /proc/sys only what is so already can be had.
+            Err(_) => write_if_present(&key(), value)?,
+        }
+    }
+    Ok(())
 }
 
 fn path_of(key: &str) -> Result<PathBuf, SysctlError> {

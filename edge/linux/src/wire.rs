@@ -1,7 +1,7 @@
 //! A pod's wiring, made at once or not at all.
 //!
-//! Five sends and no dump: is the host link's name taken; the veth pair with its alias; everything inside the pod; everything on
-//! the host; is the link ready. The peer is created directly in the pod's namespace. If a step fails, all that this call made is taken back.
+//! One look and three sends, no dump: is the host link's name taken; the veth pair with its alias; everything inside the pod; everything
+//! on the host, and whether the link is ready. The peer is created directly in the pod's namespace. If a step fails, all that this call made is taken back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -141,6 +141,10 @@ pub fn unwire(host: &mut Rtnl, ops: &[HostOp]) -> Result<(), OpError> {
 /// bits of a digest: two pods may share one, and then the first keeps it.
 fn remove_leftover(host: &mut Rtnl, veth: &VethPair) -> Result<(), OpError> {
     let link = &veth.host_link;
+    // Most often there is none, which is learnt without the lock that all changes of links wait for.
+    if !host.has_link(link)? {
+        return Ok(());
+    }
     let Some(leftover) = host.find_link(link)? else { return Ok(()) };
     match leftover.kind.as_deref() {
         Some("veth") => {}
@@ -192,10 +196,8 @@ fn create(host: &mut Rtnl, pod_ns: &Netns, veth: &VethPair) -> Result<(u32, Opti
 /// Pods must not tell the host of IPv6 routers or better routes, and nothing is forwarded from them. The host end has no carrier yet
 /// (the pod's end is down), so IPv6 has not begun on it.
 fn harden(host: &Rtnl, link: &LinkName) -> Result<(), OpError> {
-    const SWITCHES: [&str; 3] = ["accept_ra", "accept_redirects", "forwarding"];
-    host.in_namespace(|| {
-        SWITCHES.iter().try_for_each(|name| sysctl::write_if_present(&format!("net/ipv6/conf/{link}/{name}"), "0"))
-    })??;
+    const SWITCHES: [(&str, &str); 3] = [("accept_ra", "0"), ("accept_redirects", "0"), ("forwarding", "0")];
+    host.in_namespace(|| sysctl::write_those_present(&format!("net/ipv6/conf/{link}"), &SWITCHES))??;
     Ok(())
 }
 
@@ -221,7 +223,10 @@ fn pod_request(pod: &mut Rtnl, known: &mut BTreeMap<LinkName, u32>, op: &PodOp) 
 
 fn configure_host(host: &mut Rtnl, index: u32, wiring: &Wiring, made: &mut Vec<HostOp>) -> Result<(), OpError> {
     let known = BTreeMap::from([(wiring.veth.host_link.clone(), index)]);
-    let results = hostop::apply(host, None, known, &wiring.host);
+    // The carrier came on a moment ago; packets to the pod must not be lost when ADD has answered: see [`Rtnl::settle_link`].
+    let settle = link::get(&LinkRef::Index(index));
+    let mut results = hostop::apply_and(host, known, &wiring.host, settle);
+    let settled = results.pop().unwrap_or(Ok(false));
     let mut outcome = Ok(());
     for (op, result) in wiring.host.iter().zip(results) {
         match result {
@@ -230,9 +235,7 @@ fn configure_host(host: &mut Rtnl, index: u32, wiring: &Wiring, made: &mut Vec<H
             Err(error) => outcome = outcome.and(Err(error)),
         }
     }
-    outcome?;
-    // The carrier came on a moment ago; packets to the pod must not be lost when ADD has answered.
-    Ok(host.settle_link(index)?)
+    outcome.and(settled.map(drop))
 }
 
 /// Undoes what [`configure_host`] made, newest first, then the pair: the pod's side goes with it. Gives what stayed.

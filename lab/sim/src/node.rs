@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use lab_cloud::AttachedEni;
-use vpc_agent::{Agent, Checkpoint, ClusterNews, Config, EniConfig, NodeView, Notice, Ticket, Update};
+use vpc_agent::{Agent, Checkpoint, ClusterNews, Config, DoomedLink, EniConfig, NodeView, Notice, Ticket, Update};
 use vpc_aws::hand::Hand;
 use vpc_hostnet::{HostOp, PaperHost, PaperRefusal};
 use vpc_model::{EniId, InstanceId, Ipv4Net, LinkName, Millis, PodRef, SandboxKey, Time};
@@ -179,6 +179,13 @@ impl Node {
             return Err(HOST_FAILS.to_owned());
         }
         ops.iter().try_for_each(|op| self.host.apply(op)).map_err(|error| error.to_string())
+    }
+
+    /// Links go, each if it is its owner's.
+    pub(crate) fn remove_links(&mut self, links: &[DoomedLink]) {
+        for doomed in links {
+            self.host.remove_link_of(&doomed.link, &doomed.owner.to_string());
+        }
     }
 
     /// The agent, while the daemon runs.

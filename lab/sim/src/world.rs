@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 use lab_cloud::{ApiError, AttachedEni, CallId, Caller, Cloud, FabricEvent, Output, Setup, WorldError, WorldSpec};
-use vpc_agent::{Agent, ClusterNews, Config, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
+use vpc_agent::{Agent, ClusterNews, Config, DoomedLink, Effect, Generation, Input, NodeFacts, OpId, Ticket, Update};
 use vpc_aws::ec2::shapes::{AnyRequest, AnyResponse};
 use vpc_aws::hand::{Hand, Place};
 use vpc_aws::imds::NodeMetadata;
@@ -141,6 +141,12 @@ pub(crate) enum Event {
         op: OpId,
         ops: Vec<HostOp>,
     },
+    RemoveLinks {
+        node: NodeAt,
+        life: u32,
+        op: OpId,
+        links: Vec<DoomedLink>,
+    },
     Write {
         node: NodeAt,
         life: u32,
@@ -169,7 +175,12 @@ pub(crate) enum Event {
 impl Event {
     /// Whether it is something that the daemon of that life handed to the kernel.
     fn is_deed_of(&self, owner: NodeAt, dead: u32) -> bool {
-        matches!(self, Self::Write { node, life, .. } | Self::Apply { node, life, .. } if *node == owner && *life == dead)
+        match self {
+            Self::Write { node, life, .. } | Self::Apply { node, life, .. } | Self::RemoveLinks { node, life, .. } => {
+                *node == owner && *life == dead
+            }
+            _ => false,
+        }
     }
 }
 
@@ -356,6 +367,7 @@ impl World {
                     drop(own.apply(&ops[..done]));
                     self.check_touched(node, &Touched::by(&ops[..done]));
                 }
+                Event::RemoveLinks { links, .. } if self.dice.chance(50) => own.remove_links(&links),
                 _ => {}
             }
         }
@@ -586,6 +598,13 @@ impl World {
                     self.think(node, Input::HostApplied { op, result });
                 }
             }
+            Event::RemoveLinks { node, life, op, links } if lives(self, node, life) => {
+                let Some(own) = self.nodes.get_mut(node.0) else { return };
+                own.remove_links(&links);
+                if !self.dies(node, Kill::Done) {
+                    self.think(node, Input::LinksRemoved { op, result: Ok(()) });
+                }
+            }
             Event::Write { node, life, generation, update } if lives(self, node, life) => {
                 let Some(own) = self.nodes.get_mut(node.0) else { return };
                 let changed = Changed::by(&update);
@@ -613,6 +632,7 @@ impl World {
             | Event::Tell { .. }
             | Event::Observe { .. }
             | Event::Apply { .. }
+            | Event::RemoveLinks { .. }
             | Event::Write { .. }
             | Event::Cidrs { .. }
             | Event::Send(_) => {}
@@ -671,6 +691,9 @@ impl World {
                 Effect::ReadMetadata { op } => self.read_metadata(node, life, Round::enis(self.now, op)),
                 Effect::FlushFlows { op, .. } => {
                     self.later(self.host_takes, tell(Input::FlowsFlushed { op, result: Ok(()) }));
+                }
+                Effect::RemoveLinks { op, links } => {
+                    self.later(self.host_takes, Event::RemoveLinks { node, life, op, links });
                 }
                 Effect::ObserveHost { op } => self.later(self.host_takes, Event::Observe { node, life, op }),
                 Effect::ApplyHost { op, ops } => self.later(self.host_takes, Event::Apply { node, life, op, ops }),

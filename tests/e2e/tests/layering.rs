@@ -33,6 +33,7 @@ const APART: &[(&str, &str, &str)] = &[
     ("aws-cni", "vpc-agent", "addresses are decided by the daemon alone"),
     ("aws-cni", "clap", "the plugin has no command line, and starts once for every pod"),
     ("aws-cni", "tracing-subscriber", "the plugin starts once for every pod"),
+    ("egress-cni", "vpc-linux", "off, it touches nothing"),
     ("aws-cni", "hyper-rustls", "the plugin speaks to a unix socket"),
 ];
 

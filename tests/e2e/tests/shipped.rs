@@ -11,7 +11,7 @@ use cargo_metadata::MetadataCommand;
 use e2e::{program, root, skip};
 
 const FEATURE: &str = "deliberate-bugs";
-const PROGRAMS: [&str; 3] = ["aws-cni", "aws-k8s-agent", "vpc-lab"];
+const PROGRAMS: [&str; 4] = ["aws-cni", "egress-cni", "aws-k8s-agent", "vpc-lab"];
 
 /// The bugs' names: string literals of their source that are words with hyphens between them.
 fn names() -> Vec<String> {

@@ -6,6 +6,8 @@
 mod bench_lab;
 pub(crate) mod fabric;
 mod figures;
+pub(crate) mod plugin;
+mod plugin_table;
 pub(crate) mod pool;
 
 use std::fs;

@@ -123,6 +123,7 @@ fn another(name: &str) -> &'static str {
         "AWS_VPC_K8S_CNI_VETHPREFIX" | "CLUSTER_NAME" | "MY_NODE_NAME" | "MY_POD_NAME" | "CLUSTER_ENDPOINT" => "x",
         "AWS_VPC_K8S_CNI_LOGLEVEL" | "AWS_VPC_K8S_PLUGIN_LOG_LEVEL" => "info",
         "POD_SECURITY_GROUP_ENFORCING_MODE" | "NETWORK_POLICY_ENFORCING_MODE" => "standard",
+        "VPC_CNI_CONF_VERSION" => "1.1.0",
         "HTTP_TIMEOUT" => "20",
         "AWS_EC2_ENDPOINT" => "http://127.0.0.1:1",
         _ => "true",

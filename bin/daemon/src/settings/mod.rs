@@ -30,6 +30,7 @@ use std::time::Duration;
 use vpc_aws::{Ec2Settings, ImdsSettings, SettingError};
 use vpc_hostnet::{HostLayout, HostSettings, SnatRandom};
 use vpc_model::VethPrefix;
+use vpc_wire::cni::Version;
 
 pub use file::FileValues;
 pub use finding::{Finding, Verdict};
@@ -190,11 +191,15 @@ fn veth_prefix(reader: &mut Reader<'_>) -> VethPrefix {
     prefix
 }
 
+/// Versions the conflist may have.
+const VERSIONS: [(&str, Version); 2] = [("0.4.0", Version::V0_4_0), ("1.1.0", Version::V1_1_0)];
+
 fn conflist(reader: &mut Reader<'_>, host: &HostSettings) -> ConflistSettings {
     let modes = [("strict", "strict"), ("standard", "standard")];
     ConflistSettings {
         bin_dir: directory(reader, &var::HOST_CNI_BIN_PATH),
         conf_dir: directory(reader, &var::HOST_CNI_CONFDIR_PATH),
+        version: reader.choice(&var::CONF_VERSION, &VERSIONS, Version::V0_4_0),
         veth_prefix: host.veth_prefix.clone(),
         mtu: pod_mtu(reader, host.eni_mtu),
         enforcing_mode: reader.choice(&var::SG_ENFORCING_MODE, &modes, "strict").to_owned(),

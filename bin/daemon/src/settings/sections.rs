@@ -78,6 +78,7 @@ pub const SECTIONS: &[Section] = &[
         &[
             &HOST_CNI_BIN_PATH,
             &HOST_CNI_CONFDIR_PATH,
+            &CONF_VERSION,
             &PLUGIN_LOG_FILE,
             &PLUGIN_LOG_LEVEL,
             &EGRESS_V6_LOG_FILE,

@@ -289,6 +289,15 @@ pub const SG_ENFORCING_MODE: Variable = var(
     "`strict` or `standard`",
     "how security groups for pods are enforced; written into the conflist",
 );
+/// `VPC_CNI_CONF_VERSION`. The default is the version of the reference's list.
+pub const CONF_VERSION: Variable = var(
+    "VPC_CNI_CONF_VERSION",
+    S2,
+    Exit,
+    "0.4.0",
+    "`0.4.0` or `1.1.0`",
+    "the conflist's `cniVersion`: the reference's, or the one with which a runtime that speaks it calls CHECK, STATUS and GC too",
+);
 /// `NETWORK_POLICY_ENFORCING_MODE`.
 pub const NETWORK_POLICY_MODE: Variable = var(
     "NETWORK_POLICY_ENFORCING_MODE",

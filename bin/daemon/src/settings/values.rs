@@ -7,6 +7,7 @@ use vpc_agent::{CloudUse, EniConfigKeys};
 use vpc_aws::{Ec2Settings, ImdsSettings};
 use vpc_hostnet::HostSettings;
 use vpc_model::{Millis, VethPrefix};
+use vpc_wire::cni::Version;
 
 /// What the daemon runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +116,8 @@ pub struct ConflistSettings {
     pub bin_dir: PathBuf,
     /// Directory the file goes to.
     pub conf_dir: PathBuf,
+    /// Its `cniVersion`.
+    pub version: Version,
     /// Beginning of the names of pods' host links.
     pub veth_prefix: VethPrefix,
     /// MTU of pods' links in bytes.

@@ -61,6 +61,12 @@ pub struct World {
     pub flush_fails: bool,
     /// `None`: it never answers.
     pub flush_takes: Option<Millis>,
+    /// Groups of links that were removed, and when.
+    pub removed_links: Vec<(Time, Vec<vpc_model::LinkName>)>,
+    /// How long the kernel takes for a group.
+    pub unlink_takes: Millis,
+    /// It says that it could not remove them.
+    pub links_stay: bool,
     /// The host can not be looked at.
     pub host_broken: bool,
     /// How far the calendar is off the true time, in milliseconds.
@@ -193,6 +199,9 @@ impl World {
             flushes: vec![],
             flush_fails: false,
             flush_takes: Some(Millis(1)),
+            removed_links: Vec::new(),
+            unlink_takes: Millis(20),
+            links_stay: false,
             host_broken: false,
             calendar_off: 0,
             groups: vec![],
@@ -443,6 +452,14 @@ impl World {
                     if let Some(span) = self.flush_takes {
                         self.later(span, Input::FlowsFlushed { op, result });
                     }
+                }
+                Effect::RemoveLinks { op, links } => {
+                    for doomed in links.iter().filter(|_| !self.links_stay) {
+                        self.host.remove_link_of(&doomed.link, &doomed.owner.to_string());
+                    }
+                    self.removed_links.push((self.now, links.into_iter().map(|doomed| doomed.link).collect()));
+                    let result = if self.links_stay { Err("EBUSY".to_owned()) } else { Ok(()) };
+                    self.later(self.unlink_takes, Input::LinksRemoved { op, result });
                 }
                 Effect::ObserveHost { op } => {
                     let state = if self.host_broken { Err("EPERM".to_owned()) } else { Ok(self.host.observe()) };

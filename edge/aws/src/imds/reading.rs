@@ -176,8 +176,8 @@ impl Values<'_> {
         if list.is_empty() { Err(absent(path)) } else { Ok(list) }
     }
 
-    /// All ENIs. Entries end with a slash on EC2.
-    fn macs(&self) -> Part<Vec<Mac>> {
+    /// All ENIs, each once whatever the list says. Entries end with a slash on EC2.
+    fn macs(&self) -> Part<BTreeSet<Mac>> {
         let text = self.get(MACS)?.ok_or_else(|| absent(MACS))?;
         let mac = |entry: &str| {
             let text = entry.trim_end_matches('/');
@@ -266,4 +266,25 @@ impl Fields<'_> {
 
 fn absent(path: &str) -> Gap {
     Gap::Failed(failed(path, ImdsFailure::NotFound))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_eni_that_is_listed_twice_is_one_eni() {
+        let mut reading = Reading::default();
+        let mac = "02:00:00:00:00:01";
+        reading.put("mac".to_owned(), Ok(Some(mac.to_owned())));
+        reading.put(MACS.to_owned(), Ok(Some(format!("{mac}/\n{mac}/"))));
+        while let Known::Lacks(paths) = reading.walk() {
+            for path in paths {
+                reading.put(path, Ok(None));
+            }
+        }
+        let Known::Whole(Ok(walk)) = reading.walk() else { unreachable!("nothing is lacking, and the list was read") };
+        assert_eq!((walk.enis.len(), walk.sick.len()), (0, 1), "{walk:?}");
+    }
 }

@@ -43,6 +43,12 @@ pub(crate) struct Socket {
     fd: OwnedFd,
     next_sequence: u32,
     buffer: Vec<u8>,
+    /// Something may be left in the socket that no one has read.
+    stale: bool,
+    /// Filtered dumps have been asked for.
+    strict: bool,
+    /// The kernel's answers are waited for with an end.
+    patient: bool,
 }
 
 impl Socket {
@@ -52,10 +58,7 @@ impl Socket {
         let fd = sys::socket(protocol, 0).map_err(error)?;
         sys::set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1).ok();
         sys::set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1).ok();
-        // Filtered dumps need it; the kernel has it since 4.20.
-        sys::set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, 1).ok();
-        sys::set_receive_timeout(&fd, ANSWER_TIMEOUT).map_err(error)?;
-        Ok(Self { fd, next_sequence: 1, buffer: vec![0; BUFFER] })
+        Ok(Self { fd, next_sequence: 1, buffer: vec![0; BUFFER], stale: false, strict: false, patient: false })
     }
 
     /// Room for sends of that many bytes (a big nf_tables transaction is one send). Capped by the system where we may not force it.
@@ -74,12 +77,24 @@ impl Socket {
 
     /// Sends bytes as they are: the caller has numbered and flagged them.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
-        self.forget_stale();
+        if std::mem::replace(&mut self.stale, true) {
+            self.forget_stale();
+        }
         sys::send(&self.fd, bytes)
     }
 
-    /// Waits for one datagram.
+    /// Waits for one datagram. It is most often there: the kernel answers inside the send.
     pub(crate) fn receive(&mut self) -> Result<Messages<'_>, Errno> {
+        if !self.patient {
+            match sys::receive(&self.fd, &mut self.buffer, libc::MSG_DONTWAIT) {
+                Err(Errno::EAGAIN) => {
+                    sys::set_receive_timeout(&self.fd, ANSWER_TIMEOUT)?;
+                    self.patient = true;
+                }
+                Ok(length) => return Ok(Messages(&self.buffer[..length])),
+                Err(errno) => return Err(errno),
+            }
+        }
         let length = sys::receive(&self.fd, &mut self.buffer, 0)?;
         Ok(Messages(&self.buffer[..length]))
     }
@@ -102,34 +117,41 @@ impl Socket {
         replies
     }
 
+    /// Only the last request asks for an acknowledgement. The kernel carries requests out in order and reports every refusal unasked, so
+    /// at that one all is told: what was not refused was done.
     fn run_chunk(&mut self, requests: Vec<Request>) -> Vec<Reply> {
         let mut bytes = Vec::new();
         let mut slots: Vec<Slot> = Vec::with_capacity(requests.len());
-        for request in requests {
+        let last = requests.len().saturating_sub(1);
+        for (at, request) in requests.into_iter().enumerate() {
             let sequence = self.take_sequence();
             let Request { operation, object, message, tolerated } = request;
-            bytes.extend(message.finish(sequence, flag(libc::NLM_F_REQUEST | libc::NLM_F_ACK)));
+            let acknowledged = if at == last { libc::NLM_F_ACK } else { 0 };
+            bytes.extend(message.finish(sequence, flag(libc::NLM_F_REQUEST | acknowledged)));
             slots.push(Slot { sequence, operation, object, tolerated, verdict: None, answer: None });
         }
         let failure = match self.send(&bytes) {
             Ok(()) => self.collect(&mut slots).err(),
             Err(errno) => Some(errno),
         };
+        // Whatever was asked for has been read.
+        self.stale = failure.is_some();
         slots.into_iter().map(|slot| slot.into_reply(failure)).collect()
     }
 
     fn collect(&mut self, slots: &mut [Slot]) -> Result<(), Errno> {
-        let mut open = slots.len();
-        while open > 0 {
+        while slots.last().is_some_and(|last| last.verdict.is_none()) {
             for message in self.receive()? {
                 let Some(slot) = slots.iter_mut().find(|slot| slot.sequence == message.sequence) else { continue };
                 if i32::from(message.kind) == libc::NLMSG_ERROR {
-                    open -= usize::from(slot.verdict.is_none());
                     slot.verdict = Some(message.verdict().unwrap_or((-libc::EBADMSG, None)));
                 } else if slot.answer.is_none() {
                     slot.answer = Some((message.kind, message.body.to_vec()));
                 }
             }
+        }
+        for slot in slots {
+            slot.verdict.get_or_insert((0, None));
         }
         Ok(())
     }
@@ -165,6 +187,10 @@ impl Socket {
         message: &Message,
         each: &mut impl FnMut(&Incoming<'_>) -> Option<T>,
     ) -> Result<Option<Vec<T>>, (Errno, Option<String>)> {
+        if !std::mem::replace(&mut self.strict, true) {
+            // Filtered dumps need it; the kernel has it since 4.20.
+            sys::set_option(&self.fd, libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, 1).ok();
+        }
         let sequence = self.take_sequence();
         let bytes = message.clone().finish(sequence, flag(libc::NLM_F_REQUEST | libc::NLM_F_DUMP));
         self.send(&bytes).map_err(|errno| (errno, None))?;
@@ -186,6 +212,11 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// The index of the link of that name, in the socket's namespace; `ENODEV` when there is none.
+    pub(crate) fn index_of_link(&self, name: &str) -> Result<libc::c_int, Errno> {
+        sys::index_of_link(&self.fd, name)
     }
 
     /// Throws away what an earlier, given-up conversation left in the socket.
@@ -235,13 +266,17 @@ pub(crate) mod sys {
     #![allow(unsafe_code)]
     use super::*;
 
-    /// A bound netlink socket, close-on-exec, listening to these multicast groups (bits as `nl_groups` has them).
+    /// A netlink socket, close-on-exec, listening to these multicast groups (bits as `nl_groups` has them). One that listens to none is
+    /// bound by the kernel at its first send.
     pub(crate) fn socket(protocol: libc::c_int, groups: u32) -> Result<OwnedFd, Errno> {
         // SAFETY: no pointers are passed.
         let raw = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
         let raw = Errno::result(raw)?;
         // SAFETY: `raw` was just opened and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        if groups == 0 {
+            return Ok(fd);
+        }
         // SAFETY: an all-zero sockaddr_nl is a valid one.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
@@ -273,6 +308,22 @@ pub(crate) mod sys {
             libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const value).cast(), size)
         };
         Errno::result(done).map(drop)
+    }
+
+    /// `SIOCGIFINDEX` (netdevice(7)): of all sockets, also of netlink ones.
+    pub(crate) fn index_of_link(fd: &OwnedFd, name: &str) -> Result<libc::c_int, Errno> {
+        // SAFETY: an all-zero ifreq is a valid one.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        if name.len() >= request.ifr_name.len() {
+            return Err(Errno::ENODEV);
+        }
+        for (place, octet) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *place = octet as libc::c_char;
+        }
+        // SAFETY: the request is what this call reads and writes; its name ends with a zero.
+        Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request) })?;
+        // SAFETY: a successful call has filled in the index.
+        Ok(unsafe { request.ifr_ifru.ifru_ifindex })
     }
 
     /// One datagram to the kernel, whole or not at all.

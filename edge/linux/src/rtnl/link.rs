@@ -360,6 +360,18 @@ impl Rtnl {
         }
     }
 
+    /// Whether there is a link of that name. Cheaper than [`Rtnl::find_link`]: the kernel takes no lock for it.
+    ///
+    /// # Errors
+    /// Whatever is not "no such link".
+    pub fn has_link(&mut self, name: &LinkName) -> Result<bool, NetlinkError> {
+        match self.socket.index_of_link(name.as_str()) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENODEV) => Ok(false),
+            Err(errno) => Err(NetlinkError::new("look for link", name.to_string(), errno)),
+        }
+    }
+
     /// Makes sure that packets can be sent through a link whose carrier has just come on.
     ///
     /// When the second end of a veth pair comes up, the first one drops packets until the kernel's link watcher has run: some

@@ -49,6 +49,7 @@ fn a_link_that_is_not_there_is_no_failure_to_look_for() {
     sandboxed("links::a_link_that_is_not_there_is_no_failure_to_look_for", || {
         let mut rtnl = Rtnl::open().unwrap();
         assert_eq!(rtnl.find_link(&name("eth7")).unwrap(), None);
+        assert_eq!((rtnl.has_link(&name("eth7")), rtnl.has_link(&name("lo"))), (Ok(false), Ok(true)));
         assert_eq!(rtnl.find_link(4711).unwrap(), None);
         let error = rtnl.link(&name("eth7")).unwrap_err();
         assert!(error.is_absent() && error.to_string().contains("get link eth7"), "{error}");
@@ -220,5 +221,32 @@ fn neighbours_are_pinned_and_forgotten() {
         rtnl.delete_neighbour(&pinned).unwrap();
         assert!(rtnl.delete_neighbour(&pinned).unwrap_err().is_absent());
         assert_eq!(rtnl.neighbours(false).unwrap(), []);
+    });
+}
+
+#[test]
+fn a_pod_s_link_goes_only_if_it_says_that_it_is_its_owner_s() {
+    sandboxed("links::a_pod_s_link_goes_only_if_it_says_that_it_is_its_owner_s", || {
+        let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let alias = |container: &str| {
+            let pod = vpc_model::PodRef { namespace: "default".into(), name: "web-1".into() };
+            vpc_hostnet::LinkAlias::new("aws-cni", container, &pod)
+        };
+        for i in 0..4 {
+            cable(&mut rtnl, &format!("a{i}"), &far, &format!("b{i}"));
+        }
+        let names: Vec<vpc_model::LinkName> = (0..5).map(|i| name(&format!("a{i}"))).collect();
+        for (link, container) in [(0, "old"), (1, "successor"), (2, "old")] {
+            let alias = Some(alias(container).to_string());
+            rtnl.set_link(&names[link], &LinkChange { alias, ..LinkChange::default() }).unwrap();
+        }
+        // a1 is another's, a3 says nothing (the reference's plugin made it), a4 is not there.
+        let old = alias("old");
+        let mut host = vpc_linux::LinuxHost::open().unwrap();
+        assert_eq!(host.remove_pod_links(names.iter().map(|link| (link, &old))).unwrap(), 2);
+        let left: Vec<String> = rtnl.links().unwrap().into_iter().map(|link| link.name.to_string()).collect();
+        assert_eq!(left, ["lo", "a1", "a3"]);
+        assert_eq!(host.remove_pod_links(names.iter().map(|link| (link, &old))).unwrap(), 0);
+        assert_eq!(Rtnl::open_in(&far).unwrap().links().unwrap().len(), 3, "the other ends went too");
     });
 }

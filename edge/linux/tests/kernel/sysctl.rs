@@ -22,6 +22,20 @@ fn switches_are_read_and_set_in_the_right_namespace() {
 }
 
 #[test]
+fn several_switches_of_a_folder_are_set_where_they_are() {
+    sandboxed("sysctl::several_switches_of_a_folder_are_set_where_they_are", || {
+        let folder = "net/ipv4/conf/lo";
+        sysctl::write_those_present(folder, &[("arp_announce", "2"), ("no_such_switch", "1"), ("arp_ignore", "1")])
+            .unwrap();
+        let value = |name: &str| sysctl::read(&format!("{folder}/{name}")).unwrap();
+        assert_eq!((value("arp_announce"), value("arp_ignore")), ("2".to_owned(), "1".to_owned()));
+        sysctl::write_those_present("net/ipv4/conf/eth7", &[("arp_ignore", "1")]).unwrap();
+        let error = sysctl::write_those_present(folder, &[("arp_ignore", "loud")]).unwrap_err();
+        assert!(error.to_string().contains("net/ipv4/conf/lo/arp_ignore to `loud`"), "{error}");
+    });
+}
+
+#[test]
 fn bad_keys_and_values_are_named() {
     sandboxed("sysctl::bad_keys_and_values_are_named", || {
         for key in ["", "/etc/passwd", "../../etc/passwd", "net/../../../etc/passwd", "./net"] {

@@ -115,8 +115,7 @@ impl NetConf {
             members(&value).map_err(|found| decode(format!("standard input holds {found}: expected a JSON object")))?,
         );
         let name = fields.name()?;
-        let version: Version =
-            fields.text("cniVersion", "a CNI version such as \"0.4.0\"")?.unwrap_or_default().parse()?;
+        let version = fields.version()?;
         Ok(Self {
             version,
             name,
@@ -126,16 +125,10 @@ impl NetConf {
                 .text("podSGEnforcingMode", "\"strict\" or \"standard\"")?
                 .unwrap_or("strict")
                 .to_owned(),
-            log_file: fields.text("pluginLogFile", "a path, \"stderr\" or \"\"")?.unwrap_or_default().to_owned(),
-            log_level: LogLevel::parse(
-                fields
-                    .text("pluginLogLevel", "\"debug\", \"info\", \"warn\", \"error\" or \"fatal\"")?
-                    .unwrap_or_default(),
-            ),
+            log_file: fields.log_file()?,
+            log_level: fields.log_level()?,
             multi_nic: fields.asks_for_multi_nic()?,
-            prev_result: fields.get("prevResult").map(|value| {
-                CniResult::from_value(value, version).map_err(|error| format!("`prevResult` is not usable: {error}"))
-            }),
+            prev_result: fields.prev_result(version),
         })
     }
 }
@@ -150,14 +143,14 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, CniError> {
 }
 
 /// The members of the configuration. A member that is `null` counts as absent, as in Go.
-struct Fields<'a>(&'a Map<String, Value>);
+pub(super) struct Fields<'a>(pub(super) &'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    fn text(&self, key: &str, expected: &str) -> Result<Option<&'a str>, CniError> {
+    pub(super) fn text(&self, key: &str, expected: &str) -> Result<Option<&'a str>, CniError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -165,13 +158,31 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn name(&self) -> Result<String, CniError> {
+    pub(super) fn name(&self) -> Result<String, CniError> {
         const EXPECTED: &str = "a letter or digit, then letters, digits, `_`, `.` or `-`";
         match self.text("name", EXPECTED)? {
             None | Some("") => Err(invalid(format!("`name` is missing: expected the name of the network, {EXPECTED}"))),
             Some(name) if is_identifier(name) => Ok(name.to_owned()),
             Some(name) => Err(invalid(format!("`name` is `{}`: expected {EXPECTED}", shown(name)))),
         }
+    }
+
+    pub(super) fn version(&self) -> Result<Version, CniError> {
+        Ok(self.text("cniVersion", "a CNI version such as \"0.4.0\"")?.unwrap_or_default().parse()?)
+    }
+
+    pub(super) fn log_file(&self) -> Result<String, CniError> {
+        Ok(self.text("pluginLogFile", "a path, \"stderr\" or \"\"")?.unwrap_or_default().to_owned())
+    }
+
+    pub(super) fn log_level(&self) -> Result<LogLevel, CniError> {
+        const EXPECTED: &str = "\"debug\", \"info\", \"warn\", \"error\" or \"fatal\"";
+        Ok(LogLevel::parse(self.text("pluginLogLevel", EXPECTED)?.unwrap_or_default()))
+    }
+
+    pub(super) fn prev_result(&self, version: Version) -> Option<Result<CniResult, String>> {
+        let value = self.get("prevResult")?;
+        Some(CniResult::from_value(value, version).map_err(|error| format!("`prevResult` is not usable: {error}")))
     }
 
     fn veth_prefix(&self) -> Result<VethPrefix, CniError> {

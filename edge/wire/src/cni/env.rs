@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use vpc_model::LinkName;
 
-use super::{CniError, ErrorCode};
+use super::{CniError, ErrorCode, Version};
 
 /// What a runtime asks for (`CNI_COMMAND`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,25 @@ impl Command {
             Self::Gc => "GC",
             Self::Version => "VERSION",
         }
+    }
+
+    /// Refuses a verb that the configuration's version does not have.
+    ///
+    /// # Errors
+    /// Code 1.
+    pub fn must_be_in(self, version: Version) -> Result<(), CniError> {
+        let since = match self {
+            Self::Add | Self::Del | Self::Version => Version::V0_1_0,
+            Self::Check => Version::V0_4_0,
+            Self::Status | Self::Gc => Version::V1_1_0,
+        };
+        if version >= since {
+            return Ok(());
+        }
+        Err(CniError::new(
+            ErrorCode::IncompatibleVersion,
+            format!("{} exists since CNI {since}: `cniVersion` is {version}", self.as_str()),
+        ))
     }
 
     /// Whether it is about one container.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::env::shown;
+
 /// A version of the specification that we speak: those of the reference's CNI library 1.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -24,7 +26,7 @@ pub enum Version {
 
 /// A version nobody here speaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a CNI version this plugin speaks: expected one of {list}", list = Version::list(", "))]
+#[error("`{}` is not a CNI version this plugin speaks: expected one of {list}", shown(.0), list = Version::list(", "))]
 pub struct UnknownVersion(pub String);
 
 impl Version {
@@ -99,6 +101,9 @@ mod tests {
             assert_eq!(version.as_str().parse(), Ok(version));
         }
         assert_eq!("".parse(), Ok(Version::V0_1_0));
+        // Whoever wrote it: it ends up in logs and on terminals.
+        let strange = format!("\u{1b}[31m\n{}", "9".repeat(10_000)).parse::<Version>().unwrap_err().to_string();
+        assert!(strange.len() < 400 && !strange.chars().any(char::is_control), "{strange:?}");
         for bad in ["1.2.0", "0.4", "1.0.0 ", "v1.0.0", "0.4.0-rc1"] {
             let error = bad.parse::<Version>().unwrap_err();
             assert!(error.to_string().contains("0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{error}");

@@ -6,11 +6,22 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "client")]
+mod http2;
+#[cfg(feature = "server")]
+mod peers;
 mod refusal;
 #[cfg(feature = "server")]
 pub mod server;
 
 pub use refusal::{Cause, Refusal, UNKNOWN_POD_TEXT};
+
+/// What fuzz targets try.
+#[cfg(all(fuzzing, feature = "client"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::http2::fuzzing::hear;
+}
 
 /// The messages and services, generated from `proto/rpc.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -26,8 +37,8 @@ mod refusal_pb {
 
 /// The service `vpccni.v1.Node`: what STATUS, GC and CHECK ask of the daemon.
 pub mod node {
-    #[cfg(feature = "client")]
-    pub(super) use super::refusal_pb::node_client::NodeClient;
+    #[cfg(feature = "async-client")]
+    pub use super::refusal_pb::node_client::NodeClient;
     #[cfg(feature = "server")]
     pub use super::refusal_pb::node_server::{Node, NodeServer};
     pub use super::refusal_pb::{

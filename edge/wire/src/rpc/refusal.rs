@@ -278,7 +278,13 @@ impl Refusal {
     /// not parse).
     #[must_use]
     pub fn from_status(status: &Status) -> Option<Self> {
-        let rich = RichStatus::decode(status.details()).ok()?;
+        Self::from_details(status.details())
+    }
+
+    /// The same, of the details alone (`grpc-status-details-bin`).
+    #[must_use]
+    pub fn from_details(details: &[u8]) -> Option<Self> {
+        let rich = RichStatus::decode(details).ok()?;
         let any = rich.details.iter().find(|any| any.type_url.rsplit('/').next() == Some(TYPE_NAME))?;
         let detail = refusal_pb::Refusal::decode(any.value.as_slice()).ok()?;
         Some(Self {

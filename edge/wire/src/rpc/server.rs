@@ -10,7 +10,6 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
@@ -104,7 +103,8 @@ impl Health {
     }
 }
 
-/// Serves the contract on `listener` until `until` resolves; calls under way are finished first.
+/// Serves the contract on `listener` until `until` resolves; calls under way are finished first. Only root and the daemon's own user are
+/// served, others find the connection closed.
 ///
 /// `ready` gets a handle of the health service before the first connection is taken; it starts as serving, as the reference's does.
 pub async fn serve_node<B, C, N>(
@@ -124,7 +124,7 @@ where
     let services = services.add_service(NodeServer::new(node));
     let services =
         services.add_service(CniBackendServer::new(backend)).add_service(ConfigServerBackendServer::new(configs));
-    Ok(services.serve_with_incoming_shutdown(UnixListenerStream::new(listener), until).await?)
+    Ok(services.serve_with_incoming_shutdown(super::peers::of_root(listener), until).await?)
 }
 
 /// Serves what the reference's daemon does and nothing else: for those who play it.
@@ -142,7 +142,7 @@ where
     let services = common(ready).await?;
     let services =
         services.add_service(CniBackendServer::new(backend)).add_service(ConfigServerBackendServer::new(configs));
-    Ok(services.serve_with_incoming_shutdown(UnixListenerStream::new(listener), until).await?)
+    Ok(services.serve_with_incoming_shutdown(super::peers::of_root(listener), until).await?)
 }
 
 /// Health and reflection.

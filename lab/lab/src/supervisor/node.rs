@@ -35,6 +35,8 @@ use crate::topology::{Command, EC2_ENDPOINT_VARIABLE, NodeSpec, PlacedFile};
 /// The programs of the lab that a node gets in `/app`.
 const AGENT: &str = "aws-k8s-agent";
 const PLUGIN: &str = "aws-cni";
+/// The second of the list that the daemon writes; it leaves out what is not there.
+const EGRESS: &str = "egress-cni";
 /// Where in a node the logs of its services are.
 pub(super) const LOG_DIR: &str = "var-log/lab";
 /// An init command may take so long.
@@ -500,6 +502,11 @@ fn root_plan(spec: &NodeSpec, places: &NodePlaces, disk: &Path) -> Result<RootPl
         programs.push((plugin, name));
     } else if spec.plugin.is_some() {
         return Err(format!("nodes.{}.plugin: {} is not a file", spec.name, plugin.display()));
+    }
+    let egress = places.programs.join(EGRESS);
+    if spec.plugin.is_none() && egress.is_file() {
+        plugins.push(EGRESS.to_owned());
+        programs.push((egress, EGRESS.to_owned()));
     }
     Ok(RootPlan {
         hostname: spec.name.clone(),

@@ -165,8 +165,12 @@ impl Kind {
             Input::Status { .. } | Input::Find { .. } | Input::Collect { .. } => Plain::Inquiry,
             Input::HostObserved { result: Ok(_), .. } => Plain::HostObserved,
             Input::HostObserved { result: Err(_), .. } => Plain::HostUnseen,
-            Input::HostApplied { result: Ok(()), .. } => Plain::HostApplied,
-            Input::HostApplied { result: Err(_), .. } => Plain::HostUnchanged,
+            Input::HostApplied { result: Ok(()), .. } | Input::LinksRemoved { result: Ok(()), .. } => {
+                Plain::HostApplied
+            }
+            Input::HostApplied { result: Err(_), .. } | Input::LinksRemoved { result: Err(_), .. } => {
+                Plain::HostUnchanged
+            }
             Input::HostChanged => Plain::HostChanged,
             Input::CheckpointWritten { result: Ok(()), .. } => Plain::CheckpointWritten,
             Input::CheckpointWritten { result: Err(_), .. } => Plain::CheckpointFailed,

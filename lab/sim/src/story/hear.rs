@@ -51,6 +51,7 @@ impl Story {
             Input::Terminate => Some((Weight::Turn, Vec::new(), "the daemon is asked to end".to_owned())),
             Input::HostObserved { .. }
             | Input::HostApplied { .. }
+            | Input::LinksRemoved { .. }
             | Input::FlowsFlushed { .. }
             | Input::Status { .. }
             | Input::Find { .. }
@@ -80,6 +81,10 @@ impl Story {
             Effect::FlushFlows { addresses, .. } => {
                 let about = addresses.iter().map(|address| slot(*address)).collect();
                 Some((Weight::Detail, about, format!("has flows of {} forgotten", list(addresses))))
+            }
+            Effect::RemoveLinks { links, .. } => {
+                let names: Vec<&str> = links.iter().map(|doomed| doomed.link.as_str()).collect();
+                Some((Weight::Detail, Vec::new(), format!("has links removed: {}", list(&names))))
             }
             Effect::Ready => Some((Weight::Turn, Vec::new(), "says that the node is ready".to_owned())),
             // The answer says it too.

@@ -1,0 +1,87 @@
+//! The configuration of `egress-cni` on standard input. Of its keys only those are read that decide something while it is off.
+
+use serde_json::Value;
+
+use super::config::{Fields, LogLevel, parse_json};
+use super::result::members;
+use super::{CniError, CniResult, ErrorCode, Version};
+
+/// What standard input holds, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressConf {
+    /// `cniVersion`: what the result is printed in.
+    pub version: Version,
+    /// `enabled`: pods are to have a way out in the other address family. Only the exact text `true` says so, as in the reference.
+    pub enabled: bool,
+    /// `pluginLogFile`; empty means standard error.
+    pub log_file: String,
+    /// `pluginLogLevel`.
+    pub log_level: LogLevel,
+    /// `prevResult`, or why it can not be read.
+    pub prev_result: Option<Result<CniResult, String>>,
+}
+
+impl EgressConf {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    /// Code 6: not JSON, or a key of the wrong type. Code 7: `name` is missing or wrong. Code 1: `cniVersion` is not spoken here. A wrong
+    /// `mtu` is none of them: a plugin that is off sets no MTU.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CniError> {
+        let value: Value = parse_json(bytes)?;
+        let object = members(&value).map_err(|found| {
+            CniError::new(ErrorCode::Decode, format!("standard input holds {found}: expected a JSON object"))
+        })?;
+        let fields = Fields(object);
+        fields.name()?;
+        let version = fields.version()?;
+        Ok(Self {
+            version,
+            enabled: fields.text("enabled", "\"true\" or \"false\" in quotes")? == Some("true"),
+            log_file: fields.log_file()?,
+            log_level: fields.log_level()?,
+            prev_result: fields.prev_result(version),
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_text_true_enables_and_no_mtu_matters() {
+        for (rest, enabled) in [
+            (r#""enabled":"true","mtu":"9001""#, true),
+            (r#""enabled":"True""#, false),
+            (r#""enabled":"false","mtu":"many""#, false),
+            (r#""enabled":"","mtu":9001"#, false),
+            (r#""mtu":null,"ipam":7,"nodeIP":[]"#, false),
+        ] {
+            let conf = EgressConf::parse(format!(r#"{{"name":"aws-cni",{rest}}}"#).as_bytes()).unwrap();
+            assert_eq!((conf.enabled, conf.version), (enabled, Version::V0_1_0), "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_it_can_not_read_it_names() {
+        for (text, code, word) in [
+            ("", ErrorCode::Decode, "standard input is empty"),
+            ("[]", ErrorCode::Decode, "a list: expected a JSON object"),
+            (r#"{"enabled":"true"}"#, ErrorCode::BadConfig, "`name` is missing"),
+            (
+                r#"{"name":"n","enabled":true}"#,
+                ErrorCode::Decode,
+                "`enabled` is a boolean: expected \"true\" or \"false\"",
+            ),
+            (r#"{"name":"n","cniVersion":"7"}"#, ErrorCode::IncompatibleVersion, "`7`"),
+        ] {
+            let error = EgressConf::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.code, code, "{error}");
+            assert!(error.msg.contains(word), "{error}");
+        }
+        let conf = EgressConf::parse(br#"{"name":"n","cniVersion":"0.4.0","prevResult":{"ips":"x"}}"#).unwrap();
+        assert!(conf.prev_result.unwrap().unwrap_err().contains("`prevResult` is not usable"));
+    }
+}
