@@ -46,7 +46,7 @@ cidrs = ["10.20.0.0/16"]
 [[subnets]]
 name = "private-a"
 zone = "ap-northeast-2a"
-cidr = "10.20.8.0/22"
+cidr = "10.20.0.0/18"
 [[nodes]]
 name = "node-a"
 subnet = "private-a"
