@@ -94,6 +94,6 @@ pub fn shows(bug: Bug, fault: &Fault) -> bool {
         // The disk has one address of a sandbox, so that the first is no longer there.
         Bug::SecondAddSecondAddress => matches!(fault, Fault::SecondAddress { .. }) || lives,
         Bug::MetadataBelievedAtStart => matches!(fault, Fault::NotHere { .. }),
-        Bug::GivenBackWhileResting => matches!(fault, Fault::Leaked { .. } | Fault::NotRested { .. }),
+        Bug::GivenBackWhileResting => matches!(fault, Fault::GivenBackResting { .. } | Fault::NotRested { .. }),
     }
 }

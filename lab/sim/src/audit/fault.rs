@@ -50,6 +50,16 @@ pub enum Fault {
         /// How long nobody had had it.
         rested: Millis,
     },
+    /// An address was given back to EC2 too soon: another node's pod may have it while packets for the last one are under way.
+    #[error("{node:?}: {address} was given back after a rest of {rested}")]
+    GivenBackResting {
+        /// Whose.
+        node: NodeAt,
+        /// Which.
+        address: Ipv4Addr,
+        /// How long nobody had had it.
+        rested: Millis,
+    },
     /// An address was promised that is no secondary address of an ENI the guest has at that position.
     #[error("{node:?}: {address} was promised to {key}, and no device of the node has it there")]
     NotHere {

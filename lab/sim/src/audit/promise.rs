@@ -152,12 +152,26 @@ impl World {
         let of_prefixes = before.addresses.prefixes.iter().flat_map(|prefix| prefix.addresses());
         let lost: Vec<Ipv4Addr> = single.chain(of_prefixes).filter(|address| !kept(address)).collect();
         for address in lost {
+            if let Some(rested) = self.rests_still(node, address) {
+                self.faults.push(Fault::GivenBackResting { node, address, rested });
+            }
             let Some(owner) = self.owners.get_mut(&address).filter(|owner| owner.node == node && !owner.taken) else {
                 continue;
             };
             owner.taken = true;
             self.faults.push(Fault::Taken { node, key: owner.key.clone(), address });
         }
+    }
+
+    /// How long an address has rested that is to rest longer, and that nobody else took off the node. Not one whose end the daemon may
+    /// not have noticed, or has forgotten.
+    fn rests_still(&self, node: NodeAt, address: Ipv4Addr) -> Option<Millis> {
+        let own = self.nodes.get(node.0)?;
+        let ended = self.ended.get(&address).filter(|ended| ended.node == node && !ended.unseen)?;
+        let rested = self.now.since(ended.at);
+        let jumped = self.jumped.is_some() && own.audit.rebooted.is_some_and(|at| at >= ended.at);
+        let excused = jumped || own.audit.forgot_rests(ended.at) || self.stolen.contains_key(&(node, address));
+        (!excused && rested.0 + SLACK.0 < ended.rest.0).then_some(rested)
     }
 
     /// A checkpoint came to the disk: whether what it took off was a live pod's.

@@ -22,6 +22,7 @@ impl Fault {
             | Self::NotInEc2 { node, key, address }
             | Self::CutOff { node, key, address, .. } => (Some(*node), vec![pod(key), slot(address)]),
             Self::TwoOwners { address, first, second } => (None, vec![slot(address), pod(first), pod(second)]),
+            Self::GivenBackResting { node, address, .. } => (Some(*node), vec![slot(address)]),
             Self::NotRested { address, key, .. } => (None, vec![slot(address), pod(key)]),
             Self::SecondAddress { node, key, first, second } => {
                 (Some(*node), vec![pod(key), slot(first), slot(second)])
