@@ -44,7 +44,7 @@ fn a_missed_bound_is_told() {
         assert_eq!(other.missed().len(), 1, "{:?}", other.missed());
         assert!(!other.holds() && other.to_string().contains("MISSED"));
     };
-    change(|report| report.waves[0].unready[0] = Millis::seconds(2));
+    change(|report| report.waves[0].unready[0].0 += 2 * FleetReport::ALONE.0);
     change(|report| _ = report.ready.pop());
     change(|report| report.calls.values_mut().for_each(|calls| calls.throttled = 4));
     change(|report| report.refused = (1, 1));
