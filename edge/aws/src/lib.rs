@@ -27,9 +27,13 @@
 
 pub mod ec2;
 pub mod hand;
+#[cfg(feature = "client")]
 mod http;
 pub mod imds;
+#[cfg(feature = "client")]
 mod settings;
 
+#[cfg(feature = "client")]
 pub use self::http::CaBundleError;
+#[cfg(feature = "client")]
 pub use settings::{Ec2Settings, Fallback, IMDS_V4, IMDS_V6, ImdsSettings, SettingError};

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use super::credentials::CredentialCache;
 use super::endpoint::{EndpointError, endpoint};
 use super::error::{Ec2Error, ErrorClass, Outcome, Repeat, resource};
-use super::retry::{Quota, retryable, wait};
+use super::pages::{Page, Paged, Pages};
+use super::quota::Quota;
+use super::retry::{retryable, wait};
 use super::shapes::{Action, Answer, ErrorAnswer, Query, answer_from_xml};
 use super::signature::sign;
 use crate::http::{CaBundleError, Connectors, Failure, Reply, read_ca_bundle, send};
@@ -211,6 +213,21 @@ impl Client {
         let call = Call::new::<A>(&self.shared, &query, deadline);
         let result = call.run(|document| answer_from_xml::<A>(document)).await;
         result.map(|answer| answer.body)
+    }
+
+    /// Makes as many calls as there are pages; each has the deadline of the settings.
+    ///
+    /// # Errors
+    /// The first failure; [`ErrorClass::BadAnswer`] if EC2 gives the same page for ever.
+    pub async fn all_pages<A: Paged>(&self, request: &A) -> Result<Vec<A::Item>, Ec2Error> {
+        let mut pages = Pages::new(request.clone());
+        loop {
+            let response = self.call(pages.request()).await?;
+            match pages.take(response).map_err(|error| *error)? {
+                Page::More(more) => pages = more,
+                Page::Whole(items) => return Ok(items),
+            }
+        }
     }
 }
 

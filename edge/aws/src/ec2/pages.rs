@@ -1,6 +1,5 @@
 //! Answers in pages.
 
-use super::client::Client;
 use super::error::{Ec2Error, ErrorClass, Outcome};
 use super::shapes::{
     Action, DescribeInstanceTypes, DescribeInstanceTypesResponse, DescribeInstances, DescribeInstancesResponse,
@@ -100,22 +99,5 @@ impl<A: Paged> Pages<A> {
         }
         self.request.set_next_token(next);
         Ok(Page::More(self))
-    }
-}
-
-impl Client {
-    /// Makes as many calls as there are pages; each has the deadline of the settings.
-    ///
-    /// # Errors
-    /// The first failure; [`ErrorClass::BadAnswer`] if EC2 gives the same page for ever.
-    pub async fn all_pages<A: Paged>(&self, request: &A) -> Result<Vec<A::Item>, Ec2Error> {
-        let mut pages = Pages::new(request.clone());
-        loop {
-            let response = self.call(pages.request()).await?;
-            match pages.take(response).map_err(|error| *error)? {
-                Page::More(more) => pages = more,
-                Page::Whole(items) => return Ok(items),
-            }
-        }
     }
 }

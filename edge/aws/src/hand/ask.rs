@@ -5,12 +5,14 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Ec2Error;
+#[cfg(feature = "client")]
+use crate::ec2::Client;
+use crate::ec2::resource;
 use crate::ec2::shapes::{
     Action, AnyRequest, AnyResponse, AssignPrivateIpAddresses, AttachNetworkInterface, CreateNetworkInterface,
     CreateTags, DeleteNetworkInterface, DescribeInstanceTypes, DescribeNetworkInterfaces, DescribeSubnets,
     DetachNetworkInterface, ErrorAnswer, ModifyNetworkInterfaceAttribute, Query, UnassignPrivateIpAddresses,
 };
-use crate::ec2::{Client, resource};
 
 macro_rules! asks {
     ($($name:ident),* $(,)?) => {
@@ -72,6 +74,7 @@ macro_rules! asks {
             }
         }
 
+        #[cfg(feature = "client")]
         impl Client {
             /// Makes one of the hand's requests.
             ///

@@ -7,12 +7,18 @@
 //!
 //! An instance with many ENIs has hundreds of values; they are read concurrently, a bounded number at a time.
 
+#[cfg(feature = "client")]
 mod client;
+mod error;
 mod node;
 mod reading;
+#[cfg(feature = "client")]
+mod values;
 mod walk;
 
-pub use client::{Client, ImdsError, ImdsFailure, Observer, ReadRecord};
+#[cfg(feature = "client")]
+pub use client::{Client, Observer, ReadRecord};
+pub use error::{ImdsError, ImdsFailure};
 pub use node::{IdentityDocument, NodeMetadata};
 pub use reading::{Known, Reading};
 pub use walk::{EniMetadata, SickEni, Walk};

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv6Net;
 use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, Prefix28, Subnet};
 
-use super::client::{ImdsError, ImdsFailure, failed, parse};
+use super::error::{ImdsError, ImdsFailure, failed, parse};
 use super::node::{NodeMetadata, REGION, eni_path};
 use super::walk::{EniMetadata, SickEni, Walk};
 use crate::ec2::shapes::scalar::Scalar;

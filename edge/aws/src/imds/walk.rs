@@ -3,15 +3,12 @@
 //! One ENI that cannot be read (just attached, just gone, half there) is handed out beside the others and hides none of
 //! them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
-use tokio::task::{JoinError, JoinSet};
 use vpc_model::{CardIndex, DeviceIndex, EniId, Mac, Prefix28, Subnet, SubnetId};
 
-use super::client::{Client, ImdsError, ImdsFailure};
-use super::reading::{Known, Reading};
+use super::error::ImdsError;
 
 /// The instance's ENIs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,47 +59,4 @@ pub struct EniMetadata {
     pub subnet: Option<Subnet>,
     /// Its subnet's IPv6 network.
     pub subnet_ipv6: Option<Ipv6Net>,
-}
-
-impl Client {
-    /// Reads all ENIs, concurrently within the bound of the settings.
-    ///
-    /// # Errors
-    /// The list of ENIs, or which is the primary one, could not be read. What is wrong with one ENI is in
-    /// [`Walk::sick`].
-    pub async fn walk(&self) -> Result<Walk, ImdsError> {
-        let mut reading = Reading::default();
-        loop {
-            match reading.walk() {
-                Known::Whole(walk) => return walk,
-                Known::Lacks(paths) => self.read(&mut reading, paths).await,
-            }
-        }
-    }
-
-    /// Reads values at the same time.
-    pub(super) async fn read(&self, reading: &mut Reading, paths: BTreeSet<String>) {
-        let mut under_way = JoinSet::new();
-        let mut tasks = BTreeMap::new();
-        for path in paths {
-            let (client, own) = (self.clone(), path.clone());
-            let task = under_way.spawn(async move { client.get(&own).await });
-            tasks.insert(task.id(), path);
-        }
-        while let Some(read) = under_way.join_next_with_id().await {
-            let (id, value) = match read {
-                Ok((id, value)) => (id, value),
-                Err(broken) => (broken.id(), Err(interrupted(tasks.get(&broken.id()), &broken))),
-            };
-            if let Some(path) = tasks.remove(&id) {
-                reading.put(path, value);
-            }
-        }
-    }
-}
-
-/// A read that did not come to its end.
-fn interrupted(path: Option<&String>, why: &JoinError) -> ImdsError {
-    let failure = ImdsFailure::Transport(format!("the read was interrupted: {why}"));
-    super::client::failed(path.map_or("", String::as_str), failure)
 }
