@@ -4,18 +4,20 @@
 //!   STATUS --Status--> agent: can ADD be served? ------> OK, or a refusal with its cause
 //!   CHECK ---Find----> agent: which lease? ------------> it, or NOT_FOUND
 //!   GC ------Collect-> agent: ends what is not valid --> what has ended
+//!   ADD -----Report--> agent: a notice, an event of Kubernetes
 //! ```
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use vpc_agent::{Collect, Input, Outcome, Readiness};
+use vpc_agent::{Collect, Input, Outcome, Readiness, Report};
 use vpc_ipam::{Allocation, Held};
 use vpc_linux::monotonic_nanos;
-use vpc_model::{Millis, SandboxKey, Time};
+use vpc_model::{Millis, PodRef, SandboxKey, Time};
 use vpc_wire::rpc::node::{
-    Attachment, CollectReply, CollectRequest, FindReply, FindRequest, Lease, Node, StatusReply, StatusRequest,
+    Attachment, CollectReply, CollectRequest, FindReply, FindRequest, Lease, Matter, Node, ReportReply, ReportRequest,
+    StatusReply, StatusRequest,
 };
 use vpc_wire::rpc::{Cause, Refusal};
 
@@ -92,6 +94,20 @@ impl Inquiry {
     }
 }
 
+fn reported(request: ReportRequest) -> Result<(SandboxKey, PodRef, Report), Status> {
+    let report = match request.matter() {
+        Matter::NoPolicyAgent => Report::NoPolicyAgent,
+        Matter::Unspecified => {
+            let matter =
+                format!("matter is {}; expected {} (no policy agent)", request.matter, Matter::NoPolicyAgent as i32);
+            return Err(Refusal::new(Cause::BadRequest, matter).into_status());
+        }
+    };
+    let Attachment { container_id, interface } = request.attachment.unwrap_or_default();
+    let key = sandbox(&request.network, &container_id, &interface)?;
+    Ok((key, PodRef { namespace: request.pod_namespace, name: request.pod_name }, report))
+}
+
 fn lease(key: &SandboxKey, allocation: Allocation) -> Lease {
     Lease {
         attachment: Some(Attachment { container_id: key.container.clone(), interface: key.interface.clone() }),
@@ -146,5 +162,11 @@ impl Node for Inquiry {
 
     async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindReply>, Status> {
         self.lease(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        let (key, pod, report) = reported(request.into_inner())?;
+        self.door.tell(Input::Reported { key, pod, report }).await;
+        Ok(Response::new(ReportReply {}))
     }
 }

@@ -202,6 +202,7 @@ impl Shell {
             | Input::Del { .. }
             | Input::Status { .. }
             | Input::Find { .. }
+            | Input::Reported { .. }
             | Input::Collect { .. }
             | Input::HostChanged
             | Input::VpcCidrs(_)

@@ -23,7 +23,7 @@ use vpc_ipam::{EniFacts, Target, Unit, WarmTarget};
 use vpc_model::{CardIndex, DeviceIndex, Ipv4Net, Mac, Millis, PodRef, SandboxKey, Slot, Subnet, VethPrefix, WallTime};
 use vpc_wire::checkpoint as file;
 use vpc_wire::rpc::client::{CallError, Client};
-use vpc_wire::rpc::node::{Attachment, CollectRequest, FindRequest};
+use vpc_wire::rpc::node::{Attachment, CollectRequest, FindRequest, Matter, ReportRequest};
 use vpc_wire::rpc::pb::{AddNetworkRequest, DelNetworkRequest};
 use vpc_wire::rpc::{Cause, Refusal};
 
@@ -703,5 +703,16 @@ fn the_node_s_own_service_answers_for_the_books() {
     assert_eq!(collect("aws-cni", 0).unwrap().ended, [], "a second GC does nothing");
     let books = std::fs::read_to_string(world.checkpoint()).unwrap();
     assert!(!books.contains("c-1") && books.contains("c-2"), "{books}");
+
+    let report = |matter, container: &str| {
+        let attachment = Some(attachment(container));
+        let request = ReportRequest { matter, network: "aws-cni".into(), attachment, ..ReportRequest::default() };
+        world.client().report(request, PATIENCE)
+    };
+    report(Matter::NoPolicyAgent.into(), "c-2").unwrap();
+    for odd in [0, 77] {
+        assert!(report(odd, "c-2").unwrap_err().to_string().contains(&format!("matter is {odd}; expected 1")));
+    }
+    assert!(report(1, "").unwrap_err().to_string().contains("ContainerID is empty"));
     run.stop();
 }

@@ -38,7 +38,9 @@ pub(crate) fn add(call: &Call) -> Result<(), CniError> {
             given.table,
             call.elapsed()
         ));
-        wire(call, &mut host, &netns, given, &result(call, given, earlier)?, &reply.network_policy_mode)
+        wire(call, &mut host, &netns, given, &result(call, given, earlier)?, |call| {
+            policy::enforce(call, &daemon, &reply.network_policy_mode)
+        })
     });
     if done.is_err() {
         Point::UndoBeforeRelease.pass();
@@ -63,7 +65,7 @@ fn wire(
     netns: &PodNetns,
     given: Given,
     result: &str,
-    policy_mode: &str,
+    enforce_policies: impl FnOnce(&Call) -> Result<(), CniError>,
 ) -> Result<(), CniError> {
     let [host_mac, pod_mac] = random_macs()?;
     let steps = wiring(&PodWiring {
@@ -79,7 +81,7 @@ fn wire(
     });
     host.wire(call, netns, &steps)?;
     Point::WireDone.pass();
-    let told = policy::enforce(call, policy_mode).and_then(|()| tell(result));
+    let told = enforce_policies(call).and_then(|()| tell(result));
     if told.is_err() {
         Point::UndoBeforeUnwire.pass();
         host.take_back(call, given);

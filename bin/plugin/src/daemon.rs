@@ -7,7 +7,7 @@ use std::time::Duration;
 use vpc_model::RouteTable;
 use vpc_wire::cni::{CniError, ErrorCode};
 use vpc_wire::rpc::client::{CallError, Client};
-use vpc_wire::rpc::node::{Attachment, FindRequest, Lease};
+use vpc_wire::rpc::node::{Attachment, FindRequest, Lease, Matter, ReportRequest};
 use vpc_wire::rpc::pb::{AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, IpAllocationMetadata};
 use vpc_wire::rpc::{CLIENT_VERSION, DAEMON_SOCKET};
 
@@ -19,6 +19,8 @@ pub(crate) const ADD_BUDGET: Duration = Duration::from_secs(60);
 pub(crate) const DEL_BUDGET: Duration = Duration::from_secs(10);
 /// How long the daemon may look for a lease: it has it at hand.
 const FIND_BUDGET: Duration = Duration::from_secs(5);
+/// How long the daemon may take to hear of something.
+const REPORT_BUDGET: Duration = Duration::from_secs(1);
 /// How long the release of a failed ADD may take.
 const RELEASE_BUDGET: Duration = Duration::from_secs(5);
 /// How long a connection to the daemon's socket may take.
@@ -77,6 +79,23 @@ impl Daemon {
             Ok(reply) => Ok(reply.lease),
             Err(error) if error.is_unknown_pod() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Tells what people should know of the pod. The daemon makes an event of it; one that does not know how (the reference's), or that is
+    /// gone by now, keeps no pod from starting.
+    pub(crate) fn report(&self, call: &Call, matter: Matter) {
+        let attachment =
+            Attachment { container_id: call.sandbox.container.clone(), interface: call.sandbox.interface.clone() };
+        let request = ReportRequest {
+            matter: matter.into(),
+            network: call.sandbox.network.clone(),
+            attachment: Some(attachment),
+            pod_namespace: call.pod.namespace.clone(),
+            pod_name: call.pod.name.clone(),
+        };
+        if let Err(error) = self.0.report(request, REPORT_BUDGET) {
+            call.log.warn(&format!("the node daemon could not be told: {error}"));
         }
     }
 

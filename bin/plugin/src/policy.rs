@@ -1,7 +1,8 @@
 //! The network policy agent: told of every pod that comes or goes, in every mode but the empty one.
 //!
 //! ```text
-//!   ADD --EnforceNpToPod--> agent: policies are in force     no agent: strict refuses the pod, standard and none start it
+//!   ADD --EnforceNpToPod--> agent: policies are in force     no agent: strict refuses the pod, standard and none start it;
+//!                                                            standard tells the daemon, which makes an event of it
 //!   DEL --DeletePodNp-----> agent: forgets the pod           no agent: there is nothing to forget
 //! ```
 
@@ -11,10 +12,11 @@ use std::time::Duration;
 use vpc_wire::cni::{CniError, ErrorCode};
 use vpc_wire::rpc::POLICY_AGENT_SOCKET;
 use vpc_wire::rpc::client::{CallError, Client};
+use vpc_wire::rpc::node::Matter;
 use vpc_wire::rpc::pb::{DeleteNpRequest, EnforceNpRequest};
 
 use crate::call::Call;
-use crate::daemon::ADD_BUDGET;
+use crate::daemon::{ADD_BUDGET, Daemon};
 
 /// How long a connection to the agent may take; the reference gives it as much.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -51,7 +53,7 @@ impl PolicyMode {
 }
 
 /// Asks the agent to enforce the new pod's policies.
-pub(crate) fn enforce(call: &Call, mode: &str) -> Result<(), CniError> {
+pub(crate) fn enforce(call: &Call, daemon: &Daemon, mode: &str) -> Result<(), CniError> {
     let parsed = PolicyMode::parse(mode);
     if parsed == PolicyMode::Off {
         return Ok(());
@@ -75,6 +77,10 @@ pub(crate) fn enforce(call: &Call, mode: &str) -> Result<(), CniError> {
                 "{} starts without network policies (mode {mode}): no network policy agent is on the node: {error}",
                 call.whom()
             ));
+            // Who asked for policies should see it where they look. Mode none asks for none.
+            if parsed == PolicyMode::Standard {
+                daemon.report(call, Matter::NoPolicyAgent);
+            }
             Ok(())
         }
         Err(error) if error.passes() => Err(failed(ErrorCode::TryAgainLater, error.to_string())),

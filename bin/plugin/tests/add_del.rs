@@ -13,6 +13,7 @@ use node::{Node, config, on_a_node, wait_until};
 use serde_json::{Value, json};
 use tonic::Status;
 use vpc_model::{Millis, SandboxKey};
+use vpc_wire::rpc::node::Matter;
 use vpc_wire::rpc::pb::{AddNetworkReply, DelNetworkReply, IpAllocationMetadata};
 use vpc_wire::rpc::{Cause, Refusal};
 
@@ -343,7 +344,18 @@ fn without_a_policy_agent_a_pod_starts_in_every_mode_but_strict() {
             assert!(warned[0].contains(r#""level":"warn""#) && warned[0].contains(mode), "{}", warned[0]);
             pod.del_after(&add).assert_ok();
             fs::remove_file(node::LOG).unwrap();
+            // People are told where policies were asked for and are not enforced.
+            let told = std::mem::take(&mut node.script().reported);
+            let told: Vec<_> = told.iter().map(|report| (report.matter(), report.pod_name.as_str())).collect();
+            let expected = if mode == "none" { vec![] } else { vec![(Matter::NoPolicyAgent, "web-1")] };
+            assert_eq!(told, expected, "{mode}");
         }
+        node.script().takes_no_reports = true;
+        policy_mode(node, "standard");
+        let add = pod.call("ADD");
+        add.assert_ok();
+        pod.del_after(&add).assert_ok();
+        node.script().takes_no_reports = false;
         // What nobody knows is taken for the careful mode.
         for mode in ["strict", "Strict", "paranoid"] {
             policy_mode(node, mode);
@@ -353,6 +365,7 @@ fn without_a_policy_agent_a_pod_starts_in_every_mode_but_strict() {
         node.policy_agent(false);
         policy_mode(node, "standard");
         pod.call("ADD").assert_error(999, &["network policy agent", "it refused"]);
+        assert_eq!(node.script().reported, [], "strict refuses, and an agent that refuses is there");
     });
 }
 

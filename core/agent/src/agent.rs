@@ -169,6 +169,7 @@ impl Agent {
             Input::Del { ticket, key } => self.del(now, ticket, &key),
             Input::Status { ticket } => self.reply(ticket, Outcome::Status(Box::new(self.readiness(now)))),
             Input::Find { ticket, key } => self.find(ticket, &key),
+            Input::Reported { key, pod, report } => self.say(Notice::Reported { key, pod, report }),
             Input::Collect { ticket, request } => self.collect(now, ticket, &request),
             Input::CloudDone { op, result } => self.cloud_done(now, op, result),
             Input::HostObserved { op, result } => self.host_observed(now, op, result),

@@ -1,6 +1,8 @@
 //! Which notices become events of Kubernetes. Most do not: an event is for what somebody has to do something about.
 
-use crate::{About, CloudFailure, ClusterEvent, FailureClass, Notice, Refusal};
+use vpc_model::PodRef;
+
+use crate::{About, CloudFailure, ClusterEvent, FailureClass, Notice, Refusal, Report};
 
 /// The reference's document on what a node's role must allow.
 const PERMISSIONS: &str = "https://github.com/aws/amazon-vpc-cni-k8s/blob/master/docs/iam-policy.md";
@@ -22,15 +24,26 @@ impl Notice {
             Self::CheckpointFailed { .. } => on_node("CheckpointFailed", "WriteCheckpoint"),
             Self::Refused { refusal: Refusal::Warming { .. } | Refusal::ShuttingDown | Refusal::Cancelled, .. } => None,
             Self::Refused { refusal, pod, .. } => Some(ClusterEvent {
-                about: if pod.name.is_empty() { About::Node } else { About::Pod(pod.clone()) },
+                about: of_pod(pod),
                 warning: true,
                 reason: refusal.reason(),
                 action: "AssignAddress".to_owned(),
                 note: format!("no address for the pod: {refusal}"),
             }),
+            Self::Reported { pod, report: report @ Report::NoPolicyAgent, .. } => Some(ClusterEvent {
+                about: of_pod(pod),
+                warning: true,
+                reason: "NoNetworkPolicyAgent",
+                action: "EnforceNetworkPolicies".to_owned(),
+                note: format!("the pod {report}"),
+            }),
             _ => None,
         }
     }
+}
+
+fn of_pod(pod: &PodRef) -> About {
+    if pod.name.is_empty() { About::Node } else { About::Pod(pod.clone()) }
 }
 
 /// What EC2 refused, about the daemon or the node; in the words of the reference where it says the same.
@@ -94,5 +107,17 @@ mod tests {
         assert!(event.note.contains("all 27 addresses"), "{}", event.note);
         let ending = Notice::Refused { key, pod, refusal: Refusal::ShuttingDown };
         assert_eq!(ending.event(), None);
+    }
+
+    #[test]
+    fn a_pod_without_network_policies_has_an_event_of_its_own() {
+        let pod = PodRef { namespace: "shop".into(), name: "web".into() };
+        let key = vpc_model::SandboxKey { network: "n".into(), container: "c".into(), interface: "eth0".into() };
+        let report = Report::NoPolicyAgent;
+        let event = Notice::Reported { key: key.clone(), pod: pod.clone(), report }.event().unwrap();
+        assert_eq!((event.about, event.reason, event.warning), (About::Pod(pod), "NoNetworkPolicyAgent", true));
+        assert!(event.note.starts_with("the pod starts without network policies"), "{}", event.note);
+        let nameless = Notice::Reported { key, pod: PodRef::default(), report }.event().unwrap();
+        assert_eq!(nameless.about, About::Node, "a sandbox somebody made by hand");
     }
 }

@@ -56,7 +56,9 @@ pub use cluster::{About, ClusterEvent, ClusterNews, EniConfig, NodeView};
 pub use collect::Collect;
 pub use config::{CloudUse, Config, EniConfigKeys, Metadata, NodeFacts, Placing, SeenEni};
 pub use links::DoomedLink;
-pub use message::{AddReply, AddRequest, DelReply, Effect, Generation, Input, Level, Notice, Outcome, Ticket, Wake};
+pub use message::{
+    AddReply, AddRequest, DelReply, Effect, Generation, Input, Level, Notice, Outcome, Report, Ticket, Wake,
+};
 pub use pacer::{BUCKETS, Bucket, Ec2Action, Pacer, Weight};
 pub use places::{Choice, Home, NamedBy, NoPlace, PlaceNews, Places, Refused, name_of_eni_config};
 pub use readiness::Readiness;

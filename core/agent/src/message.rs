@@ -63,6 +63,15 @@ pub enum Input {
         /// Which sandbox.
         key: SandboxKey,
     },
+    /// A plugin tells what people should know of a pod. Nobody waits for an answer.
+    Reported {
+        /// Which sandbox.
+        key: SandboxKey,
+        /// Its pod.
+        pod: PodRef,
+        /// What.
+        report: Report,
+    },
     /// GC: leases that no valid attachment stands behind end.
     Collect {
         /// Who waits for the answer.
@@ -131,6 +140,13 @@ pub enum Input {
     Terminate,
     /// Time has passed ([`crate::Agent::next_deadline`]).
     Tick,
+}
+
+/// What only a plugin sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The pod starts without network policies: they are to be enforced, and no agent is on the node.
+    NoPolicyAgent,
 }
 
 /// Answer to an ADD.
@@ -438,6 +454,26 @@ pub enum Notice {
         /// Why.
         refusal: Refusal,
     },
+    /// A pod starts although something is amiss.
+    Reported {
+        /// Which sandbox.
+        key: SandboxKey,
+        /// Its pod.
+        pod: PodRef,
+        /// What.
+        report: Report,
+    },
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPolicyAgent => {
+                "starts without network policies: NETWORK_POLICY_ENFORCING_MODE asks for them and no network policy agent is on the \
+                 node; run the agent, or unset the mode"
+            }
+        })
+    }
 }
 
 impl Notice {
@@ -457,9 +493,11 @@ impl Notice {
             Self::TiesOfNobody { .. } => Level::Info,
             Self::LeaseAdopted { .. } | Self::LinkOfNobody { .. } => Level::Warn,
             Self::LeakedDeleted { .. } => Level::Info,
-            Self::EniKept { .. } | Self::Refused { .. } | Self::Unbacked { .. } | Self::Disagreement { .. } => {
-                Level::Warn
-            }
+            Self::Reported { .. }
+            | Self::EniKept { .. }
+            | Self::Refused { .. }
+            | Self::Unbacked { .. }
+            | Self::Disagreement { .. } => Level::Warn,
             Self::CloudFailed { .. } | Self::HostFailed { .. } | Self::CheckpointFailed { .. } => Level::Error,
             Self::Place(news) => news.level(),
         }
@@ -550,6 +588,7 @@ impl fmt::Display for Notice {
             Self::Disagreement { what } => f.write_str(what),
             Self::Place(news) => news.fmt(f),
             Self::Refused { key, refusal, .. } => write!(f, "no address for {key}: {refusal}"),
+            Self::Reported { key, report, .. } => write!(f, "{key}: {report}"),
         }
     }
 }

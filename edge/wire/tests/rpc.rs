@@ -120,7 +120,7 @@ fn our_own_service_has_a_package_of_its_own() {
         .flat_map(|file| &file.service)
         .flat_map(|service| service.method.iter().map(|method| format!("{}/{}", service.name(), method.name())))
         .collect();
-    assert_eq!(methods, ["Node/Status", "Node/Collect", "Node/Find"]);
+    assert_eq!(methods, ["Node/Status", "Node/Collect", "Node/Find", "Node/Report"]);
 }
 
 #[test]

@@ -29,6 +29,7 @@ max_pods = 3
 [[nodes]]
 name = "b"
 subnet = "private-b"
+env = { NETWORK_POLICY_ENFORCING_MODE = "standard" }
 "#;
 
 /// A lab, and what runs kubectl against it.
@@ -114,6 +115,19 @@ fn kubectl_runs_pods_in_the_lab() {
     }
     let described = stage.must("describe pod one", "");
     assert!(described.contains("Successfully assigned default/one to a"), "{described}");
+
+    // Node b is to enforce network policies, and has no agent that does: people see it at the pod.
+    let events = || stage.json("get events");
+    let about = |events: &Value| {
+        let items = events["items"].as_array().unwrap().iter();
+        items
+            .filter(|event| event["reason"] == "NoNetworkPolicyAgent")
+            .map(|event| event["involvedObject"]["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    wait_until("the event of pod three", Duration::from_secs(10), events, |events| about(events) == ["three"]);
+    let described = stage.must("describe pod three", "");
+    assert!(described.contains("without network policies"), "{described}");
 
     // The third pod fills the node; the fourth waits and says why, until there is room.
     stage.run(&["four"], "a");

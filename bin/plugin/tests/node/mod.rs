@@ -17,7 +17,9 @@ use serde_json::Value;
 use tonic::{Request, Response, Status};
 use vpc_hostnet::HostOp;
 use vpc_linux::{LinkChange, Netns, Rtnl, VethPeer, VethSpec};
-use vpc_wire::rpc::node::{CollectReply, CollectRequest, FindReply, FindRequest, Lease, StatusReply, StatusRequest};
+use vpc_wire::rpc::node::{
+    CollectReply, CollectRequest, FindReply, FindRequest, Lease, ReportReply, ReportRequest, StatusReply, StatusRequest,
+};
 use vpc_wire::rpc::pb::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
     EnforceNpReply, EnforceNpRequest, IpAllocationMetadata, NetworkPolicyAgentConfigReply,
@@ -114,6 +116,10 @@ pub(crate) struct Script {
     pub(crate) deleted: Vec<DelNetworkRequest>,
     pub(crate) collected: Vec<CollectRequest>,
     pub(crate) sought: Vec<FindRequest>,
+    /// What was reported.
+    pub(crate) reported: Vec<ReportRequest>,
+    /// The daemon does not know how to take a report, as one of another make.
+    pub(crate) takes_no_reports: bool,
     pub(crate) enforced: Vec<EnforceNpRequest>,
     pub(crate) forgotten: Vec<DeleteNpRequest>,
     /// Containers that hold an address.
@@ -156,6 +162,14 @@ impl rpc::Node for Actor {
         let mut script = self.0.lock().unwrap();
         script.collected.push(request.into_inner());
         script.collect.clone().unwrap_or_else(|| Ok(CollectReply::default())).map(Response::new)
+    }
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        let mut script = self.0.lock().unwrap();
+        if script.takes_no_reports {
+            return Err(Status::unimplemented("no such method"));
+        }
+        script.reported.push(request.into_inner());
+        Ok(Response::new(ReportReply {}))
     }
     async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindReply>, Status> {
         let mut script = self.0.lock().unwrap();

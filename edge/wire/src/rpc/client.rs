@@ -14,7 +14,9 @@ use prost::Message;
 use tonic::Code;
 
 use super::http2::{Answer, Connection, Failure};
-use super::node::{CollectReply, CollectRequest, FindReply, FindRequest, StatusReply, StatusRequest};
+use super::node::{
+    CollectReply, CollectRequest, FindReply, FindRequest, ReportReply, ReportRequest, StatusReply, StatusRequest,
+};
 use super::pb::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
     EnforceNpReply, EnforceNpRequest,
@@ -138,6 +140,11 @@ impl Client {
     /// Asks for the lease of a sandbox.
     pub fn find(&self, request: FindRequest, within: Duration) -> Result<FindReply, CallError> {
         self.call("/vpccni.v1.Node/Find", &request, within)
+    }
+
+    /// Tells the daemon what people should know of a pod.
+    pub fn report(&self, request: ReportRequest, within: Duration) -> Result<ReportReply, CallError> {
+        self.call("/vpccni.v1.Node/Report", &request, within)
     }
 
     /// Asks the policy agent to enforce a new pod's policies.

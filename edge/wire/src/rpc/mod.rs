@@ -42,7 +42,8 @@ pub mod node {
     #[cfg(feature = "server")]
     pub use super::refusal_pb::node_server::{Node, NodeServer};
     pub use super::refusal_pb::{
-        Attachment, CollectReply, CollectRequest, FindReply, FindRequest, Lease, StatusReply, StatusRequest,
+        Attachment, CollectReply, CollectRequest, FindReply, FindRequest, Lease, Matter, ReportReply, ReportRequest,
+        StatusReply, StatusRequest,
     };
 }
 

@@ -162,7 +162,9 @@ impl Kind {
             Input::Add { .. } => Plain::Add,
             Input::AddAbandoned { .. } => Plain::AddAbandoned,
             Input::Del { .. } => Plain::Del,
-            Input::Status { .. } | Input::Find { .. } | Input::Collect { .. } => Plain::Inquiry,
+            Input::Status { .. } | Input::Find { .. } | Input::Collect { .. } | Input::Reported { .. } => {
+                Plain::Inquiry
+            }
             Input::HostObserved { result: Ok(_), .. } => Plain::HostObserved,
             Input::HostObserved { result: Err(_), .. } => Plain::HostUnseen,
             Input::HostApplied { result: Ok(()), .. } | Input::LinksRemoved { result: Ok(()), .. } => {

@@ -55,6 +55,7 @@ impl Story {
             | Input::FlowsFlushed { .. }
             | Input::Status { .. }
             | Input::Find { .. }
+            | Input::Reported { .. }
             | Input::Collect { .. }
             | Input::HostChanged
             | Input::VpcCidrs(_)
