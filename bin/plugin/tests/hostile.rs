@@ -172,6 +172,7 @@ fn a_foreign_link_of_our_name_is_left_alone() {
             mtu: None,
             up: true,
             alias: alias.map(str::to_owned),
+            link_local: true,
             peer: VethPeer { name: "wire9".parse().unwrap(), mac: None, mtu: None, netns: None },
         };
         let refused = |node: &Node, words: &[&str]| {

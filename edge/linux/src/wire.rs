@@ -184,6 +184,7 @@ fn create(host: &mut Rtnl, pod_ns: &Netns, veth: &VethPair) -> Result<(u32, Opti
         mtu: Some(veth.mtu),
         up: true,
         alias: Some(veth.alias.clone()).filter(|alias| !alias.is_empty()),
+        link_local: false,
         peer: VethPeer {
             name: veth.pod_link.clone(),
             mac: Some(veth.pod_mac),

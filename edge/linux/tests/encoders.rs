@@ -67,6 +67,7 @@ fn a_veth_pair_with_its_peer_elsewhere() {
         mtu: Some(9001),
         up: true,
         alias: Some("not sent with it".to_owned()),
+        link_local: true,
         peer: VethPeer {
             name: name("eth0"),
             mac: Some(Mac([2, 0, 0, 0, 0, 2])),
@@ -85,6 +86,8 @@ fn a_veth_pair_with_its_peer_elsewhere() {
         LinkAttribute::IfName("eth0".to_owned()),
         LinkAttribute::Address(vec![2, 0, 0, 0, 0, 2]),
         LinkAttribute::Mtu(8001),
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
         LinkAttribute::NetNsFd(elsewhere.as_raw_fd()),
     ];
     assert_eq!(
@@ -93,6 +96,8 @@ fn a_veth_pair_with_its_peer_elsewhere() {
             LinkAttribute::IfName("eni0761ccbeace".to_owned()),
             LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
             LinkAttribute::Mtu(9001),
+            LinkAttribute::NumTxQueues(1),
+            LinkAttribute::NumRxQueues(1),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Veth),
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))

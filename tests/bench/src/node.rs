@@ -44,6 +44,7 @@ pub(crate) fn host() -> Result<Netns> {
                 mtu: Some(9001),
                 up: true,
                 alias: None,
+                link_local: true,
                 peer,
             };
             let (index, _) = rtnl.add_veth(&spec)?;

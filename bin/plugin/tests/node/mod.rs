@@ -274,6 +274,7 @@ impl Node {
                 mtu: Some(9001),
                 up: true,
                 alias: None,
+                link_local: true,
                 peer,
             })
             .unwrap();

@@ -19,8 +19,16 @@ const SKIP_STATS: u32 = 1 << 3;
 /// The group of links that are being deleted together ([`Rtnl::delete_links_as_group`]); "vpcd".
 const DOOMED_GROUP: u32 = 0x7670_6364;
 const IFLA_INET_CONF: u16 = 1;
+/// (linux/if_link.h.)
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_EUI64: u8 = 0;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+/// Queues of each end of a veth pair, for sending and for receiving. One is what the kernel uses of a pair for which no number is given;
+/// but it then makes room for one queue for each processor, and waits for all of them twice while it goes back to one
+/// (`veth_init_queues`: `synchronize_net` within the lock that all changes of links wait for).
+const QUEUES: u32 = 1;
 const VETH_INFO_PEER: u16 = 1;
 
 /// Which link is meant.
@@ -150,6 +158,8 @@ pub struct VethSpec<'a> {
     pub up: bool,
     /// Its alias.
     pub alias: Option<String>,
+    /// IPv6 gives it a link-local address when it has carrier, as it does to any link.
+    pub link_local: bool,
     /// The other end.
     pub peer: VethPeer<'a>,
 }
@@ -173,6 +183,8 @@ pub struct LinkChange<'a> {
     pub master: Option<u32>,
     /// Namespace to move to.
     pub netns: Option<&'a Netns>,
+    /// Whether IPv6 gives it a link-local address (`IFLA_INET6_ADDR_GEN_MODE`): from what it has of the link, or none.
+    pub link_local: Option<bool>,
     /// IPv4 settings.
     pub conf: Vec<(ConfKey, u32)>,
 }
@@ -227,6 +239,8 @@ pub fn add_veth(spec: &VethSpec<'_>) -> Request {
         .text(libc::IFLA_IFNAME, spec.name.as_str())
         .maybe(spec.mac, |m, mac| m.bytes(libc::IFLA_ADDRESS, &mac.0))
         .maybe(spec.mtu, |m, mtu| m.u32(libc::IFLA_MTU, mtu))
+        .u32(libc::IFLA_NUM_TX_QUEUES, QUEUES)
+        .u32(libc::IFLA_NUM_RX_QUEUES, QUEUES)
         .nest(libc::IFLA_LINKINFO, |m| {
             m.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
                 m.nest(VETH_INFO_PEER, |m| {
@@ -234,11 +248,31 @@ pub fn add_veth(spec: &VethSpec<'_>) -> Request {
                         .text(libc::IFLA_IFNAME, peer.name.as_str())
                         .maybe(peer.mac, |m, mac| m.bytes(libc::IFLA_ADDRESS, &mac.0))
                         .maybe(peer.mtu, |m, mtu| m.u32(libc::IFLA_MTU, mtu))
+                        .u32(libc::IFLA_NUM_TX_QUEUES, QUEUES)
+                        .u32(libc::IFLA_NUM_RX_QUEUES, QUEUES)
                         .maybe(peer.netns, |m, netns| m.bytes(libc::IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes()))
                 })
             })
         });
     Request::new("create veth pair", format!("{} - {}", spec.name, peer.name), message)
+}
+
+/// All that makes a veth pair, for one send, so that nobody sees it for long before it is whole. What the kernel does not take with the
+/// pair comes before the link is up: a change of a link that is up and has no carrier makes the kernel walk all IPv6 routes
+/// (`addrconf_notify`: `rt6_sync_down_dev`) and tell everybody who listens.
+fn veth_requests(spec: &VethSpec<'_>) -> Vec<Request> {
+    let named = LinkRef::from(&spec.name);
+    let alias = spec.alias.clone().map(|alias| LinkChange { alias: Some(alias), ..LinkChange::default() });
+    let silent = (!spec.link_local).then(|| LinkChange { link_local: Some(false), ..LinkChange::default() });
+    if alias.is_none() && silent.is_none() {
+        return vec![add_veth(spec)];
+    }
+    let mut requests = vec![add_veth(&VethSpec { up: false, ..spec.clone() })];
+    requests.extend(alias.map(|change| set(&named, &change)));
+    // A kernel without IPv6, or an MTU too small for it.
+    requests.extend(silent.map(|change| set(&named, &change).tolerating(&[Errno::EAFNOSUPPORT])));
+    requests.extend(spec.up.then(|| set(&named, &LinkChange::up())));
+    requests
 }
 
 /// Creates a bridge, down.
@@ -264,14 +298,24 @@ pub fn set(link: &LinkRef, change: &LinkChange<'_>) -> Request {
         .maybe(change.group, |m, group| m.u32(libc::IFLA_GROUP, group))
         .maybe(change.master, |m, master| m.u32(libc::IFLA_MASTER, master))
         .maybe(change.netns, |m, netns| m.bytes(libc::IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes()))
-        .maybe((!change.conf.is_empty()).then_some(&change.conf), |m, conf| {
-            m.nest(libc::IFLA_AF_SPEC, |m| {
-                m.nest(libc::AF_INET as u16, |m| {
-                    m.nest(IFLA_INET_CONF, |m| conf.iter().fold(m, |m, (key, value)| m.u32(*key as u16, *value)))
-                })
-            })
-        });
+        .maybe(families(change), |m, of_family| m.nest(libc::IFLA_AF_SPEC, of_family));
     Request::new("change link", link.to_string(), message)
+}
+
+/// What of a change belongs to an address family.
+fn families<'a>(change: &'a LinkChange<'_>) -> Option<impl FnOnce(Message) -> Message + 'a> {
+    let LinkChange { link_local, conf, .. } = change;
+    (link_local.is_some() || !conf.is_empty()).then_some(move |m: Message| {
+        m.maybe((!conf.is_empty()).then_some(conf), |m, conf| {
+            m.nest(libc::AF_INET as u16, |m| {
+                m.nest(IFLA_INET_CONF, |m| conf.iter().fold(m, |m, (key, value)| m.u32(*key as u16, *value)))
+            })
+        })
+        .maybe(*link_local, |m, wanted| {
+            let mode = if wanted { IN6_ADDR_GEN_MODE_EUI64 } else { IN6_ADDR_GEN_MODE_NONE };
+            m.nest(libc::AF_INET6 as u16, |m| m.bytes(IFLA_INET6_ADDR_GEN_MODE, &[mode]))
+        })
+    })
 }
 
 /// Deletes a link, and its peer if it has one.
@@ -410,13 +454,7 @@ impl Rtnl {
 
     /// [`Rtnl::add_veth`] for a name that has just been seen to be free.
     pub(crate) fn add_veth_unseen(&mut self, spec: &VethSpec<'_>) -> Result<(u32, Option<u32>), NetlinkError> {
-        let mut requests = vec![add_veth(spec)];
-        if let Some(alias) = spec.alias.as_ref() {
-            // In the same send, so that nobody ever sees the link without it.
-            let change = LinkChange { alias: Some(alias.clone()), ..LinkChange::default() };
-            requests.push(set(&LinkRef::from(&spec.name), &change));
-        }
-        let mut replies = self.socket.run(requests).into_iter();
+        let mut replies = self.socket.run(veth_requests(spec)).into_iter();
         let created =
             replies.next().ok_or_else(|| NetlinkError::new("create veth pair", spec.name.as_str(), Errno::EBADMSG))?;
         created.result?;
@@ -425,7 +463,7 @@ impl Rtnl {
             Some(link) => link,
             None => self.link(&spec.name)?,
         };
-        if let Some(Err(error)) = replies.next().map(|reply| reply.result) {
+        if let Some(error) = replies.find_map(|reply| reply.result.err()) {
             self.delete_link(made.index).ok();
             return Err(error);
         }

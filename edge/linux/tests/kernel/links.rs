@@ -16,6 +16,7 @@ fn a_veth_pair_is_made_across_namespaces_in_one_go() {
             mtu: Some(9001),
             up: true,
             alias: Some("aws-cni web default/web-0".to_owned()),
+            link_local: true,
             peer: VethPeer { name: name("eth0"), mac: Some(mac(2)), mtu: Some(9001), netns: Some(&pod) },
         };
         let (index, peer) = host.add_veth(&spec).unwrap();
@@ -41,6 +42,59 @@ fn a_veth_pair_is_made_across_namespaces_in_one_go() {
         assert_eq!(seen["mtu"], 9001);
         assert_eq!(seen["ifalias"], "aws-cni web default/web-0");
         assert_eq!(seen["linkinfo"]["info_kind"], "veth");
+        // Room for one queue each way: the kernel would make room for one for each processor, and use one.
+        assert_eq!((&seen["num_tx_queues"], &seen["num_rx_queues"]), (&1.into(), &1.into()));
+    });
+}
+
+#[test]
+fn a_link_that_is_to_have_no_ipv6_address_gets_none() {
+    sandboxed("links::a_link_that_is_to_have_no_ipv6_address_gets_none", || {
+        let (mut rtnl, pod) = (Rtnl::open().unwrap(), Netns::create().unwrap());
+        let mut far = Rtnl::open_in(&pod).unwrap();
+        for (link, alias, link_local) in [("quiet0", Some("x"), false), ("quiet1", None, false), ("usual", None, true)]
+        {
+            let peer = VethPeer { name: name(&format!("p-{link}")), mac: None, mtu: None, netns: Some(&pod) };
+            let spec = VethSpec {
+                name: name(link),
+                index: None,
+                mac: None,
+                mtu: None,
+                up: true,
+                alias: alias.map(str::to_owned),
+                link_local,
+                peer,
+            };
+            let (index, peer) = rtnl.add_veth(&spec).unwrap();
+            assert!(rtnl.link(index).unwrap().up, "{link}");
+            far.set_link(peer.unwrap(), &LinkChange::up()).unwrap();
+        }
+        let with_address = || -> Vec<String> {
+            let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+            text.lines().filter_map(|line| line.split_whitespace().last().map(str::to_owned)).collect()
+        };
+        if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while !with_address().contains(&"usual".to_owned()) {
+                assert!(std::time::Instant::now() < end, "{:?}", with_address());
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+        assert_eq!(with_address().iter().find(|link| link.starts_with("quiet")), None);
+        // An MTU below IPv6's least: there is nothing to keep from having an address.
+        let peer = VethPeer { name: name("small"), mac: None, mtu: Some(576), netns: Some(&pod) };
+        let small = VethSpec {
+            name: name("quiet2"),
+            index: None,
+            mac: None,
+            mtu: Some(576),
+            up: true,
+            alias: Some("small".to_owned()),
+            link_local: false,
+            peer,
+        };
+        let (index, _) = rtnl.add_veth(&small).unwrap();
+        assert_eq!(rtnl.link(index).unwrap().alias.as_deref(), Some("small"));
     });
 }
 

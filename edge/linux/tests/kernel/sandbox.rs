@@ -115,6 +115,7 @@ pub(crate) fn cable(rtnl: &mut Rtnl, ours: &str, other: &Netns, theirs: &str) ->
         mtu: None,
         up: true,
         alias: None,
+        link_local: true,
         peer: VethPeer { name: name(theirs), mac: None, mtu: None, netns: Some(other) },
     };
     let (index, _) = rtnl.add_veth(&spec).unwrap();

@@ -86,6 +86,7 @@ impl Tie<'_> {
             mtu: Some(self.mtu),
             up: true,
             alias: None,
+            link_local: true,
             peer: VethPeer { name: link_name(peer)?, mac: Some(macs[1]), mtu: Some(self.mtu), netns: Some(there) },
         };
         let (index, _) = near.add_veth(&spec).context(step())?;

@@ -92,6 +92,7 @@ impl Port {
             mtu: Some(VPC_MTU),
             up: true,
             alias: Some(eni.id.to_string()),
+            link_local: true,
             peer: VethPeer { name: link.clone(), mac: Some(eni.mac), mtu: Some(VPC_MTU), netns: Some(node) },
         };
         let made = router.add_veth(&spec).or_else(|_| router.add_veth(&VethSpec { index: None, ..spec.clone() }));

@@ -35,6 +35,7 @@ fn add(name: String, netns: Netns) -> Result<(f64, String, Netns)> {
         mtu: None,
         up: true,
         alias: None,
+        link_local: true,
         peer,
     })?;
     Ok((begin.elapsed().as_secs_f64(), name, netns))
