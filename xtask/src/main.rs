@@ -7,6 +7,7 @@
 //!   crash          pods come and go while plugin and daemon are killed at random   crash.rs
 //!   dist           static programs, as they are shipped                            dist.rs
 //!   sim-bugs       deliberate bugs, each looked for in the simulator               bugs.rs
+//!   fuzz [TARGET]  what arrives from outside, made up                              fuzz.rs
 //!   gate           system calls and instructions of a plugin's call, below ceilings  gate.rs
 //!   bench add      the figures of the pod's path, each beside its control          bench/
 //!   bench plugin   the plugin beside the bare kernel and other plugins             bench/plugin.rs
@@ -21,6 +22,7 @@ mod bugs;
 mod crash;
 mod demo;
 mod dist;
+mod fuzz;
 mod gate;
 mod shell;
 mod simulate;
@@ -58,6 +60,8 @@ enum Chore {
     Crash(crash::Options),
     /// Build the static programs as they are shipped, and print their sizes
     Dist,
+    /// Make up what arrives from outside and try it on everything that reads it (libFuzzer); exit code 1 if something was found
+    Fuzz(fuzz::Options),
     /// Count system calls and instructions of the shipped plugin's ADD and DEL; exit code 1 if one is above its ceiling
     Gate,
     /// Show that the simulator finds what is wrong: look for each deliberate bug with some seeds; fails if one is missed
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Crash(options) => crash::run(&options),
         Chore::Dist => dist::run(),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Gate => gate::run(),
         Chore::SimBugs(options) => bugs::run(&options),
         Chore::Bench { what: Bench::Add(options) } => bench::add(&options),

@@ -7,6 +7,8 @@ use anyhow::Result;
 use crate::shell;
 
 const FORMAT: &[&str] = &["fmt", "--all", "--check"];
+/// The fuzz targets are a workspace of their own.
+const FUZZ: &str = "fuzz/Cargo.toml";
 const LINTS: &[&str] = &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
 // The advisory database is left out: it is not served by the crate registry, and a check must not fail for want of a network.
 const SUPPLY: &[&str] = &["deny", "check", "bans", "licenses", "sources"];
@@ -19,9 +21,16 @@ pub(crate) fn run() -> Result<ExitCode> {
             failed.push(check[0]);
         }
     }
+    if !shell::run(&mut shell::cargo(["fmt", "--manifest-path", FUZZ, "--check"]))?.success() {
+        failed.push(FUZZ);
+    }
     if shell::answers("cargo-deny", &["--version"]) {
-        if !shell::run(&mut shell::cargo(SUPPLY.iter().copied()))?.success() {
-            failed.push(SUPPLY[0]);
+        let of_fuzz = ["deny", "--manifest-path", FUZZ].into_iter().chain(SUPPLY[1..].iter().copied());
+        let checks = [shell::cargo(SUPPLY.iter().copied()), shell::cargo(of_fuzz)];
+        for mut check in checks {
+            if !shell::run(&mut check)?.success() {
+                failed.push(SUPPLY[0]);
+            }
         }
     } else {
         println!("SKIPPED deny: cargo-deny is not here (cargo install cargo-deny --locked)");

@@ -3,30 +3,13 @@
 
 use proptest::prelude::*;
 
-use crate::fuzzing::read_all;
-use crate::rtnl::{addr, link, neigh, route, rule};
-use crate::{Address, LinkChange, LinkRef, NeighSpec, RouteSpec, RuleSpec};
-
-/// Well-formed messages of every kind, one behind the other.
-fn sound() -> Vec<u8> {
-    let net = "10.20.0.0/16".parse().unwrap();
-    let name: vpc_model::LinkName = "eni0".parse().unwrap();
-    let address = "10.20.0.1".parse().unwrap();
-    let mac = vpc_model::Mac([2, 0, 0, 0, 0, 1]);
-    let requests = [
-        link::set(&LinkRef::from(&name), &LinkChange { mtu: Some(9001), alias: Some("x".into()), ..LinkChange::up() }),
-        link::set(&LinkRef::Index(3), &LinkChange::conf(&[(crate::ConfKey::RpFilter, 2)])),
-        addr::add(&Address::new(3, net)),
-        route::add(&RouteSpec::through(vpc_model::RouteTable(10_101), net, address, 3)),
-        rule::add(&RuleSpec { from: Some(net), iif: Some(name), ..RuleSpec::lookup(1536, vpc_model::RouteTable(2)) }),
-        neigh::replace(&NeighSpec::pinned(3, address, mac)),
-    ];
-    requests.iter().flat_map(|request| request.to_bytes(7)).collect()
-}
+use crate::fuzzing::{read_all, sound};
 
 #[test]
 fn sound_messages_are_all_found() {
-    assert_eq!(read_all(&sound()), 6);
+    for (name, messages, datagram) in sound() {
+        assert_eq!(read_all(&datagram), messages, "{name}");
+    }
 }
 
 proptest! {
@@ -40,7 +23,7 @@ proptest! {
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         end in any::<prop::sample::Index>(),
     ) {
-        let mut datagram = sound();
+        let mut datagram: Vec<u8> = sound().into_iter().flat_map(|(_, _, datagram)| datagram).collect();
         for (at, byte) in damage {
             let at = at.index(datagram.len());
             datagram[at] = byte;

@@ -74,7 +74,7 @@ pub struct ElementSeen {
 }
 
 /// Everything there is to read in a message, thrown away: for tests with rubbish.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(incoming: &Incoming<'_>) {
     let _ = (read_table(incoming), read_chain(incoming, "t"), read_rule(incoming, "t"), read_set(incoming, "t"));
     let _ = read_elements(incoming);

@@ -17,7 +17,7 @@ mod rule;
 mod set;
 
 pub use batch::{BaseChain, Batch, Chain, ChainKind, Family, Hook, Policy, Table, priority};
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use dump::read_any;
 pub use dump::{ChainSeen, ElementSeen, RuleSeen, SetSeen, TableSeen};
 pub use expr::{
@@ -43,6 +43,12 @@ const SEND_BUFFER: usize = 2 * 1024 * 1024;
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
+
+/// The messages of a batch, for those who try to read them.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn datagrams(batch: Batch) -> Vec<Vec<u8>> {
+    batch.into_requests().iter().map(|request| request.to_bytes(7)).collect()
+}
 
 /// A long-lived nfnetlink conversation about the packet filter of one network namespace.
 #[derive(Debug)]

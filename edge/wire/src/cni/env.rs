@@ -60,7 +60,8 @@ impl Command {
     }
 
     /// Whether it is about one container.
-    fn names_a_container(self) -> bool {
+    #[must_use]
+    pub fn names_a_container(self) -> bool {
         matches!(self, Self::Add | Self::Del | Self::Check)
     }
 }

@@ -102,7 +102,7 @@ pub(super) struct Connection {
 
 /// What fuzz targets try.
 #[cfg(fuzzing)]
-pub mod fuzzing {
+pub(super) mod fuzzing {
     use std::io::Write as _;
     use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
