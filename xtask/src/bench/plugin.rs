@@ -180,8 +180,8 @@ impl Programs {
             fs::copy(program, folder.join(name)).with_context(|| format!("cannot copy {}", program.display()))?;
         }
         let env = r#"{ ENABLE_PREFIX_DELEGATION = "true", WARM_PREFIX_TARGET = "1", MINIMUM_IP_TARGET = "1024", WARM_IP_TARGET = "64", IP_COOLDOWN_PERIOD = "0" }"#;
-        let lab =
-            Lab::with(&folder, "profile = \"instant\"\n[node_defaults]\nmax_pods = 1100", "m5.24xlarge", env, None)?;
+        let head = "profile = \"instant\"\n[node_defaults]\nmax_pods = 1100\nfiles = [{ path = \"/app/nothing\", source = \"nothing\" }]";
+        let lab = Lab::with(&folder, head, "m5.24xlarge", env, None)?;
         lab.ec2_calls_at_rest()?;
         let contestants = vec![
             json!({ "name": BARE, "program": "/app/nothing", "config": null, "grows": true }),
