@@ -1,5 +1,6 @@
 //! `cargo xtask gate`: what a call of the plugin takes, counted where no clock and no neighbour has a say: system calls (strace) and
-//! instructions (callgrind), each below the ceiling that `ceilings.toml` beside this file has for it. `cargo xtask test` ends with it.
+//! instructions (callgrind), each below the ceiling that `ceilings.toml` beside this file has for it; and whether ADD and DEL do with little
+//! memory. `cargo xtask test` ends with it.
 //!
 //! The plugin is the one that is shipped; the daemon answers from memory; all of it runs in namespaces of its own (`tests/bench`).
 
@@ -18,6 +19,10 @@ const CEILINGS: &str = include_str!("ceilings.toml");
 /// ADDs and DELs that are watched; the first finds nothing there yet (a log file, say), the last one counts.
 const ROUNDS: usize = 2;
 const VERBS: [&str; 2] = ["ADD", "DEL"];
+/// Memory that ADD and DEL do with, in bytes of address space, the program's own included.
+const ENOUGH: u64 = 8 << 20;
+/// Memory in which not even the program itself has room: shows that the limit is one.
+const TOO_LITTLE: u64 = 512 << 10;
 
 /// Counts, compares, says.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -86,12 +91,31 @@ pub(crate) fn add_to(tally: &mut Tally) {
         match programs.watched(watcher) {
             Err(why) => tally.failed.push(format!("gate {}: {why:#}", watcher.what)),
             Ok(Watched::Forbidden(why)) => drop(tally.skipped.insert(format!("gate {}: {why}", watcher.what))),
+            Ok(Watched::Held(_)) => tally.failed.push(format!("gate {}: nothing was counted", watcher.what)),
             Ok(Watched::Counts(counts)) => {
                 for (verb, count) in VERBS.into_iter().zip(counts) {
                     judge(tally, &ceilings, &format!("{verb}-{}", watcher.what), count);
                 }
             }
         }
+    }
+    if !shell::answers("prlimit", &["--version"]) {
+        tally.skipped.insert("gate memory: `prlimit` is not installed".to_owned());
+        return;
+    }
+    match programs.do_with(TOO_LITTLE).and_then(|little| Ok((little, programs.do_with(ENOUGH)?))) {
+        Err(why) => tally.failed.push(format!("gate memory: {why:#}")),
+        Ok((Watched::Forbidden(why), _) | (_, Watched::Forbidden(why))) => {
+            tally.skipped.insert(format!("gate memory: {why}"));
+        }
+        Ok((Watched::Held(false), Watched::Held(true))) => {
+            println!("gate memory             ADD and DEL do with {ENOUGH} bytes of address space");
+            tally.passed += 1;
+        }
+        Ok((Watched::Held(true), _)) => {
+            tally.failed.push(format!("gate memory: a limit of {TOO_LITTLE} bytes limits nothing"));
+        }
+        Ok(_) => tally.failed.push(format!("gate memory: ADD and DEL do not do with {ENOUGH} bytes of address space")),
     }
 }
 
@@ -135,6 +159,8 @@ fn instructions(report: &str) -> Option<u64> {
 enum Watched {
     /// For each verb.
     Counts([u64; VERBS.len()]),
+    /// Whether ADD and DEL succeeded.
+    Held(bool),
     /// Why nothing can be watched on this machine.
     Forbidden(String),
 }
@@ -150,15 +176,31 @@ impl Programs {
         Ok(Self { plugin: dist::plugin()?, bench: shell::target()?.join("debug/plugin-bench") })
     }
 
-    fn watched(&self, watcher: &Watcher) -> Result<Watched> {
+    /// Why this machine allows no namespaces, if it does not. The plugin alone that does not work is no lack of the machine's.
+    fn forbidden(&self) -> Result<Option<String>> {
         let allowed = self.once(1, &[])?;
-        if !allowed.status.success() {
-            let said = String::from_utf8_lossy(&allowed.stderr).trim().replace('\n', " ");
-            // The plugin alone does not work: that is no lack of the machine's, unless namespaces are forbidden.
-            if said.contains("namespaces are not allowed") {
-                return Ok(Watched::Forbidden(said));
-            }
-            bail!("a pod is not even wired without a watcher: {said}");
+        if allowed.status.success() {
+            return Ok(None);
+        }
+        let said = String::from_utf8_lossy(&allowed.stderr).trim().replace('\n', " ");
+        if said.contains("namespaces are not allowed") {
+            return Ok(Some(said));
+        }
+        bail!("a pod is not even wired without a watcher: {said}");
+    }
+
+    /// Whether a pod comes and goes while the plugin may have so many bytes of address space.
+    fn do_with(&self, bytes: u64) -> Result<Watched> {
+        if let Some(why) = self.forbidden()? {
+            return Ok(Watched::Forbidden(why));
+        }
+        let limit = format!("--as={bytes}");
+        Ok(Watched::Held(self.once(ROUNDS, &["prlimit", &limit])?.status.success()))
+    }
+
+    fn watched(&self, watcher: &Watcher) -> Result<Watched> {
+        if let Some(why) = self.forbidden()? {
+            return Ok(Watched::Forbidden(why));
         }
         let folder = tempfile::tempdir()?;
         let place = |verb: &str, round: &str| folder.path().join(format!("{verb}.{round}"));
