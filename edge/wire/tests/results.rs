@@ -183,6 +183,18 @@ fn what_is_not_a_result_is_refused() {
     }
 }
 
+/// What is wrong goes to a runtime, and from there into an event: it must not be as long as what somebody sent.
+#[test]
+fn what_is_wrong_is_said_in_short_whatever_was_sent() {
+    let long = json!({ "interfaces": "\u{1}é".repeat(100_000) });
+    for version in [Version::V0_2_0, Version::V1_1_0] {
+        let wrong = if version == Version::V0_2_0 { json!({ "ip4": "x".repeat(100_000) }) } else { long.clone() };
+        let said = CniResult::from_value(&wrong, version).unwrap_err().to_string();
+        assert!(said.len() < 1000, "{} bytes", said.len());
+        assert!(said.contains("invalid type: string") && said.contains('…') && said.contains("expected"), "{said}");
+    }
+}
+
 #[test]
 fn lists_go_never_made_are_empty_lists() {
     let value = json!({"cniVersion": "0.4.0", "interfaces": null, "ips": null, "routes": null, "dns": null});

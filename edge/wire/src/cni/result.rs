@@ -114,7 +114,7 @@ pub struct Dns {
 #[derive(Debug, thiserror::Error)]
 pub enum ResultError {
     /// It does not have the form of its version.
-    #[error("it does not have the form of a CNI {version} result: {source}")]
+    #[error("it does not have the form of a CNI {version} result: {}", in_short(source))]
     Form {
         /// The version it was read as.
         version: Version,
@@ -143,6 +143,20 @@ pub enum ResultError {
         /// IPv6 addresses there are.
         v6: usize,
     },
+}
+
+/// What is wrong, which may quote a text of any length in its middle.
+fn in_short(error: &serde_json::Error) -> String {
+    const HEAD: usize = 200;
+    const TAIL: usize = 80;
+    let text = error.to_string();
+    let chars = text.chars().count();
+    if chars <= HEAD + TAIL {
+        return text;
+    }
+    let head: String = text.chars().take(HEAD).collect();
+    let tail: String = text.chars().skip(chars - TAIL).collect();
+    format!("{head}…{tail}")
 }
 
 impl From<ResultError> for CniError {
