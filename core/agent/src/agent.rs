@@ -237,6 +237,12 @@ impl Agent {
         self.waiters.len()
     }
 
+    /// Calls to EC2 that are under way or wait for their turn, which may be long in coming where many nodes share EC2's buckets.
+    #[must_use]
+    pub fn calls_pending(&self) -> usize {
+        self.cloud.jobs().count()
+    }
+
     /// What the node should hold, by the settings, by what EC2 has taught of the instance's limits, and by the node object.
     pub(crate) fn target(&self) -> Target {
         let mut target = self.cloud.fetch.learned.applied_to(self.config.target);

@@ -21,7 +21,7 @@ const LOOK: Millis = Millis::seconds(1);
 const UP_EACH_SECOND: usize = 100;
 /// Calm between that and the beginning of the case: what was begun has ended, addresses have rested.
 const CALM: Millis = Millis::seconds(400);
-/// Without a call for so long, everything is done.
+/// Without a call for so long, and none waiting, everything is done.
 const QUIET: Millis = Millis::seconds(200);
 /// A case that is not quiet by then ends.
 const LONGEST: Millis = Millis::seconds(12_000);
@@ -212,12 +212,14 @@ impl Run {
         self.add_pods(node, &format!("own{there}-"), if there == 0 { OWN_PODS } else { 1 });
     }
 
-    /// Until nothing is asked for any more.
+    /// Until nothing is asked for any more, nor waits to be: a node whose call was throttled has its next turn after all others.
     fn finish(&mut self) {
         while self.world.now() < self.since + LONGEST {
             let before = self.world.sent.len();
             self.pass(QUIET);
-            if self.unready.is_empty() && self.world.sent.len() == before {
+            let nodes = (0..self.count()).filter_map(|index| self.world.node(NodeAt(index)));
+            let pending = nodes.filter_map(|node| node.agent()).any(|agent| agent.calls_pending() > 0);
+            if self.unready.is_empty() && self.world.sent.len() == before && !pending {
                 return;
             }
         }
