@@ -38,7 +38,14 @@ pub(crate) struct Tie {
 }
 
 pub(crate) fn del(call: &Call) -> Result<(), CniError> {
-    host::check_not_own(call)?;
+    let own = host::check_not_own(call);
+    // DEL does nothing in the pod's namespace. One that is named by a process (`/proc/PID/ns/net`) may have become the host's when its
+    // number was given again: the address must be free all the same. The reference says it afterwards, too.
+    release(call)?;
+    own
+}
+
+fn release(call: &Call) -> Result<(), CniError> {
     let mut host = Host::open()?;
     let remembered = remembered(call);
     if let Some(vlan) = remembered.vlan {

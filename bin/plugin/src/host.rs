@@ -40,7 +40,7 @@ impl PodNetns {
     }
 }
 
-/// DEL never enters the pod's namespace, which may be gone; but nobody may unwire the host itself.
+/// Whether a DEL names the plugin's own namespace. It never enters the pod's, which may be gone.
 pub(crate) fn check_not_own(call: &Call) -> Result<(), CniError> {
     let Some(path) = call.netns.as_deref().filter(|_| !call.netns_override) else { return Ok(()) };
     match Netns::open(path) {

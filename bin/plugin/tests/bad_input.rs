@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use node::{Node, Pod, config, on_a_node, plugin};
+use node::{Node, Pod, config, on_a_node, plugin, wait_until};
 use vpc_wire::rpc::DAEMON_SOCKET;
 
 fn assert_untouched(node: &Node, pod: &Pod) {
@@ -105,10 +105,20 @@ fn the_plugin_s_own_namespace_is_no_pod_s() {
         node.gives("10.20.9.201", 1, 2);
         let pod = node.pod("web-1");
         let own = [("CNI_NETNS", Some("/proc/self/ns/net"))];
-        for verb in ["ADD", "DEL"] {
-            pod.call_with(verb, &config(None), &own).assert_error(8, &["/proc/self/ns/net", "own network namespace"]);
-        }
+        let refused = |pod: &Pod, verb: &str, input: &str| {
+            pod.call_with(verb, input, &own).assert_error(8, &["/proc/self/ns/net", "own network namespace"]);
+        };
+        refused(&pod, "ADD", &config(None));
         assert_untouched(node, &pod);
+        // A process whose number named the pod's namespace has ended, and the host has one of that number: DEL says so, and everything
+        // is given back.
+        let mut ended = node.pod("web-2");
+        let add = ended.call("ADD");
+        refused(&ended, "DEL", &config(Some(add.assert_ok().json())));
+        assert!(node.script().leases.is_empty(), "{:?}", node.script().leases);
+        assert!(!node.state().iter().any(|line| line.starts_with("rule")), "{:?}", node.state());
+        ended.gone();
+        wait_until(|| node.state().is_empty());
         // Whoever insists gets it: here the link's name is taken, and everything is undone.
         let insisting = [own[0], ("CNI_NETNS_OVERRIDE", Some("true"))];
         pod.call_with("ADD", &config(None), &insisting).assert_error(999, &["eth0"]);

@@ -174,8 +174,9 @@ impl LinuxHost {
 }
 
 impl LinuxHost {
-    /// Removes pods' links together, each only if its alias says that it is its owner's; says how many there were. No dump. Takes the
-    /// kernel some twenty milliseconds, for many hardly more than for one.
+    /// Removes pods' links together, each only if its alias says that it is its owner's; says how many there were. One that is not found
+    /// by its name is looked for by its alias among all links: it may have been made with another prefix (`AWS_VPC_K8S_CNI_VETHPREFIX`
+    /// was changed). Takes the kernel some twenty milliseconds, for many hardly more than for one.
     ///
     /// # Errors
     /// The first question or removal the kernel refused; a link that is gone already is no error.
@@ -183,13 +184,23 @@ impl LinuxHost {
         &mut self,
         links: impl IntoIterator<Item = (&'a LinkName, &'a LinkAlias)>,
     ) -> Result<usize, NetlinkError> {
-        let mut doomed = Vec::new();
+        let is_of = |link: &LinkInfo, owner: &LinkAlias| {
+            link.kind.as_deref() == Some("veth") && link.alias.as_deref().is_some_and(|alias| owner.is_written(alias))
+        };
+        let (mut doomed, mut elsewhere) = (BTreeSet::new(), Vec::new());
         for (name, owner) in links {
-            let found = self.rtnl.find_link(name)?;
             // By index from here on: a link of the same name that comes meanwhile has another one.
-            let own = found.filter(|link| link.alias.as_deref().is_some_and(|alias| owner.is_written(alias)));
-            doomed.extend(own.filter(|link| link.kind.as_deref() == Some("veth")).map(|link| link.index));
+            match self.rtnl.find_link(name)?.filter(|link| is_of(link, owner)) {
+                Some(link) => _ = doomed.insert(link.index),
+                None => elsewhere.push(owner),
+            }
         }
+        if !elsewhere.is_empty() {
+            let all = self.rtnl.links()?;
+            let own = all.iter().filter(|link| elsewhere.iter().any(|owner| is_of(link, owner)));
+            doomed.extend(own.map(|link| link.index));
+        }
+        let doomed: Vec<u32> = doomed.into_iter().collect();
         self.rtnl.delete_links_as_group(&doomed)?;
         Ok(doomed.len())
     }

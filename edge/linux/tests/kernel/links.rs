@@ -302,5 +302,12 @@ fn a_pod_s_link_goes_only_if_it_says_that_it_is_its_owner_s() {
         assert_eq!(left, ["lo", "a1", "a3"]);
         assert_eq!(host.remove_pod_links(names.iter().map(|link| (link, &old))).unwrap(), 0);
         assert_eq!(Rtnl::open_in(&far).unwrap().links().unwrap().len(), 3, "the other ends went too");
+        // Made while another prefix held: its name is not what is asked for, its alias is.
+        cable(&mut rtnl, "eni0123", &far, "b9");
+        let alias = Some(old.to_string());
+        rtnl.set_link(&name("eni0123"), &LinkChange { alias, ..LinkChange::default() }).unwrap();
+        assert_eq!(host.remove_pod_links([(&name("foo0123"), &old)]).unwrap(), 1);
+        let left: Vec<String> = rtnl.links().unwrap().into_iter().map(|link| link.name.to_string()).collect();
+        assert_eq!(left, ["lo", "a1", "a3"]);
     });
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use vpc_model::LinkName;
 
-use super::env::shown;
+use super::env::{is_identifier, shown};
 use super::result::{kind, members};
 use super::{CniError, ErrorCode};
 
@@ -47,7 +48,18 @@ impl ValidAttachment {
             None | Some(Value::Null | Value::String(_)) => Err(refuse(format!("{place} has no `{key}`"))),
             Some(other) => Err(decode(format!("{place}: `{key}` is {}: expected a text", shown(&other.to_string())))),
         };
-        Ok(Self { container: text("containerID")?, interface: text("ifname")? })
+        let (container, interface) = (text("containerID")?, text("ifname")?);
+        // Nobody's: whoever wrote it meant another, which is not listed then.
+        if !is_identifier(&container) {
+            return Err(refuse(format!("{place}: `containerID` is `{}`, which is no container id", shown(&container))));
+        }
+        if interface.parse::<LinkName>().is_err() {
+            return Err(refuse(format!(
+                "{place}: `ifname` is `{}`, which is no name of an interface",
+                shown(&interface)
+            )));
+        }
+        Ok(Self { container, interface })
     }
 }
 
@@ -95,6 +107,12 @@ mod tests {
             ),
             (r#","cni.dev/valid-attachments":[{"containerID":"","ifname":"eth0"}]"#, 7, "no `containerID`"),
             (r#","cni.dev/valid-attachments":[{"containerID":7,"ifname":"eth0"}]"#, 6, "`containerID` is 7"),
+            (
+                r#","cni.dev/valid-attachments":[{"containerID":"a/b","ifname":"eth0"}]"#,
+                7,
+                "`a/b`, which is no container id",
+            ),
+            (r#","cni.dev/valid-attachments":[{"containerID":"a","ifname":"e/0"}]"#, 7, "`e/0`, which is no name"),
         ] {
             let error = read(list).unwrap_err();
             assert_eq!(error.code as u32, code, "{list}: {error}");
