@@ -36,6 +36,12 @@ pub fn del(outcome: Outcome, sandbox: &SandboxKey, policy_mode: &str) -> Result<
             network_policy_mode: policy_mode.to_owned(),
             ..DelNetworkReply::default()
         }),
+        // No address is free: there is nothing to be unwired.
+        Outcome::Deleted(DelReply::Kept(_)) => Ok(DelNetworkReply {
+            success: true,
+            network_policy_mode: policy_mode.to_owned(),
+            ..DelNetworkReply::default()
+        }),
         Outcome::Deleted(DelReply::UnknownPod) => Err(WireRefusal::unknown_pod(sandbox).into_status()),
         Outcome::Refused(why) => Err(refusal(&why).into_status()),
         other => Err(odd("a DEL", &other)),

@@ -15,7 +15,7 @@ use vpc_wire::rpc::pb::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, NetworkPolicyAgentConfigReply,
 };
 use vpc_wire::rpc::server::{CniBackend, ConfigServerBackend};
-use vpc_wire::rpc::{CLIENT_VERSION, Cause, Refusal};
+use vpc_wire::rpc::{CLIENT_VERSION, Cause, Refusal, SETUP_FAILED};
 
 use crate::answers;
 use crate::door::{Closed, Door};
@@ -67,7 +67,11 @@ impl Backend {
     async fn del(&self, request: DelNetworkRequest) -> Result<DelNetworkReply, Status> {
         same_version(&request.client_version)?;
         let key = sandbox(&request.network_name, &request.container_id, &request.if_name)?;
-        let del = |ticket| Input::Del { ticket, key: key.clone() };
+        let undo = request.reason == SETUP_FAILED;
+        let del = |ticket| match undo {
+            true => Input::Undo { ticket, key: key.clone() },
+            false => Input::Del { ticket, key: key.clone() },
+        };
         Point::DelReceived.pass();
         let outcome = self.door.ask(del, None).await.map_err(ending)?;
         Point::DelBeforeReply.pass();

@@ -200,6 +200,7 @@ impl Shell {
             }
             Input::Add { .. }
             | Input::Del { .. }
+            | Input::Undo { .. }
             | Input::Status { .. }
             | Input::Find { .. }
             | Input::Reported { .. }

@@ -9,7 +9,7 @@ use vpc_wire::cni::{CniError, ErrorCode};
 use vpc_wire::rpc::client::{CallError, Client};
 use vpc_wire::rpc::node::{Attachment, FindRequest, Lease, Matter, ReportRequest};
 use vpc_wire::rpc::pb::{AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, IpAllocationMetadata};
-use vpc_wire::rpc::{CLIENT_VERSION, DAEMON_SOCKET};
+use vpc_wire::rpc::{CLIENT_VERSION, DAEMON_SOCKET, SETUP_FAILED};
 
 use crate::call::Call;
 
@@ -28,7 +28,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 
 /// Why an address is given back: a label of the daemon's metrics.
 const POD_DELETED: &str = "PodDeleted";
-const SETUP_FAILED: &str = "SetupNSFailed";
 
 /// The address of a pod and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +102,10 @@ impl Daemon {
     /// failure here is only logged.
     pub(crate) fn release(&self, call: &Call) {
         match self.0.del_network(del_request(call, SETUP_FAILED), RELEASE_BUDGET) {
+            Ok(reply) if reply.success && reply.allocations.is_empty() => {
+                call.log
+                    .warn("the address stays with the sandbox: another ADD was given it too; its DEL gives it back");
+            }
             Ok(_) => call.log.info("the address is given back"),
             Err(error) if error.is_unknown_pod() => call.log.info("the daemon holds no address for the sandbox"),
             Err(error) => call.log.error(&format!("the address could not be given back: {error}")),

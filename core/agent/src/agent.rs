@@ -55,6 +55,8 @@ pub struct Agent {
     pub(crate) suspects: BTreeSet<SandboxKey>,
     /// Leases that are known by their host link alone, and end with it.
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
+    /// Sandboxes whose address more than one ADD was given.
+    pub(crate) shared: BTreeSet<SandboxKey>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
     /// Addresses between their rest and the next pod.
@@ -128,6 +130,7 @@ impl Agent {
             waiters: VecDeque::new(),
             suspects: BTreeSet::new(),
             by_link: BTreeMap::new(),
+            shared: BTreeSet::new(),
             podless: BTreeSet::new(),
             rests: Rests::default(),
             links: Links::default(),
@@ -167,6 +170,7 @@ impl Agent {
             Input::Add { ticket, request } => self.add(now, ticket, request),
             Input::AddAbandoned { ticket } => self.abandon(now, ticket),
             Input::Del { ticket, key } => self.del(now, ticket, &key),
+            Input::Undo { ticket, key } => self.undo(now, ticket, &key),
             Input::Status { ticket } => self.reply(ticket, Outcome::Status(Box::new(self.readiness(now)))),
             Input::Find { ticket, key } => self.find(ticket, &key),
             Input::Reported { key, pod, report } => self.say(Notice::Reported { key, pod, report }),

@@ -51,6 +51,14 @@ pub enum Input {
         /// Which sandbox.
         key: SandboxKey,
     },
+    /// An ADD failed after it was given an address: it gives it back. Where another ADD of the same sandbox was given the same address, it
+    /// may be that one's pod that lives: the lease ends with a DEL.
+    Undo {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// Which sandbox.
+        key: SandboxKey,
+    },
     /// STATUS: can ADD be served?
     Status {
         /// Who waits for the answer.
@@ -165,6 +173,8 @@ pub struct AddReply {
 pub enum DelReply {
     /// The sandbox had this address; it rests now.
     Released(Allocation),
+    /// The sandbox keeps this address: another ADD was given it too.
+    Kept(Allocation),
     /// The agent knows no such sandbox.
     UnknownPod,
 }

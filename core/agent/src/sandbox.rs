@@ -41,6 +41,7 @@ impl Agent {
         if let Some(held) = self.pool.of(&request.key) {
             let allocation = held.allocation;
             self.orphans.asked_again(&request.key, now);
+            self.shared.insert(request.key.clone());
             return self.promise(ticket, &request.key, allocation);
         }
         self.expect_successor(now, &request.key, &request.pod);
@@ -78,9 +79,21 @@ impl Agent {
         }
     }
 
+    /// An ADD that was given an address has failed.
+    pub(crate) fn undo(&mut self, now: Time, ticket: Ticket, key: &SandboxKey) {
+        match self.pool.of(key).filter(|_| self.shared.contains(key)) {
+            Some(held) => {
+                let kept = DelReply::Kept(held.allocation);
+                self.reply(ticket, Outcome::Deleted(kept));
+            }
+            None => self.del(now, ticket, key),
+        }
+    }
+
     /// A sandbox has ended: its address rests from now on. `None`: it had none. The answer must wait for the disk.
     pub(crate) fn end_sandbox(&mut self, now: Time, key: &SandboxKey) -> Option<Held> {
         self.suspects.remove(key);
+        self.shared.remove(key);
         self.by_link.remove(key);
         self.orphans.was_deleted(key);
         self.disk.unrecorded.remove(key);

@@ -118,3 +118,35 @@ fn a_gc_takes_links_too_and_what_can_not_be_removed_is_said() {
     world.run_for(Millis::seconds(60));
     assert_eq!(world.agent.pool().stats().cooling, 0);
 }
+
+/// Several ADDs of one sandbox are given one address. The one that fails must not take it from the one whose pod lives.
+#[test]
+fn an_add_that_failed_gives_back_only_what_no_other_add_was_given() {
+    let mut world = node(1, SECOND);
+    let undo = |world: &mut World, number, name: &str| {
+        world.tell(Input::Undo { ticket: Ticket(number), key: key(name) });
+        world.run_for(SECOND);
+        world.answers[&Ticket(number)].1.clone()
+    };
+    let [winner, loser] = ["two", "two"].map(|name| world.add(name));
+    world.run_for(SECOND);
+    let address = world.added(winner).allocation.address;
+    assert_eq!(world.added(loser).allocation.address, address);
+    assert!(
+        matches!(undo(&mut world, 910_001, "two"), Outcome::Deleted(DelReply::Kept(held)) if held.address == address)
+    );
+    assert_eq!(world.agent.pool().of(&key("two")).map(|held| held.allocation.address), Some(address));
+    let del = world.del("two");
+    world.run_for(SECOND);
+    assert!(matches!(world.answers[&del].1, Outcome::Deleted(DelReply::Released(held)) if held.address == address));
+
+    // An ADD that nobody repeated takes all of it back; and so does one of a sandbox that is forgotten since.
+    for (number, name) in [(910_002, "one"), (910_003, "two")] {
+        let ticket = world.add(name);
+        world.run_for(SECOND);
+        let address = world.added(ticket).allocation.address;
+        let undone = undo(&mut world, number, name);
+        assert!(matches!(undone, Outcome::Deleted(DelReply::Released(held)) if held.address == address), "{undone:?}");
+    }
+    assert!(matches!(undo(&mut world, 910_004, "one"), Outcome::Deleted(DelReply::UnknownPod)));
+}

@@ -56,5 +56,8 @@ pub const POLICY_AGENT_SOCKET: &str = "/var/run/aws-node/npa.sock";
 /// The version both sides must agree on. Released builds of the reference carry the empty string on both sides, so we do too.
 pub const CLIENT_VERSION: &str = "";
 
+/// `Reason` of a DelNetwork by which a plugin undoes an ADD that failed after the daemon's answer. (The reference's word.)
+pub const SETUP_FAILED: &str = "SetupNSFailed";
+
 /// The contract as a serialised `google.protobuf.FileDescriptorSet`, with the names that travel.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.bin"));

@@ -158,7 +158,7 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let record = &mut own.audit;
         match input {
-            Input::Add { .. } | Input::Del { .. } => record.spent.pods += 1,
+            Input::Add { .. } | Input::Del { .. } | Input::Undo { .. } => record.spent.pods += 1,
             // What it may have been given comes back without anybody having heard of it.
             Input::AddAbandoned { .. } => record.ended_unseen = Some(now),
             Input::HostObserved { result, .. } => match result {

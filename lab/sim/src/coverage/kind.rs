@@ -161,7 +161,7 @@ impl Kind {
             },
             Input::Add { .. } => Plain::Add,
             Input::AddAbandoned { .. } => Plain::AddAbandoned,
-            Input::Del { .. } => Plain::Del,
+            Input::Del { .. } | Input::Undo { .. } => Plain::Del,
             Input::Status { .. } | Input::Find { .. } | Input::Collect { .. } | Input::Reported { .. } => {
                 Plain::Inquiry
             }

@@ -25,7 +25,7 @@ impl Story {
                 self.callers.insert(*ticket, request.key.clone());
                 Some((Weight::Event, vec![pod(&request.key)], format!("ADD {}", request.key.container)))
             }
-            Input::Del { ticket, key } => {
+            Input::Del { ticket, key } | Input::Undo { ticket, key } => {
                 self.callers.insert(*ticket, key.clone());
                 Some((Weight::Event, vec![pod(key)], format!("DEL {}", key.container)))
             }
@@ -164,6 +164,10 @@ fn replied(key: &SandboxKey, outcome: &Outcome) -> Said {
         Outcome::Deleted(DelReply::Released(allocation)) => {
             let address = allocation.address;
             (Weight::Event, vec![pod(key), slot(address)], format!("answers DEL {container}: {address} rests now"))
+        }
+        Outcome::Deleted(DelReply::Kept(allocation)) => {
+            let address = allocation.address;
+            (Weight::Event, vec![pod(key), slot(address)], format!("answers DEL {container}: it keeps {address}"))
         }
         Outcome::Deleted(DelReply::UnknownPod) => {
             (Weight::Event, vec![pod(key)], format!("answers DEL {container}: it knows no such sandbox"))
