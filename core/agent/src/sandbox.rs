@@ -44,6 +44,8 @@ impl Agent {
             self.shared.insert(request.key.clone());
             return self.promise(ticket, &request.key, allocation);
         }
+        // Of an earlier lease, which may have ended without a DEL.
+        self.shared.remove(&request.key);
         self.expect_successor(now, &request.key, &request.pod);
         let deadline = now + self.config.add_wait;
         self.waiters.push_back(Waiter { ticket, request, since: now, deadline });
