@@ -7,7 +7,6 @@
 //!   ADD -----Report--> agent: a notice, an event of Kubernetes
 //! ```
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -25,6 +24,7 @@ use crate::answers;
 use crate::clock::Clock;
 use crate::door::Door;
 use crate::server::{ending, sandbox};
+use crate::under_way::UnderWay;
 
 /// Answers questions about the node.
 #[derive(Clone, Debug)]
@@ -32,13 +32,14 @@ pub struct Inquiry {
     door: Door,
     clock: Clock,
     policy_mode: Arc<str>,
+    under_way: UnderWay,
 }
 
 impl Inquiry {
-    /// Questions go through `door`; `clock` is the agent's.
+    /// Questions go through `door`; `clock` is the agent's; what is `under_way` no GC ends.
     #[must_use]
-    pub fn new(door: Door, clock: Clock, policy_mode: Arc<str>) -> Self {
-        Self { door, clock, policy_mode }
+    pub fn new(door: Door, clock: Clock, policy_mode: Arc<str>, under_way: UnderWay) -> Self {
+        Self { door, clock, policy_mode, under_way }
     }
 
     async fn readiness(&self) -> Result<StatusReply, Status> {
@@ -75,7 +76,8 @@ impl Inquiry {
             let matter = "network is empty; expected the CNI configuration's name";
             return Err(Refusal::new(Cause::BadRequest, matter).into_status());
         }
-        let valid: BTreeSet<_> = request.valid.into_iter().map(|one| (one.container_id, one.interface)).collect();
+        let mut valid = self.under_way.of(&request.network);
+        valid.extend(request.valid.into_iter().map(|one| (one.container_id, one.interface)));
         let request = Collect { network: request.network, valid, came };
         match self.door.ask(|ticket| Input::Collect { ticket, request }, None).await.map_err(ending)? {
             Outcome::Collected(ended) => Ok(CollectReply { ended: ended.iter().map(ended_lease).collect() }),

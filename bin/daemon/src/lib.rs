@@ -36,5 +36,6 @@ pub mod settings;
 pub mod shell;
 mod start;
 pub mod tombstones;
+pub mod under_way;
 
 pub use start::run;

@@ -30,6 +30,7 @@ use crate::inquiry::Inquiry;
 use crate::memory::Memory;
 use crate::server::{Backend, Configs, NodeIdentity};
 use crate::shell::{Edges, Shell};
+use crate::under_way::UnderWay;
 use crate::{host, lock, tombstones};
 
 /// Limit of one call to the cloud with all the client's own retries. Beyond it nobody knows whether it was carried out.
@@ -110,8 +111,9 @@ impl<C: Cloud, H: host::Hand> Node<C, H> {
         Point::StartAfterListen.pass();
         let (give_health, health) = oneshot::channel();
         let (close, closed) = oneshot::channel::<()>();
-        let backend = Backend::new(door.clone(), self.identity.policy_mode.clone());
-        let inquiry = Inquiry::new(door, clock, self.identity.policy_mode.clone());
+        let under_way = UnderWay::default();
+        let backend = Backend::new(door.clone(), self.identity.policy_mode.clone(), under_way.clone());
+        let inquiry = Inquiry::new(door, clock, self.identity.policy_mode.clone(), under_way);
         let take_health = |health| drop(give_health.send(health));
         let mut serving =
             tokio::spawn(rpc::serve_node(listener, backend, Configs(self.identity), inquiry, take_health, async {

@@ -14,12 +14,13 @@ use vpc_model::{InstanceId, PodRef, SandboxKey};
 use vpc_wire::rpc::pb::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, NetworkPolicyAgentConfigReply,
 };
-use vpc_wire::rpc::server::{CniBackend, ConfigServerBackend};
+use vpc_wire::rpc::server::{Caller, CniBackend, ConfigServerBackend};
 use vpc_wire::rpc::{CLIENT_VERSION, Cause, Refusal, SETUP_FAILED};
 
 use crate::answers;
 use crate::door::{Closed, Door};
 use crate::failpoint::Point;
+use crate::under_way::UnderWay;
 
 /// What the network policy agent asks for at its start.
 #[derive(Clone, Debug)]
@@ -39,16 +40,17 @@ pub struct NodeIdentity {
 pub struct Backend {
     door: Door,
     policy_mode: Arc<str>,
+    under_way: UnderWay,
 }
 
 impl Backend {
-    /// A backend whose questions go through `door`.
+    /// A backend whose questions go through `door`; `under_way` learns of every ADD.
     #[must_use]
-    pub fn new(door: Door, policy_mode: Arc<str>) -> Self {
-        Self { door, policy_mode }
+    pub fn new(door: Door, policy_mode: Arc<str>, under_way: UnderWay) -> Self {
+        Self { door, policy_mode, under_way }
     }
 
-    async fn add(&self, request: AddNetworkRequest) -> Result<AddNetworkReply, Status> {
+    async fn add(&self, request: AddNetworkRequest, caller: Caller) -> Result<AddNetworkReply, Status> {
         same_version(&request.client_version)?;
         let key = sandbox(&request.network_name, &request.container_id, &request.if_name)?;
         if request.requires_multi_nic {
@@ -56,6 +58,7 @@ impl Backend {
             return Err(Refusal::new(Cause::Unsupported, matter).into_status());
         }
         let pod = PodRef { namespace: request.k8s_pod_namespace, name: request.k8s_pod_name };
+        self.under_way.began(key.clone(), caller);
         let add = |ticket| Input::Add { ticket, request: AddRequest { key, pod } };
         let gone: fn(Ticket) -> Input = |ticket| Input::AddAbandoned { ticket };
         Point::AddReceived.pass();
@@ -67,6 +70,7 @@ impl Backend {
     async fn del(&self, request: DelNetworkRequest) -> Result<DelNetworkReply, Status> {
         same_version(&request.client_version)?;
         let key = sandbox(&request.network_name, &request.container_id, &request.if_name)?;
+        self.under_way.ended(&key);
         let undo = request.reason == SETUP_FAILED;
         let del = |ticket| match undo {
             true => Input::Undo { ticket, key: key.clone() },
@@ -106,11 +110,12 @@ pub(crate) fn ending(_: Closed) -> Status {
 #[tonic::async_trait]
 impl CniBackend for Backend {
     async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
+        let caller = Caller::of(&request);
         let request = request.into_inner();
         let (pod, container) =
             (format!("{}/{}", request.k8s_pod_namespace, request.k8s_pod_name), request.container_id.clone());
         tracing::info!(pod, container, netns = request.netns, "received AddNetwork");
-        let answer = self.add(request).await;
+        let answer = self.add(request, caller).await;
         match &answer {
             Ok(reply) => {
                 let address = reply.allocations.first().map_or("", |place| place.ipv4.as_str());

@@ -704,6 +704,21 @@ fn the_node_s_own_service_answers_for_the_books() {
     let books = std::fs::read_to_string(world.checkpoint()).unwrap();
     assert!(!books.contains("c-1") && books.contains("c-2"), "{books}");
 
+    // The plugin of an ADD holds its line until the runtime has the result: no list can have that pod yet.
+    let working = world.client();
+    working.add_network(request("c-3"), PATIENCE).unwrap();
+    run.wait_until(|_| find("c-3").is_ok());
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(collect("aws-cni", now()).unwrap().ended, [], "its ADD is under way");
+    }
+    drop(working);
+    assert_eq!(
+        collect("aws-cni", now()).unwrap().ended.len(),
+        1,
+        "at once, whenever the daemon reads that it has gone"
+    );
+
     let report = |matter, container: &str| {
         let attachment = Some(attachment(container));
         let request = ReportRequest { matter, network: "aws-cni".into(), attachment, ..ReportRequest::default() };

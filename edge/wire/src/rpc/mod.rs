@@ -4,6 +4,8 @@
 //! travels beside them as a detail of the gRPC status: a [`Refusal`]. What the reference's plugin never asks is a service of its own:
 //! [`node`].
 
+#[cfg(feature = "server")]
+mod caller;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]

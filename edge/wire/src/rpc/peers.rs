@@ -4,21 +4,26 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
+
+use super::caller::Line;
 
 /// At most one line of the log for so long, whoever knocks.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The connections of those who may, as they come. All others are closed before a byte of them is read.
-pub(super) fn of_root(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+pub(super) fn of_root(listener: UnixListener) -> impl Stream<Item = io::Result<Line>> {
     let own = nix::unistd::geteuid().as_raw();
     let mut strangers = Strangers::default();
     UnixListenerStream::new(listener).filter_map(move |came| {
-        let Ok(stream) = came else { return Some(came) };
+        let stream = match came {
+            Ok(stream) => stream,
+            Err(error) => return Some(Err(error)),
+        };
         match stream.peer_cred() {
-            Ok(peer) if peer.uid() == 0 || peer.uid() == own => Some(Ok(stream)),
+            Ok(peer) if peer.uid() == 0 || peer.uid() == own => Some(Line::of(stream)),
             Ok(peer) => strangers.note(Some((peer.uid(), peer.pid()))),
             Err(_) => strangers.note(None),
         }
@@ -34,7 +39,7 @@ struct Strangers {
 
 impl Strangers {
     /// Tells of one, unless another was told of a moment ago. Never a connection.
-    fn note(&mut self, who: Option<(u32, Option<i32>)>) -> Option<io::Result<UnixStream>> {
+    fn note(&mut self, who: Option<(u32, Option<i32>)>) -> Option<io::Result<Line>> {
         if self.told.is_some_and(|told| told.elapsed() < QUIET) {
             self.untold += 1;
             return None;

@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
+pub use super::caller::Caller;
 pub use super::node::{Node, NodeServer};
 pub use super::pb::cni_backend_server::{CniBackend, CniBackendServer};
 pub use super::pb::config_server_backend_server::{ConfigServerBackend, ConfigServerBackendServer};
