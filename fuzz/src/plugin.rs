@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 use serde_json::Value;
 use vpc_model::{LinkName, PodRef, RouteTable};
 use vpc_wire::cni::{
-    Attachments, CniError, CniResult, EgressConf, Environment, NetConf, PodArgs, PodMtu, ValidAttachment, Version,
-    Wired, is_identifier,
+    Attachments, CniError, CniResult, EgressConf, Environment, NetConf, PodArgs, ValidAttachment, Version, Wired,
+    is_identifier,
 };
 
 use crate::choice;
@@ -22,7 +22,7 @@ pub fn cni_stdin(data: &[u8]) {
     match NetConf::parse(data) {
         Ok(conf) => {
             assert!(is_identifier(&conf.name), "name {:?}", conf.name);
-            assert!(PodMtu::RANGE.contains(&conf.mtu.bytes), "mtu {}", conf.mtu.bytes);
+            assert!(NetConf::MTUS.contains(&conf.mtu), "mtu {}", conf.mtu);
             if let Some(Ok(result)) = conf.prev_result {
                 survives(&result, conf.version);
             }

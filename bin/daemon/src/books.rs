@@ -188,15 +188,15 @@ pub fn from_host(host: &HostState, prefix: &VethPrefix, now: WallTime) -> (Check
         }
         let alias =
             link.alias.as_deref().and_then(|text| text.parse::<LinkAlias>().ok()).filter(|alias| !alias.is_shortened());
-        let (network, container, pod, by_link) = match alias {
-            Some(alias) => (alias.network().to_owned(), alias.container().to_owned(), alias.pod().clone(), None),
+        let (key, pod, by_link) = match alias {
+            Some(alias) => (alias.sandbox().clone(), alias.pod().clone(), None),
             None => {
                 unnamed.push(format!("{address} behind {}", link.name));
                 let container = format!("{NAMELESS}{}", link.name);
-                ("aws-cni".to_owned(), container, PodRef::default(), Some(link.name.clone()))
+                let key = SandboxKey { network: "aws-cni".to_owned(), container, interface: POD_INTERFACE.to_owned() };
+                (key, PodRef::default(), Some(link.name.clone()))
             }
         };
-        let key = SandboxKey { network, container, interface: POD_INTERFACE.to_owned() };
         books.leases.push(Lease { key, pod, address, allocation: None, since: now, link: by_link });
     }
     (books, unnamed)

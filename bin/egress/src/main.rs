@@ -25,6 +25,9 @@ fn serve(invocation: &Invocation, conf: EgressConf) -> Result<String, CniError> 
     let verb = invocation.command;
     verb.must_be_in(conf.version)?;
     let log = Log { conf: &conf, invocation };
+    if verb == Command::Add {
+        conf.oddities.iter().for_each(|odd| log.open().error(odd));
+    }
     match (verb, conf.enabled) {
         (Command::Add, false) => pass_on(&conf),
         (Command::Add | Command::Check | Command::Status, true) => {

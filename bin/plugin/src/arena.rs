@@ -3,6 +3,9 @@
 //! The system's allocator asks the kernel for pages as they are needed and returns them as they are not, some thirty calls in an ADD. The
 //! block is part of the program's zeroed data: what is not touched costs nothing, and no call is made for the rest. What does not fit
 //! (a huge input) is the system's again.
+//!
+//! Where the system has none either, the program says so as a plugin says what is wrong, and ends. That happens while an input is read, which
+//! is before anything was done: later on nothing large is asked for.
 
 #![allow(unsafe_code, reason = "an allocator hands out memory, which no safe code can")]
 
@@ -16,6 +19,26 @@ pub(crate) struct Arena<const BYTES: usize> {
     block: UnsafeCell<Block<BYTES>>,
     /// Where the next piece may begin. What lies behind has never been handed out, so it is still zero.
     next: AtomicUsize,
+}
+
+/// What a runtime reads when there is no memory: an error of the CNI specification, code 999 (internal).
+const NO_MEMORY: &[u8] = br#"{
+    "cniVersion": "1.1.0",
+    "code": 999,
+    "msg": "no memory is left to read the configuration on standard input: 8 MiB are enough for every one that Kubernetes allows; raise the limit of the container runtime's processes or shorten the input"
+}
+"#;
+
+/// The piece, if there is one.
+fn or_end(piece: *mut u8) -> *mut u8 {
+    if piece.is_null() {
+        // SAFETY: the bytes are there; what is not written is not told, and the exit code says it too.
+        unsafe {
+            libc::write(libc::STDOUT_FILENO, NO_MEMORY.as_ptr().cast(), NO_MEMORY.len());
+            libc::_exit(1)
+        }
+    }
+    piece
 }
 
 /// At the start of a page, so that every alignment up to that is one of offsets.
@@ -63,7 +86,7 @@ unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.piece(layout) {
             // SAFETY: the caller's promise, passed on.
-            null if null.is_null() => unsafe { System.alloc(layout) },
+            null if null.is_null() => or_end(unsafe { System.alloc(layout) }),
             piece => piece,
         }
     }
@@ -71,7 +94,7 @@ unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match self.piece(layout) {
             // SAFETY: the caller's promise, passed on.
-            null if null.is_null() => unsafe { System.alloc_zeroed(layout) },
+            null if null.is_null() => or_end(unsafe { System.alloc_zeroed(layout) }),
             // Never handed out before, so it is zero.
             piece => piece,
         }
@@ -87,7 +110,7 @@ unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let Some(offset) = self.offset(pointer) else {
             // SAFETY: what is not of the block is the system's, with the layout the caller got it by.
-            return unsafe { System.realloc(pointer, layout, new_size) };
+            return or_end(unsafe { System.realloc(pointer, layout, new_size) });
         };
         if new_size <= layout.size() {
             return pointer;

@@ -27,7 +27,8 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(invocation: Invocation, conf: NetConf) -> Result<Self, CniError> {
-        let args = PodArgs::parse(&invocation.args)?;
+        let args = PodArgs::parse(&invocation.args);
+        let args = args.inspect_err(|error| Log::refused(&conf, invocation.command, error))?;
         let pod_link = invocation.interface.ok_or_else(|| {
             CniError::new(
                 ErrorCode::BadEnvironment,

@@ -94,7 +94,7 @@ fn compare(call: &Call, netns: &PodNetns, promised: &Attachment) -> Result<Vec<S
             pod_link: call.pod_link.clone(),
             host_mac,
             pod_mac,
-            mtu: call.conf.mtu.bytes,
+            mtu: call.conf.mtu,
             alias: String::new(),
             layout: HostLayout::Classic,
         });

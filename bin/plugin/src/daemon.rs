@@ -127,6 +127,9 @@ fn del_request(call: &Call, reason: &str) -> DelNetworkRequest {
     }
 }
 
+/// The way out of a daemon that does not answer.
+const LOOK_AT: &str = "see whether the node's pod of the DaemonSet aws-node runs, and its log";
+
 /// The failed ask for an address, for the runtime and the person who reads its events.
 pub(crate) fn no_address(call: &Call, error: &CallError) -> CniError {
     let code = if error.passes() { ErrorCode::TryAgainLater } else { ErrorCode::Internal };
@@ -135,8 +138,10 @@ pub(crate) fn no_address(call: &Call, error: &CallError) -> CniError {
         code,
         match error {
             CallError::Refused(_) => format!("no address for {whom}: {error}"),
-            CallError::Absent { .. } => format!("no address for {whom}: the node daemon is not running: {error}"),
-            CallError::Silent { .. } => format!("no address for {whom}: the node daemon hangs: {error}"),
+            CallError::Absent { .. } => {
+                format!("no address for {whom}: the node daemon is not running: {error}; {LOOK_AT}")
+            }
+            CallError::Silent { .. } => format!("no address for {whom}: the node daemon hangs: {error}; {LOOK_AT}"),
             CallError::Broken { .. } => {
                 format!("no address for {whom}: what listens there is not the node daemon, or it died: {error}")
             }

@@ -64,6 +64,10 @@ fn release(call: &Call) -> Result<(), CniError> {
     Point::DelBeforeAsk.pass();
     let reply = match Daemon::connect().and_then(|daemon| daemon.del(call)) {
         Ok(reply) => reply,
+        Err(error) if error.is_unknown_pod() => {
+            call.log.info("the daemon holds no address for the sandbox");
+            return trouble.and(host.remove_own_link(call));
+        }
         Err(error) => {
             without_daemon(call, &error, done.is_empty());
             return trouble;
@@ -138,9 +142,6 @@ fn told(call: &Call, reply: &DelNetworkReply) -> Vec<Tie> {
 
 /// DEL succeeds without a daemon. A note tells it, when it is up again, to take the address back.
 fn without_daemon(call: &Call, error: &CallError, nothing_done: bool) {
-    if error.is_unknown_pod() {
-        return call.log.info("the daemon holds no address for the sandbox");
-    }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = WallTime(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX));
     if let Err(why) = tombstone::leave_in_steps(Path::new(tombstone::TOMBSTONES), &call.sandbox, now, |step| {

@@ -26,7 +26,7 @@ impl PodNetns {
                 format!("CNI_NETNS is no namespace to wire {} in: {error}", call.whom()),
             )
         })?;
-        if !call.netns_override && is_own(&netns)? {
+        if !call.netns_override && is_plugins(&netns)? {
             return Err(own(path));
         }
         Ok(Self(netns))
@@ -44,12 +44,12 @@ impl PodNetns {
 pub(crate) fn check_not_own(call: &Call) -> Result<(), CniError> {
     let Some(path) = call.netns.as_deref().filter(|_| !call.netns_override) else { return Ok(()) };
     match Netns::open(path) {
-        Ok(netns) if is_own(&netns)? => Err(own(path)),
+        Ok(netns) if is_plugins(&netns)? => Err(own(path)),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-fn is_own(netns: &Netns) -> Result<bool, CniError> {
+fn is_plugins(netns: &Netns) -> Result<bool, CniError> {
     let current =
         Netns::current().map_err(|error: NetnsError| internal("look at the plugin's own network namespace", &error))?;
     Ok(current.is(netns))
@@ -131,6 +131,28 @@ impl Host {
         Ok(())
     }
 
+    /// Removes the sandbox's own link and what leads to it, where its alias says that it is: left over by an ADD or a DEL that was killed,
+    /// or by a lease that ended meanwhile. Nobody else knows of it until the daemon's next look at the host.
+    pub(crate) fn remove_own_link(&mut self, call: &Call) -> Result<(), CniError> {
+        let name = &call.host_link;
+        let failed = |error: &dyn fmt::Display| internal(&format!("remove link {name} of {}", call.whom()), error);
+        if !self.0.has_link(name).map_err(|error| failed(&error))? {
+            return Ok(());
+        }
+        let found = self.0.find_link(name).map_err(|error| failed(&error))?;
+        let Some(link) = found.filter(|link| is_own(call, link)) else { return Ok(()) };
+        let routes = self.0.routes(Some(RouteTable::MAIN)).map_err(|error| failed(&error))?;
+        for route in routes.iter().filter(|route| route.link == Some(link.index) && route.to.prefix_len() == 32) {
+            self.untie(call, &Tie { address: route.to.addr(), table: None, host_link: link.name.clone() })?;
+        }
+        match self.0.delete_link(link.index) {
+            Err(error) if !error.is_absent() => return Err(failed(&error)),
+            _ => {}
+        }
+        call.log.info(&format!("link {name}, which was left over, is removed"));
+        Ok(())
+    }
+
     /// Removes what the reference's plugin made for a pod with a branch ENI: the VLAN link, the table's rules, the address's rules.
     pub(crate) fn untie_branch(&mut self, call: &Call, vlan: u16, tie: Option<&Tie>) -> Result<(), CniError> {
         /// Priority of the rules of such pods, and what their tables' numbers begin with.
@@ -174,6 +196,11 @@ fn is_foreign(owner: &Owner<'_>, tie: &Tie, link: &LinkInfo) -> bool {
             link.name != tie.host_link && !prefix.is_empty() && link.name.as_str().starts_with(prefix)
         }
     }
+}
+
+/// Whether a link says that it is the calling sandbox's.
+fn is_own(call: &Call, link: &LinkInfo) -> bool {
+    link.kind.as_deref() == Some("veth") && link.alias.as_deref().is_some_and(|alias| call.alias().is_written(alias))
 }
 
 fn internal(what: &str, error: &dyn fmt::Display) -> CniError {

@@ -28,6 +28,11 @@ impl Log {
         Self(PluginLog::open(&conf.log_file, conf.log_level, "aws-cni", &about))
     }
 
+    /// A call that is refused before anything is known of it but its configuration.
+    pub(crate) fn refused(conf: &NetConf, verb: Command, error: &CniError) {
+        Self::of_network(conf, verb).end(&Err(error.clone()));
+    }
+
     /// For a call about no container.
     pub(crate) fn of_network(conf: &NetConf, verb: Command) -> Self {
         let about = [("network", conf.name.as_str()), ("verb", verb.as_str())];
@@ -42,12 +47,7 @@ impl Log {
             call.sandbox.network,
             call.netns.as_deref().unwrap_or("none")
         ));
-        if let Some(text) = &call.conf.mtu.rejected {
-            self.error(&format!(
-                "`mtu` is `{text}`: expected a decimal number from 576 to 9001; using {}",
-                call.conf.mtu.bytes
-            ));
-        }
+        self.oddities(&call.conf);
         let previous = match &call.conf.prev_result {
             None => "no",
             Some(Ok(_)) => "a",
@@ -57,9 +57,17 @@ impl Log {
             "configuration: cniVersion {}, vethPrefix `{}`, mtu {}, podSGEnforcingMode {}, {previous} previous result",
             call.conf.version,
             call.conf.veth_prefix.as_str(),
-            call.conf.mtu.bytes,
+            call.conf.mtu,
             call.conf.enforcing_mode,
         ));
+    }
+
+    /// What of the configuration is not used as it stands.
+    pub(crate) fn oddities(&self, conf: &NetConf) {
+        conf.oddities.iter().for_each(|odd| self.error(odd));
+        if let Some(wrong) = &conf.wrong {
+            self.error(&format!("{wrong}; the default is used, since the pod is to be deleted"));
+        }
     }
 
     /// The call as it ended.

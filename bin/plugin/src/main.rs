@@ -30,6 +30,7 @@ use vpc_wire::cni::{CniError, Command, Failure, Invocation, NetConf, run_program
 
 use crate::call::Call;
 use crate::failpoint::Point;
+use crate::log::Log;
 use crate::network::Network;
 
 /// Twice what an ADD takes; only the pages that are touched are there.
@@ -49,7 +50,9 @@ fn main() -> ExitCode {
 fn answer(invocation: Invocation, input: &[u8], called_at: u64) -> Result<String, Failure> {
     let conf = NetConf::parse(input)?;
     let (verb, version) = (invocation.command, conf.version);
-    let served = verb.must_be_in(version).and_then(|()| match verb {
+    let suits = verb.must_be_in(version).and_then(|()| conf.must_suit(verb));
+    let suits = suits.inspect_err(|error| Log::refused(&conf, verb, error));
+    let served = suits.and_then(|()| match verb {
         Command::Status | Command::Gc => serve_network(verb, conf, input, called_at),
         Command::Add | Command::Del | Command::Check | Command::Version => serve(invocation, conf),
     });
@@ -77,6 +80,7 @@ fn serve_network(verb: Command, conf: NetConf, input: &[u8], called_at: u64) -> 
         // Runtimes ask every few seconds: only what is wrong is worth a line.
         return status::status(&network).inspect_err(|error| network.log.end(&Err(error.clone())));
     }
+    network.log.oddities(&network.conf);
     let outcome = gc::gc(&network, input);
     network.log.end(&outcome);
     outcome

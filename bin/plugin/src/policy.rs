@@ -83,6 +83,11 @@ pub(crate) fn enforce(call: &Call, daemon: &Daemon, mode: &str) -> Result<(), Cn
             }
             Ok(())
         }
+        Err(error @ CallError::Absent { .. }) => {
+            let way_out =
+                "start the agent on the node, or set NETWORK_POLICY_ENFORCING_MODE of the node daemon to standard";
+            Err(failed(ErrorCode::TryAgainLater, format!("{error}; {way_out}")))
+        }
         Err(error) if error.passes() => Err(failed(ErrorCode::TryAgainLater, error.to_string())),
         Err(error) => Err(failed(ErrorCode::Internal, error.to_string())),
     }

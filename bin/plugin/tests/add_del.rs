@@ -206,7 +206,8 @@ fn an_interface_of_the_name_asked_for_is_not_taken_over() {
         // Another pod's name with the same namespace: the pod end's name is taken there.
         let second = node.pod("web-2");
         node.gives("10.20.9.202", 1, 2);
-        second.call_with("ADD", &config(None), &[("CNI_NETNS", Some(&pod.path))]).assert_error(999, &["web-2", "eth0"]);
+        let words = ["web-2", "eth0 is in the pod's network namespace already", "another CNI_IFNAME"];
+        second.call_with("ADD", &config(None), &[("CNI_NETNS", Some(&pod.path))]).assert_error(999, &words);
         assert_eq!(node.script().deleted.pop().unwrap().reason, "SetupNSFailed");
         assert_eq!(node.state(), wired_host());
     });
@@ -359,7 +360,8 @@ fn without_a_policy_agent_a_pod_starts_in_every_mode_but_strict() {
         // What nobody knows is taken for the careful mode.
         for mode in ["strict", "Strict", "paranoid"] {
             policy_mode(node, mode);
-            pod.call("ADD").assert_error(11, &["network policy agent", mode, "npa.sock"]);
+            pod.call("ADD")
+                .assert_error(11, &["network policy agent", mode, "npa.sock", "start the agent", "to standard"]);
             assert_eq!(node.state().iter().filter(|line| line.starts_with("rule")).count(), 0);
         }
         node.policy_agent(false);

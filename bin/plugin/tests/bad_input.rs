@@ -54,7 +54,6 @@ fn wrong_configurations_are_refused_before_anything_is_done() {
                 ("\u{0}\u{0}\u{0}", 6, &["not JSON"]),
                 ("{}", 7, &["`name` is missing"]),
                 (r#"{"name":"aws-cni","cniVersion":"2.0.0"}"#, 1, &["`2.0.0`", "1.1.0"]),
-                (r#"{"name":"aws-cni","cniVersion":"0.4.0","mtu":9001}"#, 6, &["`mtu` is a number", "576 to 9001"]),
                 (
                     r#"{"name":"aws-cni","cniVersion":"0.4.0","vethPrefix":"toolong"}"#,
                     7,
@@ -66,6 +65,83 @@ fn wrong_configurations_are_refused_before_anything_is_done() {
         }
         assert_untouched(node, &pod);
         assert!(node.script().deleted.is_empty());
+    });
+}
+
+/// What no DEL needs keeps no pod from being deleted.
+#[test]
+fn a_value_of_the_wrong_type_refuses_an_add_and_is_said_by_a_del() {
+    on_a_node("a_value_of_the_wrong_type_refuses_an_add_and_is_said_by_a_del", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let pod = node.pod("web-1");
+        let wrong = |add: Option<serde_json::Value>| config(add).replace(r#""mtu":"9001""#, r#""mtu":9001"#);
+        let words = ["`mtu` is a number: expected a decimal number from 576 to 9001 in quotes"];
+        pod.call_with("ADD", &wrong(None), &[]).assert_error(6, &words);
+        pod.call_with("CHECK", &wrong(None), &[]).assert_error(6, &words);
+        assert_untouched(node, &pod);
+        let add = pod.call("ADD");
+        pod.call_with("DEL", &wrong(Some(add.assert_ok().json())), &[]).assert_ok();
+        assert_eq!(node.script().deleted.len(), 1);
+        let log = std::fs::read_to_string(node::LOG).unwrap();
+        let told = |line: &&str| line.contains(words[0]);
+        assert_eq!(log.lines().filter(told).count(), 3, "{log}");
+        assert!(log.lines().rfind(told).unwrap().contains("the default is used, since the pod is to be deleted"));
+    });
+}
+
+#[test]
+fn what_falls_back_and_what_is_refused_early_is_in_the_log() {
+    on_a_node("what_falls_back_and_what_is_refused_early_is_in_the_log", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let pod = node.pod("web-1");
+        let odd = config(None)
+            .replace(r#""podSGEnforcingMode":"strict""#, r#""podSGEnforcingMode":"lax""#)
+            .replace("DEBUG", "loud")
+            .replace("9001", "70000");
+        let add = pod.call_with("ADD", &odd, &[]);
+        add.assert_ok();
+        pod.call_with("ADD", &config(None), &[("CNI_ARGS", Some("X"))]).assert_error(4, &["CNI_ARGS"]);
+        let old = config(None).replace("0.4.0", "0.3.1");
+        pod.call_with("CHECK", &old, &[]).assert_error(1, &["CHECK"]);
+        let log = std::fs::read_to_string(node::LOG).unwrap();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains(r#""level":"error""#)).collect();
+        for (words, line) in [
+            ("`pluginLogLevel` is `loud`: expected", 0),
+            ("`mtu` is `70000`: expected a decimal number from 576 to 9001; using 9001", 1),
+            ("`podSGEnforcingMode` is `lax`: expected", 2),
+            ("failed with code 4: CNI_ARGS has the pair `X`", 3),
+            ("failed with code 1: ", 4),
+        ] {
+            assert!(errors[line].contains(words), "{line}: {errors:#?}");
+        }
+        assert_eq!(errors.len(), 5, "{errors:#?}");
+    });
+}
+
+/// With its standard output closed a program written in Rust writes to the null device instead, and that never fails.
+#[test]
+fn an_add_with_its_output_closed_is_refused_before_an_address_is_asked_for() {
+    on_a_node("an_add_with_its_output_closed_is_refused_before_an_address_is_asked_for", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let pod = node.pod("web-1");
+        let shell = |redirection: &str| {
+            let plugin = pod.command("ADD", &[]);
+            let mut command = std::process::Command::new("/bin/sh");
+            command.args(["-c", &format!("exec {} {redirection}", plugin.get_program().to_str().unwrap())]);
+            command.env_clear().envs(plugin.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            node::run(command, &config(None))
+        };
+        assert_eq!(shell(">&-").code, 1);
+        assert_untouched(node, &pod);
+        let log = std::fs::read_to_string(node::LOG).unwrap();
+        assert!(log.contains("failed with code 5: standard output is closed"), "{log}");
+        // By hand, on purpose.
+        assert_eq!(shell(">/dev/null").code, 0);
+        assert!(!node.state().is_empty());
     });
 }
 

@@ -62,7 +62,9 @@ fn names_of_every_legal_character_and_length_are_wired_and_told_apart() {
             let told = (request.k8s_pod_namespace, request.k8s_pod_name, request.container_id);
             assert_eq!(told, (pod.namespace.clone(), pod.name.clone(), pod.container.clone()));
             let owner = PodRef { namespace: pod.namespace.clone(), name: pod.name.clone() };
-            let alias = LinkAlias::new("aws-cni", &pod.container, &owner).to_string();
+            let (network, interface) = ("aws-cni".to_owned(), "eth0".to_owned());
+            let key = SandboxKey { network, container: pod.container.clone(), interface };
+            let alias = LinkAlias::of(&key, &owner).to_string();
             assert!(node.state().iter().any(|line| line.ends_with(&format!("alias {alias}"))), "{:?}", node.state());
             pod.call_with("CHECK", &config(Some(add.json())), &[]).assert_ok();
             pod.del_after(&add).assert_ok();
@@ -82,18 +84,18 @@ fn names_of_every_legal_character_and_length_are_wired_and_told_apart() {
     });
 }
 
-/// Names of interfaces are whatever the kernel takes: bytes without `/`, `:` and white space.
+/// Names of interfaces are whatever the kernel takes: bytes without `/`, `:` and white space. Of `%` it makes a pattern.
 #[test]
 fn odd_names_of_interfaces_are_the_kernel_s_affair() {
     on_a_node("odd_names_of_interfaces_are_the_kernel_s_affair", |node| {
         node.daemon();
         node.gives("10.20.9.201", 1, 2);
-        for name in ["eth0.1@x", "%s", "a\"b\\c", "äöü", "-rf", "*"] {
+        for name in ["%s", "eth0.1@x", "a\"b\\c", "äöü", "-rf", "*"] {
             let mut pod = node.pod("web-1");
             let add = pod.call_with("ADD", &config(None), &[("CNI_IFNAME", Some(name))]);
-            // The kernel makes a pattern of `%`.
             if name.contains('%') {
-                add.assert_error(999, &["web-1"]);
+                add.assert_error(4, &["CNI_IFNAME `%s`", "without `/`, `:`, `%`"]);
+                assert!(node.script().added.is_empty(), "no address was asked for");
             } else {
                 assert_eq!(add.assert_ok().json()["interfaces"][1]["name"], name);
                 pod.call_with("DEL", &config(Some(add.json())), &[("CNI_IFNAME", Some(name))]).assert_ok();
@@ -261,7 +263,9 @@ fn eight_megabytes_are_enough() {
         node.gives("10.20.9.201", 1, 2);
         // As much as Kubernetes lets a pod say of itself.
         let crowded = config(None).replace("hunter2", &"x".repeat(250 << 10));
-        for input in [config(None), crowded] {
+        // The same as Go's JSON writes it, six bytes for one.
+        let escaped = config(None).replace("hunter2", &"\\u003c".repeat(250 << 10));
+        for input in [config(None), crowded, escaped] {
             let mut pod = node.pod("web-1");
             limited(&pod, "ADD", &input, Resource::RLIMIT_DATA, 8 << 20).assert_ok();
             limited(&pod, "DEL", &input, Resource::RLIMIT_DATA, 8 << 20).assert_ok();
@@ -270,9 +274,12 @@ fn eight_megabytes_are_enough() {
         }
         // What does not fit ends the plugin before it has done anything.
         let pod = node.pod("web-2");
-        let rubbish = format!("[{}0]", "0,".repeat(1 << 20));
+        let rubbish = format!("[{}0]", "0,".repeat(1 << 19));
         let outcome = limited(&pod, "ADD", &rubbish, Resource::RLIMIT_DATA, 8 << 20);
-        assert_ne!(outcome.code, 0, "{outcome:?}");
+        outcome.assert_error(999, &["no memory is left to read the configuration", "8 MiB are enough"]);
+        let huge = format!("[{}0]", "0,".repeat(1 << 20));
+        let outcome = limited(&pod, "ADD", &huge, Resource::RLIMIT_DATA, 8 << 20);
+        outcome.assert_error(6, &["more than 2 MiB"]);
         leaves_nothing(node);
     });
 }
@@ -340,6 +347,24 @@ fn a_log_that_can_not_be_written_keeps_no_pod() {
             assert_eq!(add.assert_ok().json()["cniVersion"], "0.4.0", "{path}");
             assert_eq!(add.stderr.lines().count(), lines, "{path}: {add:?}");
             pod.del_after(&add).assert_ok();
+            pod.gone();
+            leaves_nothing(node);
+        }
+    });
+}
+
+/// A limit of file sizes (`ulimit -f`) sends a signal that ends the program unless it is kept away.
+#[test]
+fn a_limit_of_file_sizes_keeps_no_pod() {
+    on_a_node("a_limit_of_file_sizes_keeps_no_pod", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        for bytes in [0, 100, 700] {
+            let mut pod = node.pod("web-1");
+            let _ = fs::remove_file(LOG);
+            limited(&pod, "ADD", &config(None), Resource::RLIMIT_FSIZE, bytes).assert_ok();
+            assert!(fs::metadata(LOG).unwrap().size() <= bytes);
+            limited(&pod, "DEL", &config(None), Resource::RLIMIT_FSIZE, bytes).assert_ok();
             pod.gone();
             leaves_nothing(node);
         }

@@ -32,8 +32,6 @@ const ADOPT_AFTER: Millis = Millis::seconds(5);
 const AT_ONCE: usize = 128;
 /// Hexadecimal digits of a pod's name in its link's.
 const SUFFIX: usize = 11;
-/// The interface every runtime gives a pod first; links do not say which one they are.
-const POD_INTERFACE: &str = "eth0";
 
 /// What was seen at earlier looks and belongs to nobody, each with the time of the first.
 #[derive(Clone, Debug, Default)]
@@ -149,7 +147,9 @@ impl<'a> Look<'a> {
         if self.aliases.contains(LinkAlias::text_of(&held.key, &held.pod).as_str()) {
             return true;
         }
-        let same = |alias: &LinkAlias| alias.container() == held.key.container;
+        let same = |alias: &LinkAlias| {
+            (alias.container(), &alias.sandbox().interface) == (&held.key.container, &held.key.interface)
+        };
         let may_be = |link: &Link| alias_of(link).is_none_or(|alias| same(&alias) || alias.is_shortened());
         let named = self.ending(&veth_suffix(&held.pod));
         let routed = self.ties.get(&held.allocation.address).into_iter().flat_map(|ties| &ties.links);
@@ -481,10 +481,5 @@ impl Agent {
 /// The sandbox a link names, if it names one whole.
 fn owner_of(link: &Link) -> Option<(SandboxKey, LinkAlias)> {
     let alias = alias_of(link).filter(|alias| !alias.is_shortened())?;
-    let key = SandboxKey {
-        network: alias.network().to_owned(),
-        container: alias.container().to_owned(),
-        interface: POD_INTERFACE.to_owned(),
-    };
-    Some((key, alias))
+    Some((alias.sandbox().clone(), alias))
 }

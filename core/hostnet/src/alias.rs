@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   vpc-cni/1 aws-cni 3f0c…9a default/web-0             network, container id, namespace/pod
+//!   vpc-cni/1 aws-cni 3f0c…9a/net1 default/web-0        the same for an interface that is not `eth0`
 //!   vpc-cni/1~1b9e03aa55c0ffee0123 aws-cni 3f0c…9a default/a-name-as-long-as-names-g
 //! ```
 //!
@@ -27,44 +28,37 @@ const SIGN: &str = "vpc-cni/";
 const VERSION: &str = "1";
 /// Hexadecimal digits of the digest in a shortened text: 80 bits.
 const DIGEST: usize = 20;
+/// The pod's interface as long as a runtime says nothing else: all runtimes of Kubernetes call it so. It is not written.
+const INTERFACE: &str = "eth0";
 /// Shares of a shortened text, in bytes as written. A container id of a runtime (64) and a Kubernetes namespace (63) are never cut.
 const NETWORK_SHARE: usize = 40;
 const CONTAINER_SHARE: usize = 64;
+const INTERFACE_SHARE: usize = 15;
 const NAMESPACE_SHARE: usize = 63;
 
 /// Whom a host veth belongs to, as its alias says it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkAlias {
-    network: String,
-    container: String,
+    sandbox: SandboxKey,
     pod: PodRef,
     /// Of the full text, where that was too long.
     digest: Option<String>,
 }
 
 impl LinkAlias {
-    /// The alias of a sandbox's host veth: `network` is the name of the CNI configuration list, `container` is `CNI_CONTAINERID`.
-    #[must_use]
-    pub fn new(network: &str, container: &str, pod: &PodRef) -> Self {
-        let whole = Self { network: network.into(), container: container.into(), pod: pod.clone(), digest: None };
-        let fields: usize = [network, container, &pod.namespace, &pod.name].into_iter().map(written).sum();
-        // Two spaces and a slash between the fields, one space before them.
-        let length = SIGN.len() + VERSION.len() + 4 + fields;
-        if length <= MAX { whole } else { whole.shortened(&whole.to_string()) }
-    }
-
-    /// The alias of a sandbox known by its key.
+    /// The alias of a sandbox's host veth.
     #[must_use]
     pub fn of(sandbox: &SandboxKey, pod: &PodRef) -> Self {
-        Self::new(&sandbox.network, &sandbox.container, pod)
+        let whole = Self { sandbox: sandbox.clone(), pod: pod.clone(), digest: None };
+        let length: usize = SIGN.len() + VERSION.len() + whole.owner().iter().map(|part| part.len()).sum::<usize>();
+        if length <= MAX { whole } else { whole.shortened(&whole.to_string()) }
     }
 
     /// What is written for a sandbox known by its key.
     #[must_use]
     pub fn text_of(sandbox: &SandboxKey, pod: &PodRef) -> String {
-        let fields = [&sandbox.network, &sandbox.container, &pod.namespace, &pod.name];
-        let [network, container, namespace, name] = fields.map(|field| escape(field));
-        let text = [SIGN, VERSION, " ", &network, " ", &container, " ", &namespace, "/", &name].concat();
+        let text =
+            [SIGN, VERSION].into_iter().chain(owner(sandbox, pod).iter().map(|part| &**part)).collect::<String>();
         if text.len() <= MAX { text } else { Self::of(sandbox, pod).to_string() }
     }
 
@@ -72,24 +66,33 @@ impl LinkAlias {
     #[must_use]
     pub fn is_written(&self, text: &str) -> bool {
         let digest = self.digest.as_deref();
-        let fields = [&self.network, &self.container, &self.pod.namespace, &self.pod.name];
-        let [network, container, namespace, name] = fields.map(|field| escape(field));
         let begin = [SIGN, VERSION, if digest.is_some() { "~" } else { "" }, digest.unwrap_or_default()];
-        let owner = [" ", &network, " ", &container, " ", &namespace, "/", &name];
-        let rest = begin.into_iter().chain(owner).try_fold(text, |rest, part| rest.strip_prefix(part));
+        let owner = self.owner();
+        let parts = begin.into_iter().chain(owner.iter().map(|part| &**part));
+        let rest = parts.into_iter().try_fold(text, |rest, part| rest.strip_prefix(part));
         rest.is_some_and(str::is_empty)
+    }
+
+    fn owner(&self) -> [Cow<'_, str>; 10] {
+        owner(&self.sandbox, &self.pod)
+    }
+
+    /// Network, container and interface.
+    #[must_use]
+    pub fn sandbox(&self) -> &SandboxKey {
+        &self.sandbox
     }
 
     /// Name of the CNI configuration list.
     #[must_use]
     pub fn network(&self) -> &str {
-        &self.network
+        &self.sandbox.network
     }
 
     /// `CNI_CONTAINERID`.
     #[must_use]
     pub fn container(&self) -> &str {
-        &self.container
+        &self.sandbox.container
     }
 
     /// The pod.
@@ -105,8 +108,8 @@ impl LinkAlias {
         self.digest.is_some()
     }
 
-    /// Whether both are sandboxes of one pod, so that the newer may take the older's place. Containers without a pod's name have nothing
-    /// in common. Of names cut short only the heads are compared.
+    /// Whether both are sandboxes of one pod, so that the newer may take the older's place: not two interfaces of one container, which
+    /// live side by side. Containers without a pod's name have nothing in common. Of names cut short only the heads are compared.
     #[must_use]
     pub fn is_of_same_pod(&self, other: &Self) -> bool {
         let same = |a: &str, b: &str| {
@@ -117,19 +120,39 @@ impl LinkAlias {
             && !others.name.is_empty()
             && same(&own.namespace, &others.namespace)
             && same(&own.name, &others.name)
+            && !self.is_beside(other)
+    }
+
+    /// Whether both are of one container and differ in the interface or the network.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let place = |alias: &Self| (alias.sandbox.network.clone(), alias.sandbox.interface.clone());
+        self.sandbox.container == other.sandbox.container && place(self) != place(other)
     }
 
     fn shortened(&self, text: &str) -> Self {
         let digest: String =
             Sha1::digest(text.as_bytes()).iter().take(DIGEST / 2).map(|b| format!("{b:02x}")).collect();
-        let network = head(&self.network, NETWORK_SHARE);
-        let container = head(&self.container, CONTAINER_SHARE);
+        let sandbox = SandboxKey {
+            network: head(&self.sandbox.network, NETWORK_SHARE),
+            container: head(&self.sandbox.container, CONTAINER_SHARE),
+            interface: head(&self.sandbox.interface, INTERFACE_SHARE),
+        };
         let namespace = head(&self.pod.namespace, NAMESPACE_SHARE);
         let pod = PodRef { namespace, name: String::new() };
-        let mut short = Self { network, container, pod, digest: Some(digest) };
+        let mut short = Self { sandbox, pod, digest: Some(digest) };
         short.pod.name = head(&self.pod.name, MAX - short.to_string().len());
         short
     }
+}
+
+/// What stands behind the version, piece by piece.
+fn owner<'a>(sandbox: &'a SandboxKey, pod: &'a PodRef) -> [Cow<'a, str>; 10] {
+    let (slash, interface) = if sandbox.interface == INTERFACE { ("", "") } else { ("/", &*sandbox.interface) };
+    let (network, container) = (escape(&sandbox.network), escape(&sandbox.container));
+    let (namespace, name) = (escape(&pod.namespace), escape(&pod.name));
+    let said = Cow::Borrowed;
+    [said(" "), network, said(" "), container, said(slash), escape(interface), said(" "), namespace, said("/"), name]
 }
 
 impl fmt::Display for LinkAlias {
@@ -139,9 +162,7 @@ impl fmt::Display for LinkAlias {
         if let Some(digest) = &self.digest {
             write!(f, "~{digest}")?;
         }
-        let (network, container) = (escape(&self.network), escape(&self.container));
-        let (namespace, name) = (escape(&self.pod.namespace), escape(&self.pod.name));
-        [" ", &network, " ", &container, " ", &namespace, "/", &name].iter().try_for_each(|part| f.write_str(part))
+        self.owner().iter().try_for_each(|part| f.write_str(part))
     }
 }
 
@@ -156,7 +177,7 @@ pub enum ParseAliasError {
     Version(String),
     /// Ours by its beginning, and damaged.
     #[error(
-        "the alias `{0}` is damaged: expected `vpc-cni/1 <network> <container id> <namespace>/<pod>`, at most 255 bytes"
+        "the alias `{0}` is damaged: expected `vpc-cni/1 <network> <container id>[/<interface>] <namespace>/<pod>`, at most 255 bytes"
     )]
     Damaged(String),
 }
@@ -184,12 +205,19 @@ fn fields(owner: &str, digest: Option<&str>) -> Option<LinkAlias> {
     let (container, pod) = rest.split_once(' ')?;
     let (namespace, name) = pod.split_once('/')?;
     let pod = PodRef { namespace: unescape(namespace)?, name: unescape(name)? };
+    let (container, interface) = match container.split_once('/') {
+        None => (container, INTERFACE),
+        // One owner, one text.
+        Some((_, INTERFACE)) => return None,
+        Some(both) => both,
+    };
     let digest = match digest {
         Some(text) if text.len() == DIGEST && text.bytes().all(is_digit) => Some(text.to_owned()),
         Some(_) => return None,
         None => None,
     };
-    Some(LinkAlias { network: unescape(network)?, container: unescape(container)?, pod, digest })
+    let (network, container, interface) = (unescape(network)?, unescape(container)?, unescape(interface)?);
+    Some(LinkAlias { sandbox: SandboxKey { network, container, interface }, pod, digest })
 }
 
 fn is_digit(byte: u8) -> bool {
@@ -198,11 +226,6 @@ fn is_digit(byte: u8) -> bool {
 
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
-}
-
-/// How many bytes a text takes as it is written.
-fn written(text: &str) -> usize {
-    text.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum()
 }
 
 /// As it is written. Almost every text is written as it is.

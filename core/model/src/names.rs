@@ -7,7 +7,8 @@ use sha1::{Digest, Sha1};
 
 use crate::PodRef;
 
-/// The name of a kernel link: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..` (the kernel's own rule, `dev_valid_name`).
+/// The name of a kernel link: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..` (the kernel's own rule, `dev_valid_name`), and no
+/// `%`, which makes a text a pattern that the kernel completes with a number (`dev_alloc_name`).
 /// Names stand in every route and link of a host: they are held in place, so that copying one costs nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -19,7 +20,9 @@ pub struct LinkName {
 
 /// A text the kernel would not take as a link name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an interface name: expected 1 to 15 bytes without `/`, `:` or white space, and not `.` or `..`")]
+#[error(
+    "`{0}` is not an interface name: expected 1 to 15 bytes without `/`, `:`, `%` or white space, and not `.` or `..`"
+)]
 pub struct LinkNameError(pub String);
 
 impl LinkName {
@@ -47,7 +50,7 @@ impl FromStr for LinkName {
     type Err = LinkNameError;
     fn from_str(text: &str) -> Result<Self, LinkNameError> {
         let dots = text == "." || text == "..";
-        let strange = text.bytes().any(|b| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace() || b == 0x0b);
+        let strange = text.bytes().any(|b| matches!(b, b'/' | b':' | b'%' | 0 | 0x0b) || b.is_ascii_whitespace());
         if text.is_empty() || text.len() > Self::MAX || dots || strange {
             Err(LinkNameError(text.into()))
         } else {

@@ -42,6 +42,15 @@ pub enum OpError {
         /// Whose it is, as far as it tells.
         owner: String,
     },
+    /// The pod's end can not have the name asked for.
+    #[error(
+        "link {link} is in the pod's network namespace already: remove it there, have the runtime ask for another CNI_IFNAME, or give the \
+         container a namespace of its own"
+    )]
+    TakenInPod {
+        /// The name.
+        link: LinkName,
+    },
     /// The packet filter is the daemon's: whoever holds no nfnetlink socket can not change it.
     #[error("the packet filter is changed by the daemon only, never while a pod is wired")]
     FilterNotHere,
@@ -57,6 +66,7 @@ impl OpError {
             Self::Sysctl(SysctlError::Key { .. })
             | Self::NotAVeth { .. }
             | Self::Taken { .. }
+            | Self::TakenInPod { .. }
             | Self::FilterNotHere => None,
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use nix::errno::Errno;
 use vpc_hostnet::{HostOp, LinkAlias, ParseAliasError, PodOp, VethPair, Wiring};
 use vpc_model::LinkName;
 
@@ -111,7 +112,8 @@ pub fn wire_pod_in_steps(
     before(WireStep::RemoveLeftover);
     remove_leftover(host, &wiring.veth).map_err(at(WireStep::RemoveLeftover))?;
     before(WireStep::CreateVeth);
-    let (host_index, peer) = create(host, pod_ns, &wiring.veth).map_err(at(WireStep::CreateVeth))?;
+    let created = create(host, pod_ns, &wiring.veth).map_err(|error| which_end(&mut pod, &wiring.veth, error));
+    let (host_index, peer) = created.map_err(at(WireStep::CreateVeth))?;
 
     let mut made: Vec<HostOp> = Vec::new();
     before(WireStep::Harden);
@@ -146,6 +148,11 @@ fn remove_leftover(host: &mut Rtnl, veth: &VethPair) -> Result<(), OpError> {
         return Ok(());
     }
     let Some(leftover) = host.find_link(link)? else { return Ok(()) };
+    // The kernel finds a link by its alternative names, too.
+    if leftover.name != *link {
+        let owner = format!("link {}, which has it as an alternative name", leftover.name);
+        return Err(OpError::Taken { link: link.clone(), owner });
+    }
     match leftover.kind.as_deref() {
         Some("veth") => {}
         other => return Err(OpError::NotAVeth { link: link.clone(), kind: other.unwrap_or("device").to_owned() }),
@@ -168,12 +175,22 @@ fn stranger(link: &LinkInfo, own: &str) -> Option<String> {
     match (text.parse::<LinkAlias>(), own.parse::<LinkAlias>()) {
         _ if text == own => None,
         (Ok(owner), Ok(own)) if owner.is_of_same_pod(&own) => None,
+        (Ok(owner), Ok(own)) if owner.is_beside(&own) => Some(beside(&owner)),
         // Its name is made of this pod's, and another version of this program does not name a pod that is not there.
         (Err(ParseAliasError::Version(_) | ParseAliasError::Damaged(_)), _) => None,
         (Ok(owner), _) if owner.pod().name.is_empty() => Some(format!("container {}", owner.container())),
         (Ok(owner), _) => Some(format!("pod {}, container {}", owner.pod(), owner.container())),
         (Err(ParseAliasError::Foreign(text)), _) => Some(format!("whoever gave it the alias `{text}`")),
     }
+}
+
+/// The host's link is named after the pod alone, as the reference names it.
+fn beside(owner: &LinkAlias) -> String {
+    let there = owner.sandbox();
+    format!(
+        "interface {} of the same container in network {}: a pod has one interface of this plugin",
+        there.interface, there.network
+    )
 }
 
 fn create(host: &mut Rtnl, pod_ns: &Netns, veth: &VethPair) -> Result<(u32, Option<u32>), NetlinkError> {
@@ -192,6 +209,14 @@ fn create(host: &mut Rtnl, pod_ns: &Netns, veth: &VethPair) -> Result<(u32, Opti
             netns: Some(pod_ns),
         },
     })
+}
+
+/// Of a pair that can not be made because a name is taken: the kernel does not say at which end.
+fn which_end(pod: &mut Rtnl, veth: &VethPair, error: NetlinkError) -> OpError {
+    if error.errno == Errno::EEXIST && pod.has_link(&veth.pod_link).unwrap_or(false) {
+        return OpError::TakenInPod { link: veth.pod_link.clone() };
+    }
+    error.into()
 }
 
 /// Pods must not tell the host of IPv6 routers or better routes, and nothing is forwarded from them. The host end has no carrier yet

@@ -224,7 +224,7 @@ pub const VETH_PREFIX: Variable = var(
     S1,
     Exit,
     "eni",
-    "at most 4 bytes without `/`, `:` or white space, not `eth`, `lo` or `vlan`",
+    "at most 4 bytes without `/`, `:`, `%` or white space, not `eth`, `lo` or `vlan`",
     "how the names of pods' host links begin",
 );
 /// `HOST_CNI_BIN_PATH`.

@@ -10,9 +10,20 @@ fn pod(namespace: &str, name: &str) -> PodRef {
     PodRef { namespace: namespace.into(), name: name.into() }
 }
 
+fn of(network: &str, container: &str, pod: &PodRef) -> LinkAlias {
+    on(network, container, "eth0", pod)
+}
+
+fn on(network: &str, container: &str, interface: &str, pod: &PodRef) -> LinkAlias {
+    LinkAlias::of(
+        &SandboxKey { network: network.into(), container: container.into(), interface: interface.into() },
+        pod,
+    )
+}
+
 #[test]
 fn the_text_is_readable_as_it_stands() {
-    let alias = LinkAlias::new("aws-cni", CONTAINER, &pod("default", "web-0"));
+    let alias = of("aws-cni", CONTAINER, &pod("default", "web-0"));
     assert_eq!(alias.to_string(), format!("vpc-cni/1 aws-cni {CONTAINER} default/web-0"));
     assert!(!alias.is_shortened());
     let key = SandboxKey { network: "aws-cni".into(), container: CONTAINER.into(), interface: "eth0".into() };
@@ -21,16 +32,15 @@ fn the_text_is_readable_as_it_stands() {
 
 #[test]
 fn a_pod_without_a_name_has_an_alias_too() {
-    let alias = LinkAlias::new("aws-cni", "c1", &PodRef::default());
+    let alias = of("aws-cni", "c1", &PodRef::default());
     assert_eq!(alias.to_string(), "vpc-cni/1 aws-cni c1 /");
     assert_eq!("vpc-cni/1 aws-cni c1 /".parse(), Ok(alias));
 }
 
 #[test]
 fn sandboxes_of_one_pod_are_known_by_its_name_whole_or_cut() {
-    let of = |network: &str, container: &str, namespace: &str, name: &str| {
-        LinkAlias::new(network, container, &pod(namespace, name))
-    };
+    let of =
+        |network: &str, container: &str, namespace: &str, name: &str| of(network, container, &pod(namespace, name));
     let long = "n".repeat(253);
     for (same, a, b) in [
         (true, of("aws-cni", "c1", "default", "web-0"), of("aws-cni", "c2", "default", "web-0")),
@@ -46,10 +56,24 @@ fn sandboxes_of_one_pod_are_known_by_its_name_whole_or_cut() {
 }
 
 #[test]
+fn an_interface_that_is_not_the_first_is_named_and_takes_no_other_s_place() {
+    let pod = pod("default", "web-0");
+    let (first, second) = (of("aws-cni", "c1", &pod), on("aws-cni", "c1", "net1", &pod));
+    assert_eq!(second.to_string(), "vpc-cni/1 aws-cni c1/net1 default/web-0");
+    assert_eq!(second.to_string().parse(), Ok(second.clone()));
+    assert_eq!((second.sandbox().interface.as_str(), second.container()), ("net1", "c1"));
+    assert!(!first.is_of_same_pod(&second) && !second.is_of_same_pod(&first));
+    assert!(!first.is_of_same_pod(&of("other", "c1", &pod)), "of another network");
+    // The pod's next sandbox takes the place of either.
+    assert!(on("aws-cni", "c2", "net1", &pod).is_of_same_pod(&first) && second.is_of_same_pod(&of("b", "c2", &pod)));
+    assert!(!first.is_written(&second.to_string()) && second.is_written(&second.to_string()));
+}
+
+#[test]
 fn what_does_not_fit_is_shortened_and_says_so() {
     let namespace = "n".repeat(63);
     let (one, other) = ("p".repeat(252) + "a", "p".repeat(252) + "b");
-    let alias = |name: &str| LinkAlias::new("aws-cni", CONTAINER, &pod(&namespace, name));
+    let alias = |name: &str| of("aws-cni", CONTAINER, &pod(&namespace, name));
     let text = alias(&one).to_string();
     assert_eq!(text.len(), 255);
     assert!(text.starts_with("vpc-cni/1~"));
@@ -77,6 +101,8 @@ fn what_is_not_ours_is_told_from_what_is_damaged() {
         "vpc-cni/1 a b",
         "vpc-cni/1 a b c",
         "vpc-cni/1 a b c/d/e",
+        "vpc-cni/1 a b/eth0 c/d",
+        "vpc-cni/1 a b/net1/net2 c/d",
         "vpc-cni/1 a b c/d ",
         "vpc-cni/1 a b c/%",
         "vpc-cni/1 a b c/%4",
@@ -99,20 +125,25 @@ proptest! {
         network in ".{0,60}",
         container in "[a-z0-9]{0,90}|.{0,20}",
         namespace in "[a-z0-9-]{0,63}|.{0,20}",
+        interface in "eth0|net1|.{0,20}",
         name in "[a-z0-9.-]{0,253}|.{0,90}",
         another in "[a-z0-9.-]{0,253}",
     ) {
-        let alias = LinkAlias::new(&network, &container, &pod(&namespace, &name));
+        let alias = on(&network, &container, &interface, &pod(&namespace, &name));
         let text = alias.to_string();
         prop_assert!(text.len() <= 255, "{} bytes", text.len());
         prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
         prop_assert_eq!(text.parse::<LinkAlias>(), Ok(alias.clone()));
         if !alias.is_shortened() {
-            prop_assert_eq!((alias.network(), alias.container()), (network.as_str(), container.as_str()));
+            let read = alias.sandbox();
+            prop_assert_eq!((&read.network, &read.container, &read.interface), (&network, &container, &interface));
             prop_assert_eq!(alias.pod(), &pod(&namespace, &name));
         }
         if another != name {
-            prop_assert_ne!(LinkAlias::new(&network, &container, &pod(&namespace, &another)).to_string(), text);
+            prop_assert_ne!(on(&network, &container, &interface, &pod(&namespace, &another)).to_string(), &*text);
+        }
+        if interface != "net9" {
+            prop_assert_ne!(on(&network, &container, "net9", &pod(&namespace, &name)).to_string(), text);
         }
     }
 }

@@ -46,7 +46,10 @@ pub(crate) struct Pod {
 
 pub(crate) fn pod(sandbox: &'static str, name: &str, address: &str, table: u32) -> Pod {
     let of = PodRef { namespace: "default".into(), name: name.into() };
-    let owner = LinkAlias::new("aws-cni", sandbox, &of);
+    let owner = LinkAlias::of(
+        &SandboxKey { network: "aws-cni".into(), container: sandbox.into(), interface: "eth0".into() },
+        &of,
+    );
     let [.., last] = ip(address).octets();
     let spec = PodWiring {
         address: ip(address),

@@ -284,7 +284,9 @@ fn a_pod_s_link_goes_only_if_it_says_that_it_is_its_owner_s() {
         let (mut rtnl, far) = (Rtnl::open().unwrap(), Netns::create().unwrap());
         let alias = |container: &str| {
             let pod = vpc_model::PodRef { namespace: "default".into(), name: "web-1".into() };
-            vpc_hostnet::LinkAlias::new("aws-cni", container, &pod)
+            let interface = "eth0".to_owned();
+            let key = vpc_model::SandboxKey { network: "aws-cni".into(), container: container.into(), interface };
+            vpc_hostnet::LinkAlias::of(&key, &pod)
         };
         for i in 0..4 {
             cable(&mut rtnl, &format!("a{i}"), &far, &format!("b{i}"));

@@ -7,7 +7,7 @@ use vpc_model::VethPrefix;
 
 use super::env::{is_identifier, shown};
 use super::result::{kind, members};
-use super::{CniError, CniResult, ErrorCode, Version};
+use super::{CniError, CniResult, Command, ErrorCode, Version};
 
 /// Key of the pod's annotations in `runtimeConfig`, filled by the runtime through the capability of the same name.
 const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
@@ -23,8 +23,8 @@ pub struct NetConf {
     pub name: String,
     /// `vethPrefix`.
     pub veth_prefix: VethPrefix,
-    /// `mtu` of pods.
-    pub mtu: PodMtu,
+    /// `mtu` of pods in bytes, within [`NetConf::MTUS`].
+    pub mtu: u32,
     /// `podSGEnforcingMode`, as spelled.
     pub enforcing_mode: String,
     /// `pluginLogFile`; empty means standard error.
@@ -35,31 +35,18 @@ pub struct NetConf {
     pub multi_nic: bool,
     /// `prevResult`, or why it can not be read. ADD passes it on, DEL goes by it.
     pub prev_result: Option<Result<CniResult, String>>,
+    /// Values that are none, each with what is taken instead: worth a line in the log.
+    pub oddities: Vec<String>,
+    /// A value of the wrong type in a key that no DEL needs. Every other call is refused with it, see [`NetConf::must_suit`].
+    pub wrong: Option<CniError>,
 }
 
-/// MTU of a pod's link in bytes, and the text it replaced if that was no MTU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodMtu {
-    /// The value to use.
-    pub bytes: u32,
-    /// What the configuration said, if that is not used: worth a line in the log.
-    pub rejected: Option<String>,
-}
-
-impl PodMtu {
-    /// Used where the configuration has none or a wrong one, as the reference does.
-    pub const DEFAULT: u32 = 9001;
-    /// Accepted values in bytes.
-    pub const RANGE: std::ops::RangeInclusive<u32> = 576..=9001;
-
-    fn parse(text: Option<&str>) -> Self {
-        let Some(text) = text else { return Self { bytes: Self::DEFAULT, rejected: None } };
-        match text.parse().ok().filter(|bytes| Self::RANGE.contains(bytes)) {
-            Some(bytes) => Self { bytes, rejected: None },
-            None => Self { bytes: Self::DEFAULT, rejected: Some(shown(text)) },
-        }
-    }
-}
+/// Used where the configuration has no MTU or a wrong one, as the reference does.
+const DEFAULT_MTU: u32 = 9001;
+/// What the reference knows; any other text is taken for the first.
+const ENFORCING_MODES: [&str; 2] = ["strict", "standard"];
+/// What the daemon refuses as a prefix: the names of the node's own devices begin so.
+const DEVICES: [&str; 3] = ["eth", "lo", "vlan"];
 
 /// How much the plugin's log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,13 +68,19 @@ impl LogLevel {
     /// Reads a level in any case; an unknown one is [`LogLevel::Debug`], as in the reference.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        match text.to_ascii_lowercase().as_str() {
+        Self::known(text).unwrap_or_default()
+    }
+
+    /// The level of that name, in any case.
+    fn known(text: &str) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "debug" => Self::Debug,
             "info" => Self::Info,
             "warn" => Self::Warn,
             "error" => Self::Error,
             "fatal" => Self::Fatal,
-            _ => Self::Debug,
-        }
+            _ => return None,
+        })
     }
 }
 
@@ -104,11 +97,15 @@ impl fmt::Display for LogLevel {
 }
 
 impl NetConf {
+    /// Accepted values of `mtu` in bytes.
+    pub const MTUS: std::ops::RangeInclusive<u32> = 576..=9001;
+
     /// Reads and checks the configuration.
     ///
     /// # Errors
-    /// Code 6: not JSON, or a key of the wrong type. Code 7: `name` or `vethPrefix` is missing or wrong. Code 1: `cniVersion` is not
-    /// spoken here. A wrong `prevResult` is no error of the call: see [`NetConf::prev_result`].
+    /// Code 6: not JSON, or a key that says what to undo is of the wrong type. Code 7: `name` or `vethPrefix` is missing or wrong.
+    /// Code 1: `cniVersion` is not spoken here. A wrong `prevResult` is no error of the call: see [`NetConf::prev_result`]; nor is what
+    /// DEL does without: see [`NetConf::must_suit`].
     pub fn parse(bytes: &[u8]) -> Result<Self, CniError> {
         let value: Value = parse_json(bytes)?;
         let fields = Fields(
@@ -116,21 +113,51 @@ impl NetConf {
         );
         let name = fields.name()?;
         let version = fields.version()?;
+        let veth_prefix = fields.veth_prefix()?;
+        let (mut wrong, mut oddities) = (None, Vec::new());
         Ok(Self {
             version,
             name,
-            veth_prefix: fields.veth_prefix()?,
-            mtu: PodMtu::parse(fields.text("mtu", "a decimal number from 576 to 9001 in quotes")?),
-            enforcing_mode: fields
-                .text("podSGEnforcingMode", "\"strict\" or \"standard\"")?
-                .unwrap_or("strict")
-                .to_owned(),
-            log_file: fields.log_file()?,
-            log_level: fields.log_level()?,
-            multi_nic: fields.asks_for_multi_nic()?,
+            log_file: or_default(&mut wrong, fields.log_file()),
+            log_level: or_default(&mut wrong, fields.log_level(&mut oddities)),
+            mtu: or_default(&mut wrong, fields.mtu(&mut oddities)).unwrap_or(DEFAULT_MTU),
+            enforcing_mode: or_default(&mut wrong, fields.enforcing_mode(&mut oddities)),
+            multi_nic: or_default(&mut wrong, fields.asks_for_multi_nic()),
             prev_result: fields.prev_result(version),
+            oddities: {
+                oddities.extend(odd_prefix(&veth_prefix));
+                oddities
+            },
+            veth_prefix,
+            wrong,
         })
     }
+
+    /// A pod must be deletable whatever became of the configuration since it was added: DEL takes the default for what is of the wrong
+    /// type and undoes nothing by it.
+    ///
+    /// # Errors
+    /// For every other call, code 6 with the key.
+    pub fn must_suit(&self, verb: Command) -> Result<(), CniError> {
+        match &self.wrong {
+            Some(wrong) if verb != Command::Del => Err(wrong.clone()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The first of what is wrong is kept.
+fn or_default<T: Default>(wrong: &mut Option<CniError>, read: Result<T, CniError>) -> T {
+    read.unwrap_or_else(|error| {
+        wrong.get_or_insert(error);
+        T::default()
+    })
+}
+
+fn odd_prefix(prefix: &VethPrefix) -> Option<String> {
+    let prefix = DEVICES.into_iter().find(|device| *device == prefix.as_str())?;
+    let expected = "expected at most 4 bytes and none of eth, lo, vlan";
+    Some(format!("`vethPrefix` is `{prefix}`, as names of the node's own devices begin: {expected}; used all the same"))
 }
 
 pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, CniError> {
@@ -175,9 +202,35 @@ impl<'a> Fields<'a> {
         Ok(self.text("pluginLogFile", "a path, \"stderr\" or \"\"")?.unwrap_or_default().to_owned())
     }
 
-    pub(super) fn log_level(&self) -> Result<LogLevel, CniError> {
+    pub(super) fn log_level(&self, oddities: &mut Vec<String>) -> Result<LogLevel, CniError> {
         const EXPECTED: &str = "\"debug\", \"info\", \"warn\", \"error\" or \"fatal\"";
-        Ok(LogLevel::parse(self.text("pluginLogLevel", EXPECTED)?.unwrap_or_default()))
+        let Some(text) = self.text("pluginLogLevel", EXPECTED)?.filter(|text| !text.is_empty()) else {
+            return Ok(LogLevel::default());
+        };
+        Ok(LogLevel::known(text).unwrap_or_else(|| {
+            oddities.push(format!("`pluginLogLevel` is `{}`: expected {EXPECTED}; using debug", shown(text)));
+            LogLevel::default()
+        }))
+    }
+
+    /// `None`: the default.
+    fn mtu(&self, oddities: &mut Vec<String>) -> Result<Option<u32>, CniError> {
+        let Some(text) = self.text("mtu", "a decimal number from 576 to 9001 in quotes")? else { return Ok(None) };
+        let read = text.parse().ok().filter(|bytes| NetConf::MTUS.contains(bytes));
+        if read.is_none() {
+            let expected = "expected a decimal number from 576 to 9001";
+            oddities.push(format!("`mtu` is `{}`: {expected}; using {DEFAULT_MTU}", shown(text)));
+        }
+        Ok(read)
+    }
+
+    fn enforcing_mode(&self, oddities: &mut Vec<String>) -> Result<String, CniError> {
+        const EXPECTED: &str = "\"strict\" or \"standard\"";
+        let mode = self.text("podSGEnforcingMode", EXPECTED)?.unwrap_or(ENFORCING_MODES[0]);
+        if !ENFORCING_MODES.contains(&mode) {
+            oddities.push(format!("`podSGEnforcingMode` is `{}`: expected {EXPECTED}; taken for strict", shown(mode)));
+        }
+        Ok(mode.to_owned())
     }
 
     pub(super) fn prev_result(&self, version: Version) -> Option<Result<CniResult, String>> {
@@ -230,11 +283,11 @@ mod tests {
     fn what_the_conflist_yields_is_read() {
         let conf = NetConf::parse(REFERENCE.as_bytes()).unwrap();
         assert_eq!((conf.version, conf.name.as_str(), conf.veth_prefix.as_str()), (Version::V0_4_0, "aws-cni", "eni"));
-        assert_eq!((conf.mtu.bytes, conf.log_level, conf.multi_nic), (9001, LogLevel::Debug, false));
+        assert_eq!((conf.mtu, conf.log_level, conf.multi_nic), (9001, LogLevel::Debug, false));
         assert_eq!(conf.log_file, "/var/log/aws-routed-eni/plugin.log");
         assert_eq!(conf.prev_result, None);
         let least = NetConf::parse(br#"{"name":"n","vethPrefix":null,"prevResult":null}"#).unwrap();
-        assert_eq!((least.version, least.veth_prefix.as_str(), least.mtu.bytes), (Version::V0_1_0, "eni", 9001));
+        assert_eq!((least.version, least.veth_prefix.as_str(), least.mtu), (Version::V0_1_0, "eni", 9001));
         assert_eq!((least.enforcing_mode.as_str(), least.log_file.as_str()), ("strict", ""));
         assert_eq!(NetConf::parse(br#"{"name":"n","vethPrefix":""}"#).unwrap().veth_prefix.as_str(), "");
     }
@@ -254,7 +307,7 @@ mod tests {
             ("1500.0", 9001, false),
         ] {
             let conf = NetConf::parse(format!(r#"{{"name":"n","mtu":"{text}"}}"#).as_bytes()).unwrap();
-            assert_eq!((conf.mtu.bytes, conf.mtu.rejected.is_none()), (bytes, fine), "{text}");
+            assert_eq!((conf.mtu, conf.oddities.is_empty()), (bytes, fine), "{text}");
         }
     }
 
@@ -310,19 +363,9 @@ mod tests {
                 "0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0",
             ),
             (r#"{"name":"n","cniVersion":1}"#, Decode, "`cniVersion` is a number"),
-            (
-                r#"{"name":"n","mtu":9001}"#,
-                Decode,
-                "`mtu` is a number: expected a decimal number from 576 to 9001 in quotes",
-            ),
             (r#"{"name":"n","vethPrefix":"eniii"}"#, BadConfig, "`vethPrefix` is `eniii`: expected at most 4 bytes"),
             (r#"{"name":"n","vethPrefix":"a/"}"#, BadConfig, "`vethPrefix` is `a/`"),
             (r#"{"name":"n","vethPrefix":true}"#, Decode, "`vethPrefix` is a boolean"),
-            (r#"{"name":"n","pluginLogFile":{}}"#, Decode, "`pluginLogFile` is an object"),
-            (r#"{"name":"n","pluginLogLevel":1}"#, Decode, "`pluginLogLevel` is a number"),
-            (r#"{"name":"n","podSGEnforcingMode":[]}"#, Decode, "`podSGEnforcingMode` is a list"),
-            (r#"{"name":"n","runtimeConfig":"x"}"#, Decode, "`runtimeConfig` is a text"),
-            (r#"{"name":"n","runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"a":1}}}"#, Decode, "holds a number"),
         ] {
             let error = NetConf::parse(text.as_bytes()).unwrap_err();
             assert_eq!(error.code, code, "{text}: {error}");
@@ -330,6 +373,50 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert_eq!(NetConf::parse(deep.as_bytes()).unwrap_err().code, Decode);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_stops_every_call_but_del() {
+        for (text, word) in [
+            (r#""mtu":9001"#, "`mtu` is a number: expected a decimal number from 576 to 9001 in quotes"),
+            (r#""pluginLogFile":{}"#, "`pluginLogFile` is an object"),
+            (r#""pluginLogLevel":1"#, "`pluginLogLevel` is a number"),
+            (r#""podSGEnforcingMode":[]"#, "`podSGEnforcingMode` is a list"),
+            (r#""runtimeConfig":"x""#, "`runtimeConfig` is a text"),
+            (r#""runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"a":1}}"#, "holds a number"),
+            (r#""pluginLogLevel":1,"mtu":true"#, "`pluginLogLevel` is a number"),
+        ] {
+            let conf = NetConf::parse(format!(r#"{{"name":"n",{text}}}"#).as_bytes()).unwrap();
+            assert_eq!((conf.mtu, conf.log_level, conf.multi_nic), (9001, LogLevel::Debug, false), "{text}");
+            for verb in [Command::Add, Command::Check, Command::Status, Command::Gc] {
+                let error = conf.must_suit(verb).unwrap_err();
+                assert!(error.code == ErrorCode::Decode && error.msg.contains(word), "{text}: {error}");
+            }
+            conf.must_suit(Command::Del).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_falls_back_says_what_is_accepted_and_what_is_used() {
+        for (text, words) in [
+            (r#""mtu":"9002""#, "`mtu` is `9002`: expected a decimal number from 576 to 9001; using 9001"),
+            (
+                r#""podSGEnforcingMode":"lax""#,
+                r#"`podSGEnforcingMode` is `lax`: expected "strict" or "standard"; taken for strict"#,
+            ),
+            (
+                r#""pluginLogLevel":"loud""#,
+                r#"`pluginLogLevel` is `loud`: expected "debug", "info", "warn", "error" or "#,
+            ),
+            (r#""vethPrefix":"eth""#, "`vethPrefix` is `eth`, as names of the node's own devices begin"),
+            (r#""vethPrefix":"vlan""#, "expected at most 4 bytes and none of eth, lo, vlan; used all the same"),
+        ] {
+            let conf = NetConf::parse(format!(r#"{{"name":"n",{text}}}"#).as_bytes()).unwrap();
+            assert!(conf.oddities.len() == 1 && conf.oddities[0].contains(words), "{text}: {:?}", conf.oddities);
+        }
+        let silent =
+            r#"{"name":"n","pluginLogLevel":"","podSGEnforcingMode":"standard","mtu":"1500","vethPrefix":"et"}"#;
+        assert!(NetConf::parse(silent.as_bytes()).unwrap().oddities.is_empty());
     }
 
     #[test]

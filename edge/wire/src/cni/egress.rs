@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::config::{Fields, LogLevel, parse_json};
+use super::env::shown;
 use super::result::members;
 use super::{CniError, CniResult, ErrorCode, Version};
 
@@ -19,7 +20,12 @@ pub struct EgressConf {
     pub log_level: LogLevel,
     /// `prevResult`, or why it can not be read.
     pub prev_result: Option<Result<CniResult, String>>,
+    /// Values that are none, each with what is taken instead: worth a line in the log.
+    pub oddities: Vec<String>,
 }
+
+/// Values of `enabled`.
+const EXPECTED: &str = "\"true\" or \"false\" in quotes";
 
 impl EgressConf {
     /// Reads and checks the configuration.
@@ -35,12 +41,18 @@ impl EgressConf {
         let fields = Fields(object);
         fields.name()?;
         let version = fields.version()?;
+        let mut oddities = Vec::new();
+        let enabled = fields.text("enabled", EXPECTED)?.unwrap_or_default();
+        if !["true", "false", ""].contains(&enabled) {
+            oddities.push(format!("`enabled` is `{}`: expected {EXPECTED}; taken for \"false\"", shown(enabled)));
+        }
         Ok(Self {
             version,
-            enabled: fields.text("enabled", "\"true\" or \"false\" in quotes")? == Some("true"),
+            enabled: enabled == "true",
             log_file: fields.log_file()?,
-            log_level: fields.log_level()?,
+            log_level: fields.log_level(&mut oddities)?,
             prev_result: fields.prev_result(version),
+            oddities,
         })
     }
 }
@@ -52,15 +64,20 @@ mod tests {
 
     #[test]
     fn only_the_exact_text_true_enables_and_no_mtu_matters() {
-        for (rest, enabled) in [
-            (r#""enabled":"true","mtu":"9001""#, true),
-            (r#""enabled":"True""#, false),
-            (r#""enabled":"false","mtu":"many""#, false),
-            (r#""enabled":"","mtu":9001"#, false),
-            (r#""mtu":null,"ipam":7,"nodeIP":[]"#, false),
+        for (rest, enabled, odd) in [
+            (r#""enabled":"true","mtu":"9001""#, true, ""),
+            (
+                r#""enabled":"True""#,
+                false,
+                "`enabled` is `True`: expected \"true\" or \"false\" in quotes; taken for \"false\"",
+            ),
+            (r#""enabled":"false","mtu":"many""#, false, ""),
+            (r#""enabled":"","mtu":9001"#, false, ""),
+            (r#""mtu":null,"ipam":7,"nodeIP":[]"#, false, ""),
         ] {
             let conf = EgressConf::parse(format!(r#"{{"name":"aws-cni",{rest}}}"#).as_bytes()).unwrap();
             assert_eq!((conf.enabled, conf.version), (enabled, Version::V0_1_0), "{rest}");
+            assert_eq!(conf.oddities.concat(), odd);
         }
     }
 

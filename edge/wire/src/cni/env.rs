@@ -160,7 +160,7 @@ impl Raw {
             }
             interface = Some(self.interface.parse().map_err(|_| {
                 bad(format!(
-                    "CNI_IFNAME `{}` is not an interface name: expected 1 to 15 bytes without `/`, `:` or white space, and not `.` or `..`",
+                    "CNI_IFNAME `{}` is not an interface name: expected 1 to 15 bytes without `/`, `:`, `%` or white space, and not `.` or `..`",
                     shown(&self.interface)
                 ))
             })?);
@@ -293,6 +293,7 @@ mod tests {
             ("CNI_IFNAME", ".."),
             ("CNI_IFNAME", "a/b"),
             ("CNI_IFNAME", "a:b"),
+            ("CNI_IFNAME", "eth%d"),
             ("CNI_IFNAME", "a b"),
             ("CNI_IFNAME", "sixteen-bytes-xx"),
         ] {

@@ -12,13 +12,13 @@ use super::{CniError, ErrorCode};
 
 /// Most bytes taken. Kubernetes allows 256 KiB of annotations (`TotalAnnotationSizeLimitB`), at most six times as many as JSON writes
 /// them; a previous result has a few kilobytes.
-const MOST: usize = 4 << 20;
+const MOST: usize = 2 << 20;
 
 /// Reads what a runtime writes, until it closes its end. Runtimes do so at once; one that forgets to is not waited for for ever: when
 /// nothing more has come for a tenth of `within` and what is there is a whole document, that is it.
 ///
 /// # Errors
-/// Code 5: it can not be read, or it holds no whole document after `within`. Code 6: it has more than 4 MiB.
+/// Code 5: it can not be read, or it holds no whole document after `within`. Code 6: it has more than 2 MiB.
 pub fn read_input(from: impl AsFd, within: Duration) -> Result<Vec<u8>, CniError> {
     let begin = Instant::now();
     let mut input = vec![0; 16 << 10];
@@ -117,7 +117,7 @@ mod tests {
         // The reader goes away in the middle.
         let sender = std::thread::spawn(move || drop(writer.write_all(&vec![b' '; MOST + 1])));
         let error = read_input(&reader, Duration::from_secs(60)).unwrap_err();
-        assert_eq!((error.code, error.msg.as_str()), (ErrorCode::Decode, "standard input has more than 4 MiB"));
+        assert_eq!((error.code, error.msg.as_str()), (ErrorCode::Decode, "standard input has more than 2 MiB"));
         drop(reader);
         sender.join().unwrap();
     }

@@ -23,7 +23,7 @@ mod version;
 
 pub use args::PodArgs;
 pub use attachment::{Attachment, Attachments, Wired};
-pub use config::{LogLevel, NetConf, PodMtu};
+pub use config::{LogLevel, NetConf};
 pub use egress::EgressConf;
 pub use env::{Command, Environment, Invocation, is_identifier};
 pub use error::{CniError, ErrorCode};

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
+
 use super::{CniError, Command, Environment, Invocation, Version, read_input};
 
 /// How long a runtime may take to write its configuration and close its end.
@@ -27,6 +29,8 @@ impl From<CniError> for Failure {
 /// Answers VERSION and people who call the program by hand (`about` is its name and version); everything else is `answer`'s, with
 /// standard input as it came. What that gives is written to standard output, the error in its stead if it fails.
 pub fn run_program(about: &str, answer: impl FnOnce(Invocation, &[u8]) -> Result<String, Failure>) -> ExitCode {
+    // A log that has reached a limit of file sizes (`ulimit -f`) is a write that fails, not the end of the program.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     match Environment::read(|name| std::env::var_os(name)) {
         Ok(Environment::NotCalledByARuntime) => {
             let versions = Version::list(", ");
