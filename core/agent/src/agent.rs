@@ -55,8 +55,8 @@ pub struct Agent {
     pub(crate) suspects: BTreeSet<SandboxKey>,
     /// Leases that are known by their host link alone, and end with it.
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
-    /// Sandboxes whose address more than one ADD was given.
-    pub(crate) shared: BTreeSet<SandboxKey>,
+    /// Sandboxes whose address one ADD was given, in this life, and no other since.
+    pub(crate) given_once: BTreeSet<SandboxKey>,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
     /// Addresses between their rest and the next pod.
@@ -130,7 +130,7 @@ impl Agent {
             waiters: VecDeque::new(),
             suspects: BTreeSet::new(),
             by_link: BTreeMap::new(),
-            shared: BTreeSet::new(),
+            given_once: BTreeSet::new(),
             podless: BTreeSet::new(),
             rests: Rests::default(),
             links: Links::default(),

@@ -310,6 +310,11 @@ impl Agent {
         self.cloud.fetch.create_pause = None;
         self.made(now, &truth);
         let (id, count) = (truth.id.clone(), truth.slots.len());
+        // The answer was lost, and the metadata showed it before EC2 could be asked.
+        if self.pool.set_attachment(&id, attachment.clone()).is_ok() {
+            self.touch_disk();
+            return self.start_job(Job::DeleteOnTermination { eni: id, attachment }, 0);
+        }
         let Some(net) = net else { return self.attached_unseen(now, device, id, attachment) };
         let mut slots = self.make_way(now, &id, &truth.slots, true);
         // Its own address is none of its positions, and nobody else's either.

@@ -544,7 +544,9 @@ impl Agent {
                 self.queue_job(again, job, tries);
             }
             (Job::DeleteOnTermination { eni, .. }, FailureClass::NotFound) => self.recon.untie(&eni),
-            (Job::Discard(_) | Job::SetGroups { .. } | Job::Tag { .. }, FailureClass::NotFound) => {}
+            // It may have been made a moment ago: whether it is really gone is seen when EC2 must show it.
+            (Job::Discard(_), FailureClass::NotFound) => self.look_for_strays_at(now + Self::FRESH),
+            (Job::SetGroups { .. } | Job::Tag { .. }, FailureClass::NotFound) => {}
             // These go on, at most every two minutes: a question that matters stays asked, and an ENI half gone, or one that would
             // outlive its instance, is never forgotten.
             (job, _) => self.queue_job(again, job, tries),

@@ -298,6 +298,7 @@ impl Agent {
 
     fn forget_lease(&mut self, key: &SandboxKey) {
         self.suspects.remove(key);
+        self.given_once.remove(key);
         self.by_link.remove(key);
         self.orphans.leases.remove(key);
         self.disk.unrecorded.remove(key);

@@ -41,11 +41,9 @@ impl Agent {
         if let Some(held) = self.pool.of(&request.key) {
             let allocation = held.allocation;
             self.orphans.asked_again(&request.key, now);
-            self.shared.insert(request.key.clone());
+            self.given_once.remove(&request.key);
             return self.promise(ticket, &request.key, allocation);
         }
-        // Of an earlier lease, which may have ended without a DEL.
-        self.shared.remove(&request.key);
         self.expect_successor(now, &request.key, &request.pod);
         let deadline = now + self.config.add_wait;
         self.waiters.push_back(Waiter { ticket, request, since: now, deadline });
@@ -81,9 +79,10 @@ impl Agent {
         }
     }
 
-    /// An ADD that was given an address has failed.
+    /// An ADD that was given an address has failed. Another one may have been given it too, in this life or in an earlier one, and its pod
+    /// lives: then the lease stays to the sandbox's DEL, which follows every ADD that failed.
     pub(crate) fn undo(&mut self, now: Time, ticket: Ticket, key: &SandboxKey) {
-        match self.pool.of(key).filter(|_| self.shared.contains(key)) {
+        match self.pool.of(key).filter(|_| !self.given_once.contains(key)) {
             Some(held) => {
                 let kept = DelReply::Kept(held.allocation);
                 self.reply(ticket, Outcome::Deleted(kept));
@@ -95,7 +94,7 @@ impl Agent {
     /// A sandbox has ended: its address rests from now on. `None`: it had none. The answer must wait for the disk.
     pub(crate) fn end_sandbox(&mut self, now: Time, key: &SandboxKey) -> Option<Held> {
         self.suspects.remove(key);
-        self.shared.remove(key);
+        self.given_once.remove(key);
         self.by_link.remove(key);
         self.orphans.was_deleted(key);
         self.disk.unrecorded.remove(key);
@@ -139,8 +138,14 @@ impl Agent {
     fn serve_in_turn(&mut self, now: Time, barred: &BTreeSet<Ipv4Addr>) {
         while let Some(waiter) = self.waiters.pop_front() {
             match self.pool.take(&waiter.request.key, &waiter.request.pod, now, self.config.target.unit, barred) {
-                Taken::Already(allocation) => self.promise(waiter.ticket, &waiter.request.key, allocation),
-                Taken::Fresh(allocation) => self.give(&waiter, allocation),
+                Taken::Already(allocation) => {
+                    self.given_once.remove(&waiter.request.key);
+                    self.promise(waiter.ticket, &waiter.request.key, allocation);
+                }
+                Taken::Fresh(allocation) => {
+                    self.given_once.insert(waiter.request.key.clone());
+                    self.give(&waiter, allocation);
+                }
                 Taken::None => return self.waiters.push_front(waiter),
             }
         }
@@ -217,6 +222,7 @@ impl Agent {
         let held = self.pool.held().find(|held| held.allocation == allocation)?;
         let request = AddRequest { key: held.key.clone(), pod: held.pod.clone() };
         self.disk.unrecorded.remove(&request.key)?;
+        self.given_once.remove(&request.key);
         self.pool.release(&request.key, now, self.config.target.cool_down);
         self.touch_disk();
         Some(request)

@@ -150,3 +150,25 @@ fn an_add_that_failed_gives_back_only_what_no_other_add_was_given() {
     }
     assert!(matches!(undo(&mut world, 910_004, "one"), Outcome::Deleted(DelReply::UnknownPod)));
 }
+
+/// How many ADDs were given a lease is not on disk: of one that an earlier life gave nobody knows whether the one that failed was the only
+/// one. The runtime's DEL, which follows every ADD that failed, ends it.
+#[test]
+fn an_add_that_failed_gives_back_nothing_that_an_earlier_life_gave() {
+    let mut world = node(1, SECOND);
+    let [winner, loser] = ["two", "two"].map(|name| world.add(name));
+    world.run_for(SECOND);
+    let address = world.added(winner).allocation.address;
+    assert_eq!(world.added(loser).allocation.address, address);
+    let reply = world.added(winner);
+    world.wire("two", &reply);
+    world.restart(SECOND);
+    world.run_for(SECOND);
+    world.tell(Input::Undo { ticket: Ticket(910_001), key: key("two") });
+    world.run_for(SECOND);
+    let undone = &world.answers[&Ticket(910_001)].1;
+    assert!(matches!(undone, Outcome::Deleted(DelReply::Kept(held)) if held.address == address), "{undone:?}");
+    let del = world.del("two");
+    world.run_for(SECOND);
+    assert!(matches!(world.answers[&del].1, Outcome::Deleted(DelReply::Released(held)) if held.address == address));
+}
