@@ -199,6 +199,9 @@ impl Driver {
             Act::AddAgain { node, pod } => self.world.add_again(*node, pod),
             Act::DeleteOld { node, pod } => self.world.delete_old(*node, pod),
             Act::DeleteGone { node, pick } => self.world.delete_gone(*node, *pick),
+            Act::Collect { node, late_ms } => self.world.collect(*node, Millis(*late_ms)),
+            Act::Inquire { node, pod } => self.world.inquire(*node, pod),
+            Act::FailWiring { node, times } => self.world.fail_wiring(*node, *times),
             Act::Kill { node, after, when, away_ms } => self.world.doom(*node, *after, *when, Millis(*away_ms)),
             Act::Terminate { node, away_ms } => {
                 self.world.tell(*node, Input::Terminate);

@@ -13,6 +13,7 @@ use vpc_hostnet::{LinkAlias, PodWiring, unwiring, wiring};
 use vpc_model::{Mac, Millis, PodRef, SandboxKey, Time, host_veth};
 
 use crate::audit::Fault;
+use crate::verbs::Attachments;
 use crate::world::{Event, NodeAt, World};
 
 /// First wait before another sandbox is made; it doubles up to [`LONGEST_WAIT`].
@@ -125,6 +126,19 @@ pub(crate) enum Errand {
         key: SandboxKey,
         has: Option<Ipv4Addr>,
     },
+    /// An ADD failed after it was given an address, which its plugin gives back; none: of a pod that another ADD has wired.
+    Undo {
+        pod: Option<String>,
+        key: SandboxKey,
+    },
+    Collect {
+        valid: Attachments,
+    },
+    Find {
+        key: SandboxKey,
+        has: Ipv4Addr,
+    },
+    Status,
 }
 
 /// What comes next for a pod.
@@ -136,6 +150,8 @@ pub(crate) enum PodStep {
     Wire { key: SandboxKey },
     /// The plugin has waited long enough.
     GiveUp { ticket: Ticket },
+    /// The plugin of a second ADD fails after it was given the pod's address.
+    Undo { key: SandboxKey },
 }
 
 /// The pod as Kubernetes names it.
@@ -245,6 +261,11 @@ impl World {
         match step {
             PodStep::Attempt => self.attempt(node, name),
             PodStep::Wire { key } => self.wire(node, name, &key),
+            PodStep::Undo { key } => {
+                if self.pod_mut(node, name).is_some_and(|pod| pod.reply().is_some() && pod.key() == Some(&key)) {
+                    self.undo(node, name, &key);
+                }
+            }
             PodStep::GiveUp { ticket } => {
                 let errand = self.nodes.get_mut(node.0).and_then(|own| own.errands.remove(&ticket));
                 if let Some(Errand::Add { pod, key, .. }) = errand {
@@ -286,11 +307,43 @@ impl World {
                         first: address,
                         second: reply.allocation.address,
                     });
+                } else if still && self.plugin_fails(node) {
+                    let name = pod_name(&key).to_owned();
+                    self.later(WIRING, Event::Pod { node, name, step: PodStep::Undo { key } });
                 }
             }
+            (Some(Errand::Undo { pod: Some(name), key }), Outcome::Deleted(_) | Outcome::Refused(_)) => {
+                // Nothing of it is wired any more. The pod has been Ending since; its DEL comes as after any ADD that failed.
+                self.owner_gone(node, &key);
+                let own = self.pod_mut(node, &name).filter(|own| own.key() == Some(&key));
+                if own.is_some() {
+                    self.later(Millis(0), Event::Pod { node, name, step: PodStep::Attempt });
+                }
+            }
+            (Some(Errand::Collect { valid }), Outcome::Collected(ended)) => self.collected(node, &valid, ended),
+            (Some(Errand::Find { key, has }), Outcome::Found(found)) => {
+                let told = found.map(|allocation| allocation.address);
+                if told != Some(has) && self.must_remember(node, has) {
+                    self.faults.push(Fault::Misremembered { node, key, has, told });
+                }
+            }
+            (Some(Errand::Undo { pod: None, .. }), Outcome::Deleted(_) | Outcome::Refused(_))
+            | (Some(Errand::Collect { .. } | Errand::Find { .. } | Errand::Status), Outcome::Refused(_))
+            | (Some(Errand::Status), Outcome::Status(_)) => {}
             (Some(Errand::Idle { has: Some(_), .. }), Outcome::Refused(_))
             | (Some(Errand::Idle { has: None, .. }), Outcome::Deleted(_)) => {}
-            (Some(Errand::Add { .. } | Errand::Del { .. } | Errand::Idle { .. }), outcome) => {
+            (
+                Some(
+                    Errand::Add { .. }
+                    | Errand::Del { .. }
+                    | Errand::Idle { .. }
+                    | Errand::Undo { .. }
+                    | Errand::Collect { .. }
+                    | Errand::Find { .. }
+                    | Errand::Status,
+                ),
+                outcome,
+            ) => {
                 self.faults.push(Fault::OddAnswer { node, outcome });
             }
             // The caller has gone, or it was a note's DEL.
@@ -303,9 +356,15 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         for (_, errand) in std::mem::take(&mut own.errands) {
             match errand {
-                Errand::Add { pod, key, .. } | Errand::Del { pod, key } => self.end_sandbox(node, &pod, key),
+                Errand::Add { pod, key, .. } | Errand::Del { pod, key } | Errand::Undo { pod: Some(pod), key } => {
+                    self.end_sandbox(node, &pod, key);
+                }
                 Errand::Idle { key, has: None } => self.leave_note(node, key),
-                Errand::Idle { has: Some(_), .. } => {}
+                Errand::Idle { has: Some(_), .. }
+                | Errand::Undo { pod: None, .. }
+                | Errand::Collect { .. }
+                | Errand::Find { .. }
+                | Errand::Status => {}
             }
         }
     }
@@ -366,6 +425,10 @@ impl World {
 
     fn wire(&mut self, node: NodeAt, name: &str, key: &SandboxKey) {
         let now = self.now;
+        let wires = |pod: &Pod| matches!(&pod.state, PodState::Wiring { key: own, .. } if own == key);
+        if self.pod_mut(node, name).is_some_and(|pod| wires(pod)) && self.plugin_fails(node) {
+            return self.plugin_failed(node, name, key);
+        }
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let Some(pod) = own.pods.get_mut(name) else { return };
         let PodState::Wiring { key: own_key, reply } = pod.state.clone() else { return };
@@ -397,8 +460,18 @@ impl World {
         }
     }
 
+    /// The plugin has undone what it did in the kernel, and gives back what it was given.
+    fn plugin_failed(&mut self, node: NodeAt, name: &str, key: &SandboxKey) {
+        let Some(pod) = self.pod_mut(node, name) else { return };
+        let PodState::Wiring { reply, .. } = &pod.state else { return };
+        let address = reply.allocation.address;
+        pod.state = PodState::Ending { key: key.clone() };
+        self.owner_ends(node, address);
+        self.undo(node, name, key);
+    }
+
     /// DEL: the rules go, then the daemon is told, or finds a note.
-    fn end_sandbox(&mut self, node: NodeAt, name: &str, key: SandboxKey) {
+    pub(crate) fn end_sandbox(&mut self, node: NodeAt, name: &str, key: SandboxKey) {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let up = own.agent.is_some();
         let layout = own.config.host.layout;

@@ -33,6 +33,7 @@ mod settled;
 mod shrink;
 mod story;
 mod trouble;
+mod verbs;
 mod world;
 
 pub use audit::{Fault, WHOLE_EVERY, own_enis};

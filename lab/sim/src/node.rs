@@ -67,6 +67,8 @@ pub struct Node {
     pub(crate) tombstones: BTreeSet<SandboxKey>,
     /// Sandboxes that went lately, the last one last.
     pub(crate) gone: VecDeque<SandboxKey>,
+    /// So many of the next plugins that are given an address fail.
+    pub(crate) wirings_fail: u32,
     /// When the agent wants to be woken.
     pub(crate) wake: Option<Time>,
     pub(crate) last_tick: Time,

@@ -23,6 +23,7 @@ use crate::scene::config_for;
 use crate::settled::Told;
 use crate::story::{Story, Thing, Weight};
 use crate::trouble::Stolen;
+use crate::verbs::Attachments;
 
 /// A node of the world, by number in the order of the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -166,6 +167,12 @@ pub(crate) enum Event {
         name: String,
         step: PodStep,
     },
+    /// The plugin of a GC speaks to the daemon.
+    Collect {
+        node: NodeAt,
+        valid: Attachments,
+        came: Time,
+    },
     /// The machine is up again.
     Booted {
         node: NodeAt,
@@ -217,6 +224,7 @@ impl World {
             errands: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             gone: VecDeque::new(),
+            wirings_fail: 0,
             wake: None,
             last_tick: Time(0),
             powered: true,
@@ -621,6 +629,7 @@ impl World {
             Event::Send(flight) if lives(self, flight.node, flight.life) => self.send(*flight),
             Event::GiveUp(call) => self.give_up(call),
             Event::Pod { node, name, step } => self.pod_step(node, &name, step),
+            Event::Collect { node, valid, came } => self.gc_arrives(node, valid, came),
             Event::Booted { node } => {
                 if let Some(own) = self.nodes.get_mut(node.0) {
                     own.powered = true;

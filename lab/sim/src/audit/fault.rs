@@ -82,6 +82,28 @@ pub enum Fault {
         /// What it was given.
         second: Ipv4Addr,
     },
+    /// A GC has ended the lease of a sandbox that it was told is valid.
+    #[error("{node:?}: a GC has ended the lease of {address} for {key}, which is valid")]
+    Collected {
+        /// Where.
+        node: NodeAt,
+        /// Whose.
+        key: SandboxKey,
+        /// Which.
+        address: Ipv4Addr,
+    },
+    /// A CHECK of a pod that lives was told another address than it has, or none.
+    #[error("{node:?}: {key} has {has}, and CHECK was told {told:?}")]
+    Misremembered {
+        /// Where.
+        node: NodeAt,
+        /// Whose.
+        key: SandboxKey,
+        /// What it has.
+        has: Ipv4Addr,
+        /// What CHECK was told.
+        told: Option<Ipv4Addr>,
+    },
     /// A live pod's address has left its node.
     #[error("{node:?}: {address} of {key}, which lives, was taken off the node")]
     Taken {

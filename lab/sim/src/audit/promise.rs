@@ -195,6 +195,12 @@ impl World {
         own.audit.lost_memory.is_some_and(|lost| lost >= owner.since && self.now.since(lost) < REMEMBERED)
     }
 
+    /// Whether the daemon must know of a live pod's address when it is asked.
+    pub(crate) fn must_remember(&self, node: NodeAt, address: Ipv4Addr) -> bool {
+        let own = self.nodes.get(node.0);
+        own.zip(self.lives(address, node)).is_some_and(|(own, owner)| !self.is_forgiven(own, owner))
+    }
+
     /// Live pods of a node whose lease is not on its disk.
     pub(super) fn not_on_disk(&self, node: NodeAt) -> Vec<(SandboxKey, Ipv4Addr)> {
         let Some(own) = self.nodes.get(node.0).filter(|own| !own.audit.disk_lost) else { return Vec::new() };

@@ -81,6 +81,8 @@ pub(crate) struct Heard {
     pub(super) brought: Option<Time>,
     /// What came of the last call that takes addresses of a subnet and tells whether there are any: something, or none.
     pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
+    /// Addresses that this node gave back to a subnet since that refused: that they can be had again says nothing.
+    own: BTreeMap<SubnetId, u32>,
     /// The same of the last call that takes prefixes.
     pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
     /// ENIs that may have been given more than the daemon knows: an answer was lost, and EC2 has not been heard on them since.
@@ -192,7 +194,7 @@ impl World {
                 }
                 let subnet = match &call {
                     CloudCall::CreateEni { place, .. } => Some(place.subnet.clone()),
-                    CloudCall::Assign { eni, .. } => {
+                    CloudCall::Assign { eni, .. } | CloudCall::Unassign { eni, .. } => {
                         let mut tied = self.cloud.tied(&own.instance);
                         tied.find(|tied| tied.id == eni).map(|tied| tied.subnet.clone())
                     }
@@ -254,6 +256,14 @@ impl World {
         }
     }
 
+    /// A lease has ended of which no DEL was heard: its address begins to rest now.
+    pub(crate) fn note_unseen_end(&mut self, node: NodeAt) {
+        let now = self.now;
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.audit.ended_unseen = Some(now);
+        }
+    }
+
     /// A device has come.
     pub(crate) fn note_moved(&mut self, node: NodeAt) {
         let now = self.now;
@@ -280,7 +290,12 @@ impl Heard {
         subnet: Option<SubnetId>,
         result: &Result<CloudAnswer, CloudFailure>,
     ) {
-        if let Some(subnet) = subnet {
+        if let (Some(subnet), CloudCall::Unassign { slots, .. }) = (&subnet, call) {
+            let refused = self.subnets.get(subnet).is_some_and(|(_, class)| class.is_some());
+            if refused && result.is_ok() {
+                *self.own.entry(subnet.clone()).or_default() += addresses(slots);
+            }
+        } else if let Some(subnet) = subnet.filter(|subnet| !self.is_own_again(subnet, result)) {
             let came = (now, result.as_ref().err().map(|failure| failure.class));
             let prefixes = matches!(
                 call,
@@ -328,6 +343,19 @@ impl Heard {
             (Ok(_), CloudCall::Subnets { .. }) => self.listed = true,
             (Ok(_), _) => {}
         }
+    }
+
+    /// Whether what a call brought is no more than what the node itself had given back to a subnet that had refused.
+    fn is_own_again(&mut self, subnet: &SubnetId, result: &Result<CloudAnswer, CloudFailure>) -> bool {
+        let came = match result {
+            Ok(CloudAnswer::Assigned(slots)) => addresses(slots),
+            Ok(CloudAnswer::Created(truth)) => 1 + addresses(&truth.slots),
+            _ => return false,
+        };
+        let Some(own) = self.own.get_mut(subnet) else { return false };
+        let of_these = came.min(*own);
+        *own -= of_these;
+        of_these > 0 && of_these == came
     }
 
     /// Whether a call that brings addresses, or prepares one, is not answered yet.
@@ -388,4 +416,9 @@ impl Heard {
         let Some(first) = first else { return false };
         self.asked_node.iter().any(|asked| asked.answered >= first.answered + TWICE && asked.at >= stirred + FRESH)
     }
+}
+
+/// How many addresses these positions have.
+fn addresses(slots: &[Slot]) -> u32 {
+    slots.iter().map(|slot| Unit::of(*slot).size()).sum()
 }

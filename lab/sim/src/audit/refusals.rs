@@ -138,9 +138,11 @@ impl Judge<'_> {
     /// Whether another caller has a DEL or an ADD for the sandbox.
     fn is_asked_otherwise(&self, key: &SandboxKey) -> bool {
         self.own.errands.values().any(|errand| match errand {
-            Errand::Add { key: other, .. } | Errand::Del { key: other, .. } | Errand::Idle { key: other, .. } => {
-                other == key
-            }
+            Errand::Add { key: other, .. }
+            | Errand::Del { key: other, .. }
+            | Errand::Idle { key: other, .. }
+            | Errand::Undo { key: other, .. } => other == key,
+            Errand::Collect { .. } | Errand::Find { .. } | Errand::Status => false,
         })
     }
 

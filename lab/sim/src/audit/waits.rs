@@ -19,7 +19,12 @@ impl World {
         let Some(own) = self.nodes.get_mut(node.0) else { return };
         let wait = match errand {
             Errand::Add { .. } | Errand::Idle { has: Some(_), .. } => own.config.add_wait,
-            Errand::Del { .. } | Errand::Idle { has: None, .. } => Millis(0),
+            Errand::Del { .. }
+            | Errand::Idle { has: None, .. }
+            | Errand::Undo { .. }
+            | Errand::Collect { .. }
+            | Errand::Find { .. }
+            | Errand::Status => Millis(0),
         };
         own.errands.insert(ticket, errand);
         let due = self.now + wait + Millis(DISK.0 + 2 * self.write_takes.0);
@@ -32,17 +37,27 @@ impl World {
             let ((_, node, ticket), since) = entry.remove_entry();
             let errand = self.nodes.get(node.0).and_then(|own| own.errands.get(&ticket));
             if let Some((what, key)) = errand.map(of) {
-                self.faults.push(Fault::Waits { node, what, key: key.clone(), since });
+                self.faults.push(Fault::Waits { node, what, key, since });
             }
         }
     }
 }
 
-fn of(errand: &Errand) -> (&'static str, &SandboxKey) {
-    match errand {
+fn of(errand: &Errand) -> (&'static str, SandboxKey) {
+    let (what, key) = match errand {
         Errand::Add { key, .. } | Errand::Idle { key, has: Some(_) } => ("ADD", key),
         Errand::Del { key, .. } | Errand::Idle { key, has: None } => ("DEL", key),
-    }
+        Errand::Undo { key, .. } => ("the release of a failed ADD", key),
+        Errand::Find { key, .. } => ("CHECK", key),
+        Errand::Collect { .. } => return ("GC", whole_node()),
+        Errand::Status => return ("STATUS", whole_node()),
+    };
+    (what, key.clone())
+}
+
+/// For what is about no sandbox.
+fn whole_node() -> SandboxKey {
+    SandboxKey { network: "aws-cni".to_owned(), container: "-".to_owned(), interface: "-".to_owned() }
 }
 
 /// When waits end, and since when they are.

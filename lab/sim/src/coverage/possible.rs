@@ -41,11 +41,6 @@ pub enum Expected {
 pub const IMPOSSIBLE: &[Entry] = &[
     Entry {
         situations: &[],
-        inputs: Inputs::Plain(&[Plain::Inquiry]),
-        why: "the kubelet of histories speaks CNI 0.4.0 and never calls CHECK, as the reference's list has it",
-    },
-    Entry {
-        situations: &[],
         inputs: Inputs::Answers(&[Purpose::Limits]),
         why: "limits are asked for where the type of the instance is not known; those of histories are",
     },

@@ -68,6 +68,27 @@ pub enum Act {
         /// Which of the sandboxes that went lately, by number; taken modulo how many there are.
         pick: u32,
     },
+    /// The runtime collects garbage: it lists the sandboxes it has and calls the plugin.
+    Collect {
+        /// Where.
+        node: NodeAt,
+        /// How long it takes from the list to the daemon.
+        late_ms: u64,
+    },
+    /// The runtime asks whether ADD can be served (STATUS), and whether a pod is as it should be (CHECK).
+    Inquire {
+        /// Where.
+        node: NodeAt,
+        /// Which pod, by name.
+        pod: String,
+    },
+    /// Plugins fail after they were given an address, and give it back.
+    FailWiring {
+        /// Where.
+        node: NodeAt,
+        /// How many of the next ones.
+        times: u32,
+    },
     /// The daemon is killed, and started again later.
     Kill {
         /// Where.
@@ -226,7 +247,8 @@ impl Act {
             | Self::Delete { pod, .. }
             | Self::LoseSandbox { pod, .. }
             | Self::AddAgain { pod, .. }
-            | Self::DeleteOld { pod, .. } => Some(pod),
+            | Self::DeleteOld { pod, .. }
+            | Self::Inquire { pod, .. } => Some(pod),
             _ => None,
         }
     }
@@ -240,6 +262,9 @@ impl Act {
             | Self::AddAgain { node, .. }
             | Self::DeleteOld { node, .. }
             | Self::DeleteGone { node, .. }
+            | Self::Collect { node, .. }
+            | Self::Inquire { node, .. }
+            | Self::FailWiring { node, .. }
             | Self::Kill { node, .. }
             | Self::Terminate { node, .. }
             | Self::Reboot { node }

@@ -34,6 +34,8 @@ const CHANGING: [&str; 8] =
     [ACTIONS[0], ACTIONS[1], ACTIONS[2], ACTIONS[3], ACTIONS[4], ACTIONS[5], ACTIONS[8], ACTIONS[9]];
 /// Of a hundred acts, so many are not about pods, if there is a feature that has any.
 const TROUBLE_PERCENT: u64 = 6;
+/// Of a hundred acts about pods, so many are STATUS, CHECK, GC or plugins that fail, where there are any.
+const VERB_PERCENT: u64 = 8;
 /// Of a hundred acts about pods, so many are tides where there are any.
 const TIDE_PERCENT: u64 = 2;
 
@@ -56,6 +58,8 @@ impl History {
             let mut has = |feature: &Feature| match feature {
                 // By a die of its own, for half of the histories: calls to EC2 are rare without them.
                 Feature::Tides => Dice::new(seed).chance(50),
+                // So that histories without it stay what they were.
+                Feature::Verbs => Dice::new(seed ^ 0x5645_5242_5300).chance(50),
                 _ => dice.roll(100) < most,
             };
             Feature::ALL.into_iter().filter(|feature| has(feature) && kinds.contains(feature)).collect()
@@ -170,6 +174,7 @@ impl<'a> Drawing<'a> {
                     | Feature::ManyNodes
                     | Feature::CustomNetworking
                     | Feature::Tides
+                    | Feature::Verbs
             )
         };
         let troubles = history.features.iter().copied().filter(acting).collect();
@@ -219,6 +224,9 @@ impl<'a> Drawing<'a> {
         if self.has(Feature::Tides) && self.dice.chance(TIDE_PERCENT) {
             return self.tide(node);
         }
+        if self.has(Feature::Verbs) && self.dice.chance(VERB_PERCENT) {
+            return self.verb(node);
+        }
         if there > 0 && self.has(Feature::OddSandboxes) && self.dice.chance(15) {
             return self.odd_sandbox(node);
         }
@@ -267,6 +275,17 @@ impl<'a> Drawing<'a> {
             let feature = *self.dice.pick(&self.troubles);
             self.trouble(feature);
         }
+    }
+
+    fn verb(&mut self, node: NodeAt) {
+        let act = match self.dice.roll(3) {
+            0 => Act::Collect { node, late_ms: *self.dice.pick(&[0, 5, 50, 500, 3_000]) },
+            1 if !self.pods[node.0].is_empty() => {
+                Act::Inquire { node, pod: self.dice.pick(&self.pods[node.0]).clone() }
+            }
+            _ => Act::FailWiring { node, times: 1 + self.dice.small(3) },
+        };
+        self.push(act);
     }
 
     fn odd_sandbox(&mut self, node: NodeAt) {
@@ -444,7 +463,8 @@ impl<'a> Drawing<'a> {
             | Feature::Lagging
             | Feature::ManyNodes
             | Feature::CustomNetworking
-            | Feature::Tides => {}
+            | Feature::Tides
+            | Feature::Verbs => {}
         }
     }
 

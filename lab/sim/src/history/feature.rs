@@ -62,11 +62,13 @@ pub enum Feature {
     CustomNetworking,
     /// Most pods of a node go, and later others come: what was fetched is given back, and fetched again.
     Tides,
+    /// The runtime asks more than ADD and DEL (STATUS, CHECK, GC), and plugins fail after they were given an address.
+    Verbs,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Bursts,
         Self::OddSandboxes,
         Self::Latency,
@@ -95,6 +97,7 @@ impl Feature {
         Self::ManyNodes,
         Self::CustomNetworking,
         Self::Tides,
+        Self::Verbs,
     ];
 }
 

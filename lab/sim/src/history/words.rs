@@ -16,6 +16,15 @@ impl fmt::Display for Act {
             Self::AddAgain { pod, .. } => write!(f, "the runtime asks again for the sandbox that {pod} has"),
             Self::DeleteOld { pod, .. } => write!(f, "the runtime deletes the sandbox {pod} had before, once more"),
             Self::DeleteGone { .. } => f.write_str("the runtime deletes a sandbox that is gone, once more"),
+            Self::Collect { late_ms: 0, .. } => f.write_str("the runtime collects garbage (GC)"),
+            Self::Collect { late_ms, .. } => {
+                write!(f, "the runtime collects garbage (GC), {} after it made its list", Millis(*late_ms))
+            }
+            Self::Inquire { pod, .. } => write!(f, "the runtime asks for STATUS, and CHECKs {pod}"),
+            Self::FailWiring { times: 1, .. } => f.write_str("the next plugin fails after it was given an address"),
+            Self::FailWiring { times, .. } => {
+                write!(f, "the next {times} plugins fail after they were given an address")
+            }
             Self::Kill { after: 0, when, away_ms, .. } => {
                 write!(f, "the daemon is to be killed {when} its next effect, and is away for {}", Millis(*away_ms))
             }

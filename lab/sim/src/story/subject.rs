@@ -19,6 +19,8 @@ impl Fault {
             | Self::NotHere { node, key, address }
             | Self::Taken { node, key, address }
             | Self::Forgotten { node, key, address }
+            | Self::Collected { node, key, address }
+            | Self::Misremembered { node, key, has: address, .. }
             | Self::NotInEc2 { node, key, address }
             | Self::CutOff { node, key, address, .. } => (Some(*node), vec![pod(key), slot(address)]),
             Self::TwoOwners { address, first, second } => (None, vec![slot(address), pod(first), pod(second)]),
