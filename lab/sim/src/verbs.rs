@@ -42,6 +42,8 @@ impl World {
             PodState::Waiting | PodState::Running { .. } | PodState::Ending { .. } => None,
         });
         valid.extend(busy);
+        // Leases of sandboxes that were lost begin to rest now.
+        self.note_unseen_end(node);
         let came = self.agent_time(came);
         let ticket = self.ticket();
         let request = Collect { network: "aws-cni".to_owned(), valid: valid.clone(), came };
@@ -55,7 +57,6 @@ impl World {
             if valid.contains(&attachment(&held.key)) {
                 self.faults.push(Fault::Collected { node, key: held.key.clone(), address: held.allocation.address });
             }
-            self.note_unseen_end(node);
             // The plugin leaves an address alone that leads to somebody else by now.
             if self.owners.contains_key(&held.allocation.address) {
                 continue;

@@ -81,7 +81,7 @@ pub(crate) struct Heard {
     pub(super) brought: Option<Time>,
     /// What came of the last call that takes addresses of a subnet and tells whether there are any: something, or none.
     pub(super) subnets: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
-    /// Addresses that this node gave back to a subnet since that refused: that they can be had again says nothing.
+    /// Addresses that this node gave back to a subnet: that they can be had again says nothing of its room.
     own: BTreeMap<SubnetId, u32>,
     /// The same of the last call that takes prefixes.
     pub(super) prefixes: BTreeMap<SubnetId, (Time, Option<FailureClass>)>,
@@ -291,10 +291,8 @@ impl Heard {
         result: &Result<CloudAnswer, CloudFailure>,
     ) {
         if let (Some(subnet), CloudCall::Unassign { slots, .. }) = (&subnet, call) {
-            let refused = self.subnets.get(subnet).is_some_and(|(_, class)| class.is_some());
-            if refused && result.is_ok() {
-                *self.own.entry(subnet.clone()).or_default() += addresses(slots);
-            }
+            // However it ended: what failed may have been carried out, and the daemon then learns so.
+            *self.own.entry(subnet.clone()).or_default() += addresses(slots);
         } else if let Some(subnet) = subnet.filter(|subnet| !self.is_own_again(subnet, result)) {
             let came = (now, result.as_ref().err().map(|failure| failure.class));
             let prefixes = matches!(
@@ -345,7 +343,7 @@ impl Heard {
         }
     }
 
-    /// Whether what a call brought is no more than what the node itself had given back to a subnet that had refused.
+    /// Whether what a call brought is no more than what the node itself had given back.
     fn is_own_again(&mut self, subnet: &SubnetId, result: &Result<CloudAnswer, CloudFailure>) -> bool {
         let came = match result {
             Ok(CloudAnswer::Assigned(slots)) => addresses(slots),

@@ -213,7 +213,7 @@ pub const SELDOM: &[Seldom] = &[
         but: &[DiskSick, Refused, Full, GivingBack, Pausing, Growing, Quiet],
         why: FEW_REFUSED,
     },
-    Seldom { input: Kind::Ec2(Purpose::Delete, Ended::Lost), but: &[GivingBack, Quiet], why: FEW_LOST },
+    Seldom { input: Kind::Ec2(Purpose::Delete, Ended::Lost), but: &[GivingBack], why: FEW_LOST },
     Seldom {
         input: Kind::Ec2(Purpose::SetGroups, Ended::Done),
         but: &[Restored, Resting, Cordoned, Quiet],
@@ -245,8 +245,7 @@ pub const SELDOM: &[Seldom] = &[
     Seldom {
         input: Kind::Ec2(Purpose::Find, Ended::Done),
         but: &[
-            DiskSick, HostSick, Unheard, Bound, Waiting, Refused, Resting, Full, Cordoned, GivingBack, Pausing,
-            Growing, Quiet,
+            DiskSick, HostSick, Unheard, Waiting, Refused, Resting, Full, Cordoned, GivingBack, Pausing, Growing, Quiet,
         ],
         why: FEW_CALLS,
     },
