@@ -76,7 +76,9 @@ impl Inquiry {
             let matter = "network is empty; expected the CNI configuration's name";
             return Err(Refusal::new(Cause::BadRequest, matter).into_status());
         }
-        let mut valid = self.under_way.of(&request.network);
+        // Where the runtime's moment is not known, what is under way now counts.
+        let since = Some(request.called_at_ns).filter(|at| *at > 0).or_else(monotonic_nanos).unwrap_or(0);
+        let mut valid = self.under_way.since(since, &request.network).await;
         valid.extend(request.valid.into_iter().map(|one| (one.container_id, one.interface)));
         let request = Collect { network: request.network, valid, came };
         match self.door.ask(|ticket| Input::Collect { ticket, request }, None).await.map_err(ending)? {

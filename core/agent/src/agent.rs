@@ -57,6 +57,8 @@ pub struct Agent {
     pub(crate) by_link: BTreeMap<SandboxKey, LinkName>,
     /// Sandboxes whose address one ADD was given, in this life, and no other since.
     pub(crate) given_once: BTreeSet<SandboxKey>,
+    /// When this life began.
+    pub(crate) begun: Time,
     /// Addresses known to belong to no pod, whose rules and routes the host pass may remove.
     pub(crate) podless: BTreeSet<Ipv4Addr>,
     /// Addresses between their rest and the next pod.
@@ -131,6 +133,7 @@ impl Agent {
             suspects: BTreeSet::new(),
             by_link: BTreeMap::new(),
             given_once: BTreeSet::new(),
+            begun: now,
             podless: BTreeSet::new(),
             rests: Rests::default(),
             links: Links::default(),

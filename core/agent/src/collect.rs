@@ -5,12 +5,13 @@
 //!   Find { key } ------------------------> the lease, or none
 //! ```
 //!
-//! The runtime made its list before it called. A lease that was promised after that is of a pod the list could not know of: it stays.
+//! The runtime made its list before it called. A lease that was promised after that is of a pod the list could not know of: it stays. So
+//! does one whose ADD may not have ended yet; whoever asks knows which ADDs are under way, but not those of the daemon before.
 
 use std::collections::BTreeSet;
 
 use vpc_ipam::Held;
-use vpc_model::{SandboxKey, Time};
+use vpc_model::{Millis, SandboxKey, Time};
 
 use crate::agent::Agent;
 use crate::message::{Outcome, Ticket};
@@ -32,6 +33,9 @@ impl Collect {
     }
 }
 
+/// How long an ADD may take, whoever answered it (the plugin's own limit).
+const ADD_TAKES: Millis = Millis::seconds(60);
+
 impl Agent {
     pub(crate) fn find(&mut self, ticket: Ticket, key: &SandboxKey) {
         // A lease that is not on disk yet was promised to nobody.
@@ -43,7 +47,9 @@ impl Agent {
     pub(crate) fn collect(&mut self, now: Time, ticket: Ticket, request: &Collect) {
         let promised_before =
             |held: &Held| self.last_asked(held) < request.came && !self.disk.unrecorded.contains_key(&held.key);
+        let may_be_under_way = |held: &Held| held.since < self.begun && now.since(held.since) < ADD_TAKES;
         let held = self.pool.held().filter(|held| request.is_stale(&held.key) && promised_before(held));
+        let held = held.filter(|held| !may_be_under_way(held));
         let stale: Vec<Held> = held.cloned().collect();
         let ended: Vec<Held> = stale.into_iter().filter_map(|held| self.end_sandbox(now, &held.key)).collect();
         if ended.is_empty() {

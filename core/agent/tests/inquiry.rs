@@ -241,3 +241,20 @@ fn a_gc_spares_what_was_promised_after_it_came() {
     world.added(unwritten);
     let _: &PodRef = &world.agent.pool().of(&key("unwritten")).unwrap().pod;
 }
+
+/// The plugin of an ADD that the daemon before answered may still be at work: nobody knows.
+#[test]
+fn a_gc_spares_for_a_minute_what_an_earlier_life_promised() {
+    let mut world = node(2, 1);
+    let ticket = world.add("young");
+    world.run_for(SECOND);
+    let reply = world.added(ticket);
+    world.wire("young", &reply);
+    world.restart(SECOND);
+    world.run_for(SECOND);
+    let came = world.now;
+    assert_eq!(collect(&mut world, "aws-cni", &[], came), ["p0"], "what is older is not");
+    world.run_for(Millis::seconds(60));
+    let came = world.now;
+    assert_eq!(collect(&mut world, "aws-cni", &[], came), ["young"]);
+}
