@@ -9,7 +9,9 @@
 
 use std::process::ExitCode;
 
-use vpc_wire::cni::{CniError, Command, EgressConf, ErrorCode, Failure, Invocation, PluginLog, run_program};
+use vpc_wire::cni::{
+    CniError, Command, EgressConf, ErrorCode, Failure, Invocation, PluginLog, check_output, run_program,
+};
 
 fn main() -> ExitCode {
     run_program(concat!("egress CNI plugin ", env!("CARGO_PKG_VERSION")), answer)
@@ -23,10 +25,14 @@ fn answer(invocation: Invocation, input: &[u8]) -> Result<String, Failure> {
 
 fn serve(invocation: &Invocation, conf: EgressConf) -> Result<String, CniError> {
     let verb = invocation.command;
-    verb.must_be_in(conf.version)?;
     let log = Log { conf: &conf, invocation };
+    let suits = verb.must_be_in(conf.version).and_then(|()| conf.must_suit(verb));
+    suits.inspect_err(|error| log.open().error(&format!("failed with code {}: {error}", error.code as u32)))?;
     if verb == Command::Add {
         conf.oddities.iter().for_each(|odd| log.open().error(odd));
+    }
+    if let Some(wrong) = &conf.wrong {
+        log.open().error(&format!("{wrong}; taken for \"false\", since the pod is to be deleted"));
     }
     match (verb, conf.enabled) {
         (Command::Add, false) => pass_on(&conf),
@@ -49,6 +55,7 @@ fn serve(invocation: &Invocation, conf: EgressConf) -> Result<String, CniError> 
 
 /// What the plugins before this one did, as it is.
 fn pass_on(conf: &EgressConf) -> Result<String, CniError> {
+    check_output()?;
     let expected = "expected the result of the plugins before this one in the list";
     match &conf.prev_result {
         Some(Ok(result)) => Ok(result.to_json(conf.version)?),

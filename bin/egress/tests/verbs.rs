@@ -60,13 +60,68 @@ fn config(version: &str, enabled: &str, log: &Path) -> Value {
 fn off_it_prints_the_previous_result_in_every_version() {
     let log = Path::new("/nowhere/to/be/opened");
     for version in ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
-        for (enabled, mtu) in [("false", json!("9001")), ("", json!("many")), ("TRUE", json!(""))] {
+        for (enabled, mtu) in [("false", json!("9001")), ("", json!("many"))] {
             let mut config = config(version, enabled, log);
             config["mtu"] = mtu;
             let output = call("ADD", &config.to_string());
             assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
             assert_eq!(serde_json::from_str::<Value>(stdout(&output)).unwrap(), config["prevResult"], "{version}");
         }
+    }
+}
+
+/// As the reference takes it, and said.
+#[test]
+fn what_is_neither_true_nor_false_is_off_and_told_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("egress-v6-plugin.log");
+    let input = config("1.0.0", "TRUE", &log);
+    let output = call("ADD", &input.to_string());
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(serde_json::from_str::<Value>(stdout(&output)).unwrap(), input["prevResult"]);
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert!(lines.contains("`enabled` is `TRUE`: expected") && lines.lines().count() == 1, "{lines}");
+}
+
+/// A DEL that fails here would keep `aws-cni`, which stands before it in the list, from its own.
+#[test]
+fn a_value_of_the_wrong_type_fails_every_verb_but_del_and_is_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("egress-v6-plugin.log");
+    for wrong in [json!(true), json!(5), json!([]), json!({})] {
+        let mut input = config("1.1.0", "false", &log);
+        input["enabled"] = wrong;
+        for verb in VERBS {
+            let output = call(verb, &input.to_string());
+            if verb == "DEL" {
+                assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+            } else {
+                let error = error(&output);
+                assert!(
+                    error["code"] == 6 && error["msg"].as_str().unwrap().contains("`enabled` is"),
+                    "{verb}: {error}"
+                );
+            }
+        }
+        let lines = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(lines.lines().filter(|line| line.contains("`enabled` is")).count(), VERBS.len(), "{lines}");
+        std::fs::remove_file(&log).unwrap();
+    }
+}
+
+#[test]
+fn a_result_that_nobody_can_hear_is_no_success() {
+    let input = config("1.0.0", "false", Path::new("")).to_string();
+    for redirection in [">&-", "1</dev/null"] {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("exec {} {redirection}", env!("CARGO_BIN_EXE_egress-cni"))])
+            .envs([("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "c-1"), ("CNI_NETNS", "/var/run/netns/none")])
+            .envs([("CNI_IFNAME", "eth0"), ("CNI_PATH", "/opt/cni/bin")])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{redirection}");
     }
 }
 
@@ -77,7 +132,7 @@ fn off_every_other_verb_succeeds_without_a_word() {
         assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{verb}: {output:?}");
     }
     for (verb, version) in [("CHECK", "0.3.1"), ("STATUS", "1.0.0"), ("GC", "0.4.0")] {
-        let error = error(&call(verb, &config(version, "false", Path::new("/nowhere")).to_string()));
+        let error = error(&call(verb, &config(version, "false", Path::new("")).to_string()));
         assert_eq!((&error["code"], &error["cniVersion"]), (&json!(1), &json!(version)), "{error}");
     }
 }

@@ -6,13 +6,10 @@
 //! ```
 
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{fstat, makedev};
 use vpc_hostnet::{HostLayout, PodWiring, wiring};
 use vpc_model::Mac;
-use vpc_wire::cni::{CniError, CniResult, ErrorCode, Version, Wired};
+use vpc_wire::cni::{CniError, CniResult, ErrorCode, Version, Wired, check_output};
 
 use crate::call::Call;
 use crate::daemon::{self, Daemon, Given};
@@ -22,7 +19,7 @@ use crate::policy;
 
 pub(crate) fn add(call: &Call) -> Result<(), CniError> {
     // First what needs no undoing: a namespace that is gone must not cost an address.
-    someone_listens()?;
+    check_output()?;
     let earlier = earlier(call)?;
     let netns = PodNetns::open(call)?;
     let mut host = Host::open()?;
@@ -108,26 +105,6 @@ fn result(call: &Call, given: Given, earlier: Option<&CniResult>) -> Result<Stri
     let whole = if let Some(earlier) = earlier { own.with_earlier(earlier) } else { own };
     Ok(whole.to_json(call.conf.version)?)
 }
-
-/// Who starts a program with its standard output closed finds it written to nowhere: the runtime of Rust opens the null device in its
-/// place, for reading and writing. That looks like success. (`>/dev/null` by hand is opened for writing only, and is meant.)
-fn someone_listens() -> Result<(), CniError> {
-    let stdout = std::io::stdout();
-    let flags = fcntl(stdout.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_truncate);
-    if !flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR) {
-        return Ok(());
-    }
-    match fstat(stdout.as_fd()) {
-        Ok(status) if status.st_mode & libc::S_IFMT == libc::S_IFCHR && status.st_rdev == NULL_DEVICE => {
-            let msg = "standard output is closed, and nobody would hear of the result: expected a pipe or a file";
-            Err(CniError::new(ErrorCode::Io, msg))
-        }
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// `/dev/null`. (Linux, Documentation/admin-guide/devices.txt: character device 1, 3.)
-const NULL_DEVICE: u64 = makedev(1, 3);
 
 /// A result nobody received is a pod nobody knows of.
 fn tell(result: &str) -> Result<(), CniError> {

@@ -4,8 +4,8 @@
 //! block is part of the program's zeroed data: what is not touched costs nothing, and no call is made for the rest. What does not fit
 //! (a huge input) is the system's again.
 //!
-//! Where the system has none either, the program says so as a plugin says what is wrong, and ends. That happens while an input is read, which
-//! is before anything was done: later on nothing large is asked for.
+//! Where the system has none either, the program says so as a plugin says what is wrong, and ends. That may only happen before anything was
+//! done: the end of the block is a reserve that no input, however large, takes anything of, for all that comes after.
 
 #![allow(unsafe_code, reason = "an allocator hands out memory, which no safe code can")]
 
@@ -14,9 +14,11 @@ use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A block of that many bytes, and the system's allocator behind it.
-pub(crate) struct Arena<const BYTES: usize> {
+/// A block of that many bytes, of which the last `RESERVE` wait until they are opened, and the system's allocator behind it.
+pub(crate) struct Arena<const BYTES: usize, const RESERVE: usize = 0> {
     block: UnsafeCell<Block<BYTES>>,
+    /// Where pieces must end.
+    end: AtomicUsize,
     /// Where the next piece may begin. What lies behind has never been handed out, so it is still zero.
     next: AtomicUsize,
 }
@@ -46,11 +48,20 @@ fn or_end(piece: *mut u8) -> *mut u8 {
 struct Block<const BYTES: usize>([u8; BYTES]);
 
 // SAFETY: nobody reads or writes the block itself; its pieces are handed out once each, which `next` sees to.
-unsafe impl<const BYTES: usize> Sync for Arena<BYTES> {}
+unsafe impl<const BYTES: usize, const RESERVE: usize> Sync for Arena<BYTES, RESERVE> {}
 
-impl<const BYTES: usize> Arena<BYTES> {
+impl<const BYTES: usize, const RESERVE: usize> Arena<BYTES, RESERVE> {
     pub(crate) const fn new() -> Self {
-        Self { block: UnsafeCell::new(Block([0; BYTES])), next: AtomicUsize::new(0) }
+        Self {
+            block: UnsafeCell::new(Block([0; BYTES])),
+            end: AtomicUsize::new(BYTES - RESERVE),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// The rest of the block may be handed out, too.
+    pub(crate) fn open_reserve(&self) {
+        self.end.store(BYTES, Ordering::Relaxed);
     }
 
     fn start(&self) -> *mut u8 {
@@ -67,10 +78,11 @@ impl<const BYTES: usize> Arena<BYTES> {
         if layout.align() > align_of::<Block<BYTES>>() {
             return null_mut();
         }
+        let most = self.end.load(Ordering::Relaxed);
         let mut next = self.next.load(Ordering::Relaxed);
         loop {
             let begin = next.next_multiple_of(layout.align());
-            let Some(end) = begin.checked_add(layout.size()).filter(|end| *end <= BYTES) else { return null_mut() };
+            let Some(end) = begin.checked_add(layout.size()).filter(|end| *end <= most) else { return null_mut() };
             match self.next.compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed) {
                 // SAFETY: `begin` is within the block.
                 Ok(_) => return unsafe { self.start().add(begin) },
@@ -82,7 +94,7 @@ impl<const BYTES: usize> Arena<BYTES> {
 
 // SAFETY: pieces do not overlap, since `next` only grows and each piece lies between two values of it; they are aligned, since the block is
 // and their offsets are; and they stay where they are for as long as the process lives.
-unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
+unsafe impl<const BYTES: usize, const RESERVE: usize> GlobalAlloc for Arena<BYTES, RESERVE> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match self.piece(layout) {
             // SAFETY: the caller's promise, passed on.
@@ -117,8 +129,8 @@ unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
         }
         // The piece handed out last grows where it is.
         let (end, new_end) = (offset + layout.size(), offset.saturating_add(new_size));
-        let grows =
-            new_end <= BYTES && self.next.compare_exchange(end, new_end, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let grows = new_end <= self.end.load(Ordering::Relaxed)
+            && self.next.compare_exchange(end, new_end, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if grows {
             return pointer;
         }
@@ -171,6 +183,20 @@ mod tests {
             assert!(moved != first && moved != second && arena.offset(moved).is_some());
             assert_eq!(std::slice::from_raw_parts(moved, 4), [7; 4]);
             assert_eq!(arena.realloc(moved, of(20, 1), 5), moved);
+        }
+    }
+
+    #[test]
+    fn the_reserve_is_for_what_comes_after_it_is_opened() {
+        let arena = Arena::<8192, 4096>::new();
+        // SAFETY: the layouts have sizes; what is the system's is given back with the layout it was got by.
+        unsafe {
+            assert!(arena.offset(arena.alloc(of(4000, 1))).is_some());
+            let outside = arena.alloc(of(200, 1));
+            assert!(arena.offset(outside).is_none());
+            arena.dealloc(outside, of(200, 1));
+            arena.open_reserve();
+            assert!(arena.offset(arena.alloc(of(4096, 1))).is_some());
         }
     }
 

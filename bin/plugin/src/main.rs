@@ -33,9 +33,9 @@ use crate::failpoint::Point;
 use crate::log::Log;
 use crate::network::Network;
 
-/// Twice what an ADD takes; only the pages that are touched are there.
+/// The reserve is twice what an ADD takes. Only the pages that are touched are there.
 #[global_allocator]
-static MEMORY: arena::Arena<{ 512 << 10 }> = arena::Arena::new();
+static MEMORY: arena::Arena<{ 1 << 20 }, { 512 << 10 }> = arena::Arena::new();
 
 fn main() -> ExitCode {
     let called_at = network::called_now();
@@ -50,6 +50,8 @@ fn main() -> ExitCode {
 fn answer(invocation: Invocation, input: &[u8], called_at: u64) -> Result<String, Failure> {
     let conf = NetConf::parse(input)?;
     let (verb, version) = (invocation.command, conf.version);
+    // From here on there may be something to undo.
+    MEMORY.open_reserve();
     let suits = verb.must_be_in(version).and_then(|()| conf.must_suit(verb));
     let suits = suits.inspect_err(|error| Log::refused(&conf, verb, error));
     let served = suits.and_then(|()| match verb {

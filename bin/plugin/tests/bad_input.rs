@@ -139,6 +139,10 @@ fn an_add_with_its_output_closed_is_refused_before_an_address_is_asked_for() {
         assert_untouched(node, &pod);
         let log = std::fs::read_to_string(node::LOG).unwrap();
         assert!(log.contains("failed with code 5: standard output is closed"), "{log}");
+        assert_eq!(shell("1</dev/null").code, 1);
+        assert_untouched(node, &pod);
+        let log = std::fs::read_to_string(node::LOG).unwrap();
+        assert!(log.contains("failed with code 5: standard output is open for reading only"), "{log}");
         // By hand, on purpose.
         assert_eq!(shell(">/dev/null").code, 0);
         assert!(!node.state().is_empty());

@@ -284,6 +284,30 @@ fn eight_megabytes_are_enough() {
     });
 }
 
+/// Wherever memory ends, it ends before an address is asked for, or not at all.
+#[test]
+fn memory_that_does_not_suffice_ends_a_call_before_anything_is_done() {
+    on_a_node("memory_that_does_not_suffice_ends_a_call_before_anything_is_done", |node| {
+        node.daemon();
+        node.gives("10.20.9.201", 1, 2);
+        let annotations: Vec<String> = (0..250).map(|at| format!(r#""{at}":"{}""#, "x".repeat(1000))).collect();
+        let input = config(None).replace(r#""secret":"hunter2""#, &annotations.join(","));
+        let (mut refused, mut last) = (0, 0);
+        // From where the program does not even start to where all is well.
+        for bytes in (4 << 20..10 << 20).step_by(16 << 10) {
+            let mut pod = node.pod("web-1");
+            let outcome = limited(&pod, "ADD", &input, Resource::RLIMIT_AS, bytes);
+            if outcome.code != 0 {
+                assert!(node.script().added.is_empty(), "{bytes}: {outcome:?}");
+                (refused, last) = (refused + 1, bytes);
+            }
+            node.script().added.clear();
+            pod.gone();
+        }
+        assert!(refused > 10 && last < 8 << 20, "{refused} refused, the last with {last} bytes");
+    });
+}
+
 #[test]
 fn an_input_that_is_never_closed_is_taken_when_it_is_whole_and_else_refused() {
     on_a_node("an_input_that_is_never_closed_is_taken_when_it_is_whole_and_else_refused", |node| {

@@ -126,7 +126,8 @@ fn a_full_file_is_put_aside_once_among_many_and_no_line_is_lost() {
 
 #[test]
 fn each_level_keeps_its_lines_and_none_a_secret() {
-    for (level, expected) in [("debug", 3), ("INFO", 2), ("Warn", 1), ("error", 1), ("fatal", 0), ("", 3), ("loud", 3)]
+    // One that is none keeps all, and one line more says so.
+    for (level, expected) in [("debug", 3), ("INFO", 2), ("Warn", 1), ("error", 1), ("fatal", 0), ("", 3), ("loud", 4)]
     {
         let folder = tempfile::tempdir().unwrap();
         call(&folder.path().join("plugin.log"), level, "web-1");

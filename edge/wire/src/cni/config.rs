@@ -147,7 +147,7 @@ impl NetConf {
 }
 
 /// The first of what is wrong is kept.
-fn or_default<T: Default>(wrong: &mut Option<CniError>, read: Result<T, CniError>) -> T {
+pub(super) fn or_default<T: Default>(wrong: &mut Option<CniError>, read: Result<T, CniError>) -> T {
     read.unwrap_or_else(|error| {
         wrong.get_or_insert(error);
         T::default()

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::config::{Fields, LogLevel, parse_json};
+use super::config::{Fields, LogLevel, or_default, parse_json};
 use super::env::shown;
 use super::result::members;
-use super::{CniError, CniResult, ErrorCode, Version};
+use super::{CniError, CniResult, Command, ErrorCode, Version};
 
 /// What standard input holds, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct EgressConf {
     pub prev_result: Option<Result<CniResult, String>>,
     /// Values that are none, each with what is taken instead: worth a line in the log.
     pub oddities: Vec<String>,
+    /// A value of the wrong type that no DEL needs, see [`EgressConf::must_suit`].
+    pub wrong: Option<CniError>,
 }
 
 /// Values of `enabled`.
@@ -31,8 +33,8 @@ impl EgressConf {
     /// Reads and checks the configuration.
     ///
     /// # Errors
-    /// Code 6: not JSON, or a key of the wrong type. Code 7: `name` is missing or wrong. Code 1: `cniVersion` is not spoken here. A wrong
-    /// `mtu` is none of them: a plugin that is off sets no MTU.
+    /// Code 6: not JSON. Code 7: `name` is missing or wrong. Code 1: `cniVersion` is not spoken here. A wrong `mtu` is none of them: a plugin
+    /// that is off sets no MTU; nor is what DEL does without: see [`EgressConf::must_suit`].
     pub fn parse(bytes: &[u8]) -> Result<Self, CniError> {
         let value: Value = parse_json(bytes)?;
         let object = members(&value).map_err(|found| {
@@ -41,19 +43,31 @@ impl EgressConf {
         let fields = Fields(object);
         fields.name()?;
         let version = fields.version()?;
-        let mut oddities = Vec::new();
-        let enabled = fields.text("enabled", EXPECTED)?.unwrap_or_default();
+        let (mut wrong, mut oddities) = (None, Vec::new());
+        let enabled = or_default(&mut wrong, fields.text("enabled", EXPECTED)).unwrap_or_default();
         if !["true", "false", ""].contains(&enabled) {
             oddities.push(format!("`enabled` is `{}`: expected {EXPECTED}; taken for \"false\"", shown(enabled)));
         }
         Ok(Self {
             version,
             enabled: enabled == "true",
-            log_file: fields.log_file()?,
-            log_level: fields.log_level(&mut oddities)?,
+            log_file: or_default(&mut wrong, fields.log_file()),
+            log_level: or_default(&mut wrong, fields.log_level(&mut oddities)),
             prev_result: fields.prev_result(version),
             oddities,
+            wrong,
         })
+    }
+
+    /// A pod must be deletable whatever became of the configuration: a DEL that fails here keeps the plugins before this one from theirs.
+    ///
+    /// # Errors
+    /// For every other call, code 6 with the key.
+    pub fn must_suit(&self, verb: Command) -> Result<(), CniError> {
+        match &self.wrong {
+            Some(wrong) if verb != Command::Del => Err(wrong.clone()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -87,16 +101,20 @@ mod tests {
             ("", ErrorCode::Decode, "standard input is empty"),
             ("[]", ErrorCode::Decode, "a list: expected a JSON object"),
             (r#"{"enabled":"true"}"#, ErrorCode::BadConfig, "`name` is missing"),
-            (
-                r#"{"name":"n","enabled":true}"#,
-                ErrorCode::Decode,
-                "`enabled` is a boolean: expected \"true\" or \"false\"",
-            ),
             (r#"{"name":"n","cniVersion":"7"}"#, ErrorCode::IncompatibleVersion, "`7`"),
         ] {
             let error = EgressConf::parse(text.as_bytes()).unwrap_err();
             assert_eq!(error.code, code, "{error}");
             assert!(error.msg.contains(word), "{error}");
+        }
+        let conf = EgressConf::parse(br#"{"name":"n","enabled":true}"#).unwrap();
+        conf.must_suit(Command::Del).unwrap();
+        for verb in [Command::Add, Command::Check, Command::Status, Command::Gc] {
+            let error = conf.must_suit(verb).unwrap_err();
+            assert!(
+                error.code == ErrorCode::Decode && error.msg.contains("`enabled` is a boolean: expected"),
+                "{error}"
+            );
         }
         let conf = EgressConf::parse(br#"{"name":"n","cniVersion":"0.4.0","prevResult":{"ips":"x"}}"#).unwrap();
         assert!(conf.prev_result.unwrap().unwrap_err().contains("`prevResult` is not usable"));
