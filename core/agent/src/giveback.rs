@@ -407,6 +407,7 @@ impl Agent {
                 if unsure {
                     self.ask_about_node();
                 }
+                self.rest_unknown_of(now, &release.slots);
                 self.touch_disk();
                 self.cloud.back.last = Some(now);
                 let count = release.slots.len();

@@ -388,16 +388,30 @@ impl Agent {
     }
 
     /// Sandboxes whose leases a lost checkpoint had may end before they are leases again. Nobody told when: their addresses rest from now
-    /// on. What is being given back rests nowhere.
+    /// on. What is being given back rests nowhere, unless it stays after all.
     fn rest_what_was_unknown(&mut self, now: Time, before: BTreeSet<Ipv4Addr>) {
         for address in before.into_iter().filter(|address| !self.orphans.routed.contains(address)).collect::<Vec<_>>() {
             let stays = |(eni, slot): (&PoolEni, Slot)| {
                 eni.usage != EniUse::Leaving && eni.slots.get(&slot) != Some(&SlotState::Leaving)
             };
-            if self.pool.use_of(address).is_none() && self.pool.locate(address).is_some_and(stays) {
-                self.pool.restore_cooling(address, now, now + self.config.target.cool_down);
-                self.touch_disk();
+            match self.pool.locate(address).map(stays).filter(|_| self.pool.use_of(address).is_none()) {
+                Some(true) => {
+                    self.pool.restore_cooling(address, now, now + self.config.target.cool_down);
+                    self.touch_disk();
+                }
+                Some(false) => _ = self.orphans.unknown.insert(address),
+                None => {}
             }
+        }
+    }
+
+    /// Positions that were being given back stay after all: what ended there unknown rests from now on.
+    pub(crate) fn rest_unknown_of(&mut self, now: Time, slots: &[Slot]) {
+        let stays = |address: &&Ipv4Addr| slots.iter().any(|slot| slot.contains(**address));
+        let ended = self.orphans.unknown.difference(&self.orphans.routed).filter(stays);
+        for address in ended.copied().collect::<Vec<_>>() {
+            self.orphans.unknown.remove(&address);
+            self.pool.restore_cooling(address, now, now + self.config.target.cool_down);
         }
     }
 
