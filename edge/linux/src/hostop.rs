@@ -63,10 +63,10 @@ impl OpError {
         match self {
             Self::Netlink(error) => Some(error.errno),
             Self::Sysctl(SysctlError::Refused { errno, .. }) => Some(*errno),
+            Self::TakenInPod { .. } => Some(Errno::EEXIST),
             Self::Sysctl(SysctlError::Key { .. })
             | Self::NotAVeth { .. }
             | Self::Taken { .. }
-            | Self::TakenInPod { .. }
             | Self::FilterNotHere => None,
         }
     }

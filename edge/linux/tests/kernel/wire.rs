@@ -174,7 +174,7 @@ fn a_pod_that_has_such_a_link_already_is_not_touched() {
         let (far, pod) = (Netns::create().unwrap(), Netns::create().unwrap());
         cable(&mut Rtnl::open_in(&far).unwrap(), "x0", &pod, "eth0");
         let text = refused(&pod, &wiring(&pod_wiring()), WireStep::CreateVeth, Errno::EEXIST);
-        assert!(text.contains("create veth pair eni0761ccbeace - eth0"), "{text}");
+        assert!(text.contains("create the veth pair: link eth0 is in the pod's network namespace already"), "{text}");
     });
 }
 
