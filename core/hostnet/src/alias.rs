@@ -102,7 +102,7 @@ impl LinkAlias {
     }
 
     /// The owner did not fit: the fields are heads of what they name (the container id of any known runtime is still whole).
-    /// Whether it is a certain owner's is told by comparing with [`LinkAlias::new`] of that owner.
+    /// Whether it is a certain owner's is told by comparing with [`LinkAlias::of`] of that owner.
     #[must_use]
     pub fn is_shortened(&self) -> bool {
         self.digest.is_some()
